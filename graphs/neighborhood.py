@@ -1,0 +1,142 @@
+"""κ-hop neighbourhoods: the one operation through which an agent learns anything of another."""
+
+import copy
+from dataclasses import InitVar, dataclass, field
+from typing import Literal, Self
+
+import networkx as nx
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from graphs.checks import check_graph, refusal
+
+
+@dataclass(frozen=True, eq=False)
+class Neighborhood:
+    """N_i^κ = {j : distance from j to i ≤ κ}, for every agent i (closed: i itself included; DMPO paper, section 3).
+
+    Distances count edges, weights are ignored. In a directed graph an edge (u, v) means that u speaks to v, so the
+    distance is the length of the shortest directed path from j to i. Self-loops change nothing: everybody hears itself.
+
+    Args:
+        graph: networkx `Graph` or `DiGraph` on the nodes 0..N-1.
+        hops: κ ≥ 0; 0 is the agent alone, N - 1 or more everybody from whom there is a path.
+
+    Shapes:
+        index: (N, K) int64, row i lists N_i^κ: i first, then by distance, then by number; padded with i itself.
+        mask: (N, K) bool, False where `index` is padding.
+        sizes: (N,) int64, |N_i^κ|.
+
+    Attributes may not be assigned, and the tensors must not be written to; `to` gives a copy elsewhere.
+
+    Raises:
+        ValueError: negative `hops`, a multigraph, nodes other than 0..N-1.
+    """
+
+    graph: InitVar[nx.Graph]
+    hops: int
+    num_agents: int = field(init=False)  # N
+    size: int = field(init=False)  # K, the size of the largest neighbourhood
+    messages: int = field(init=False)  # pairs of a receiver and another agent it hears, Σ_i (|N_i^κ| - 1)
+    index: Tensor = field(init=False, repr=False)
+    mask: Tensor = field(init=False, repr=False)
+    sizes: Tensor = field(init=False, repr=False)
+    _source: Tensor = field(init=False, repr=False)  # (N·K,) as `index`, but N, one past the last agent, in padding
+
+    def __post_init__(self, graph: nx.Graph) -> None:
+        check_graph(graph)
+        if not isinstance(self.hops, int) or self.hops < 0:
+            raise refusal("hops", self.hops, "it is a whole number, at least 0", "Use 1 for the direct neighbours.")
+        rows = _neighborhoods(graph, self.hops)
+        n, k = len(rows), max(map(len, rows))
+        index = torch.tensor([row + [agent] * (k - len(row)) for agent, row in enumerate(rows)], dtype=torch.int64)
+        sizes = torch.tensor([len(row) for row in rows], dtype=torch.int64)
+        mask = torch.arange(k) < sizes.unsqueeze(1)
+        self._set(num_agents=n, size=k, messages=sum(map(len, rows)) - n)
+        self._set(index=index, mask=mask, sizes=sizes, _source=index.masked_fill(~mask, n).flatten())
+
+    def gather(self, x: Tensor) -> Tensor:
+        """y_(i,k) = x_j with j the k-th of N_i^κ, and exactly 0 in padding.
+
+        Nothing outside N_i^κ reaches row i, neither forwards (NaN and infinities included) nor as a gradient.
+
+        Args:
+            x: (..., N, D), what each agent shares.
+
+        Returns:
+            (..., N, K, D), what each agent receives, its own first.
+
+        Raises:
+            ValueError: `x` is not (..., N, D).
+        """
+        if x.dim() < 2 or x.shape[-2] != self.num_agents:
+            raise self._shape_error(x, "(..., N, D)")
+        if self._padded:
+            # One row of zeros, from which all padding is taken, costs about half of masking the result, whose gradient
+            # would be masked as well; and NaN cannot pass, as it would through a multiplication by the mask.
+            x = pad(x, (0, 0, 0, 1))  # (..., N+1, D)
+        # Faster than x[..., index, :] on large batches, above all in the backward pass (two to eight times).
+        received = x.index_select(-2, self._source)  # (..., N·K, D)
+        return received.reshape(*x.shape[:-2], self.num_agents, self.size, x.shape[-1])
+
+    def reduce(self, x: Tensor, how: Literal["mean", "sum"]) -> Tensor:
+        """Σ_{j∈N_i^κ} x_j, divided by |N_i^κ| for the mean. Eq. 6 of the DMPO paper is the sum divided by N.
+
+        Args:
+            x: (..., N), one number of each agent.
+            how: "mean" or "sum".
+
+        Returns:
+            (..., N).
+
+        Raises:
+            ValueError: `x` is not (..., N), or another `how`.
+        """
+        if how not in ("mean", "sum"):
+            raise refusal("how", how, "the reduction is 'mean' or 'sum'", "Choose one of these.")
+        if x.dim() < 1 or x.shape[-1] != self.num_agents:
+            raise self._shape_error(x, "(..., N)")
+        total = self.gather(x.unsqueeze(-1)).squeeze(-1).sum(-1)  # (..., N, K, 1) -> (..., N)
+        return total if how == "sum" else total / self.sizes
+
+    def bytes_per_agent(self, width: int, itemsize: int = 4) -> float:
+        """Bytes that an agent receives in one gather, mean over agents: messages · D · itemsize / N.
+
+        Each number is counted once for each agent that receives it; passing it on over several hops is not.
+
+        Args:
+            width: D, the numbers that each agent shares (1 for `reduce`).
+            itemsize: bytes of one number, `x.element_size()`.
+        """
+        return self.messages * width * itemsize / self.num_agents
+
+    def to(self, device: torch.device | str) -> Self:
+        """A copy whose tensors are on `device`."""
+        moved = copy.copy(self)
+        moved._set(**{name: getattr(self, name).to(device) for name in ("index", "mask", "sizes", "_source")})
+        return moved
+
+    @property
+    def _padded(self) -> bool:
+        return self.messages + self.num_agents < self.num_agents * self.size
+
+    def _set(self, **attributes: object) -> None:
+        # A frozen dataclass fills in its own fields this way.
+        for name, value in attributes.items():
+            object.__setattr__(self, name, value)
+
+    def _shape_error(self, x: Tensor, wanted: str) -> ValueError:
+        allowed = f"it must be {wanted} with N={self.num_agents} agents"
+        return refusal("x.shape", tuple(x.shape), allowed, "Move the agents to that dimension, or use their own graph.")
+
+
+def _neighborhoods(graph: nx.Graph, hops: int) -> list[list[int]]:
+    # The search starts at the listener, against the direction in which messages travel.
+    heard = graph.reverse(copy=False) if graph.is_directed() else graph
+    return [_neighborhood(heard, agent, hops) for agent in range(len(graph))]
+
+
+def _neighborhood(heard: nx.Graph, agent: int, hops: int) -> list[int]:
+    distance = nx.single_source_shortest_path_length(heard, agent, cutoff=hops)
+    return sorted(distance, key=lambda other: (distance[other], other))
