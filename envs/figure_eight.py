@@ -1,0 +1,151 @@
+"""Figure Eight: 14 vehicles on a loop that crosses itself; a collision ends the episode.
+
+Source: DMPO paper, appendix A; numbers from Flow's environment.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from envs.loop import SPEED_LIMIT, Lanes, Loop, LoopParameters, Places, laps
+from envs.network import Connection, Edge, Node, Point, write_network
+from envs.registry import register
+from envs.simulation import Floats, Network, depot_length
+
+RADIUS = 30.0
+ARC = 1.5 * np.pi * RADIUS
+# SUMO keeps lengths to the centimetre.
+NAMED_LENGTH = 4 * RADIUS + 2 * round(ARC, 2)
+_ARC_POINTS = 40
+_CENTER_RADIUS = 3.1
+# Flow's own table of positions along the loop, in m: an offset at every node, and the width of the crossing.
+_INNER, _CROSSING = 0.28, 5.92
+# Where the table lets each lane begin, in driving order.
+_TABLE = np.array(
+    [
+        _INNER,  # bottom
+        RADIUS + _INNER,  # the crossing, northwards
+        RADIUS + 2 * _INNER + _CROSSING,  # top
+        2 * RADIUS + 2 * _INNER + _CROSSING,
+        2 * RADIUS + 3 * _INNER + _CROSSING,  # upper ring
+        2 * RADIUS + ARC + 3 * _INNER + _CROSSING,
+        2 * RADIUS + ARC + 4 * _INNER + _CROSSING,  # right
+        3 * RADIUS + ARC + 4 * _INNER + _CROSSING,  # the crossing, westwards
+        3 * RADIUS + ARC + 5 * _INNER + 2 * _CROSSING,  # left
+        4 * RADIUS + ARC + 5 * _INNER + 2 * _CROSSING,
+        4 * RADIUS + ARC + 6 * _INNER + 2 * _CROSSING,  # lower ring
+        0.0,
+    ]
+)
+# The lanes of the four small junctions have one position only in it.
+_SMALL_JUNCTIONS = (3, 5, 9, 11)
+
+#: Road and offset in m at which the published environment starts its 14 vehicles, as recorded, to the last digit: where
+#: two streams cross, a difference of 1e-14 m has grown to one of 1e-6 m/s after 30 s.
+PUBLISHED_START = (
+    ("bottom", 0.0),
+    ("top", 0.0),
+    ("top", 28.767142857142858),
+    ("upper_ring", 27.254285714285714),
+    ("upper_ring", 56.02142857142857),
+    ("upper_ring", 84.78857142857144),
+    ("upper_ring", 113.5557142857143),
+    ("right", 0.6711877313165076),
+    ("right", 29.438330588459365),
+    ("left", 22.005473445602206),
+    ("lower_ring", 20.49261630274509),
+    ("lower_ring", 49.25975915988795),
+    ("lower_ring", 78.0269020170308),
+    ("lower_ring", 106.79404487417366),
+)
+
+
+class FigureEightParameters(LoopParameters):
+    """Parameters of ``figure_eight``."""
+
+    name: Literal["figure_eight"] = "figure_eight"
+    num_vehicles: int = Field(
+        len(PUBLISHED_START), gt=0, le=40, description="vehicles on the figure, all of them learning"
+    )
+    horizon: int = Field(1500, gt=0, description="simulated steps of 0.1 s in an episode")
+
+
+@register("figure_eight")
+class FigureEight(Loop[FigureEightParameters]):
+    """See :class:`FigureEightParameters`. North-south traffic has right of way at the crossing."""
+
+    Parameters = FigureEightParameters
+    edges = ("bottom", "top", "upper_ring", "right", "left", "lower_ring")
+    max_acceleration = 3.0
+    constant_actions: ClassVar = {"acceleration 0.5": 0.5, "acceleration 1": 1.0, "acceleration 3": 3.0}
+
+    @classmethod
+    def _reference_starts(cls, parameters: FigureEightParameters) -> int:
+        return 1
+
+    def _edge(self, name: str, variant: int, env: int) -> str:
+        return f"{name}.{env}"
+
+    def _network(self, folder: Path) -> Network:
+        nodes: list[Node] = []
+        edges: list[Edge] = []
+        connections: list[Connection] = []
+        routes = []
+        length = depot_length(self.num_agents)
+        for env in range(self.num_envs):
+            depot = f"depot.{env}"
+            nodes += [Node(f"{depot}.start", 0, 0), Node(f"{depot}.end", length, 0), *_nodes(env)]
+            edges += [Edge(depot, f"{depot}.start", f"{depot}.end", length, SPEED_LIMIT), *_edges(env)]
+            connections += [Connection(f"bottom.{env}", f"top.{env}"), Connection(f"right.{env}", f"left.{env}")]
+            loop = [self._edge(name, 0, env) for name in self.edges]
+            routes.append([depot, *laps(loop, NAMED_LENGTH, self.parameters.horizon)])
+        return Network(write_network(folder, nodes, edges, connections), routes)
+
+    def _choose_variant(self, env: int) -> int:
+        return 0
+
+    def _start_places(self, lanes: Lanes, variant: int) -> Places:
+        if self.num_agents != len(PUBLISHED_START):
+            return lanes.spread(self.num_agents, NAMED_LENGTH / self.num_agents)
+        roads, offsets = zip(*PUBLISHED_START, strict=True)
+        return Places(2 * np.array([self.edges.index(road) for road in roads]), np.array(offsets))
+
+    def _published_position(self) -> Floats:
+        lanes = self._lanes_of(0, 0)
+        index = np.searchsorted(lanes.starts, self.position, side="right") - 1
+        offset = np.where(np.isin(index, _SMALL_JUNCTIONS), 0.0, self.position - lanes.starts[index])
+        return _TABLE[index] + offset
+
+    def _reward(self, acceleration: Floats) -> Floats:
+        target = self.parameters.target_speed
+        return target - np.abs(target - self.speed)
+
+
+def _nodes(env: int) -> list[Node]:
+    places = {"right": (RADIUS, 0.0), "top": (0.0, RADIUS), "left": (-RADIUS, 0.0), "bottom": (0.0, -RADIUS)}
+    center = Node(f"center.{env}", 0.0, 0.0, kind="priority", radius=_CENTER_RADIUS)
+    return [center, *(Node(f"{name}.{env}", x, y, kind="priority") for name, (x, y) in places.items())]
+
+
+def _edges(env: int) -> list[Edge]:
+    def edge(
+        name: str, start: str, end: str, length: float, priority: int | None = None, shape: list[Point] | None = None
+    ) -> Edge:
+        return Edge(f"{name}.{env}", f"{start}.{env}", f"{end}.{env}", length, SPEED_LIMIT, priority, shape)
+
+    upper = np.linspace(0.0, 1.5 * np.pi, _ARC_POINTS)
+    lower = np.linspace(0.5 * np.pi, 2.0 * np.pi, _ARC_POINTS)
+    upper_shape = [(RADIUS * float(1 - np.cos(t)), RADIUS * float(1 + np.sin(t))) for t in upper]
+    lower_shape = [(RADIUS * float(np.cos(t) - 1), RADIUS * float(np.sin(t) - 1)) for t in lower]
+    return [
+        edge("bottom", "bottom", "center", RADIUS, priority=78),
+        edge("top", "center", "top", RADIUS, priority=78),
+        edge("upper_ring", "top", "right", ARC, shape=upper_shape),
+        edge("right", "right", "center", RADIUS, priority=46),
+        edge("left", "center", "left", RADIUS, priority=46),
+        edge("lower_ring", "left", "bottom", ARC, shape=lower_shape),
+    ]

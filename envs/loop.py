@@ -1,0 +1,296 @@
+"""Vehicles one behind the other on a closed loop: what the ring and the figure eight have in common.
+
+Speeds are SUMO's. Positions are their sum, x += 0.1 v, which is SUMO's own Euler step: reading them back would cost a
+third more and add nothing (a test compares the two).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import gymnasium
+import networkx as nx
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+
+from envs.observations import Observations
+from envs.scenario import Actions, Scenario, ScenarioParameters, Spec, State
+from envs.simulation import STEP_SECONDS, Bools, Driving, Floats, Network, Simulation
+
+VEHICLE_LENGTH = 5.0
+SPEED_LIMIT = 30.0
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What an observation may be made of; speeds in m/s, lengths in m, each (E, N) unless said otherwise.
+
+    Attributes:
+        speed: own speed.
+        position: along the loop, as the published environment counts it.
+        loop_length: (E, 1).
+        gap: free road to the vehicle in front.
+        relative_speed: speed of the vehicle in front less one's own.
+    """
+
+    speed: Floats
+    position: Floats
+    loop_length: Floats
+    gap: Floats
+    relative_speed: Floats
+
+
+#: ``@observations.register("my_own", size=3)`` adds one.
+observations: Observations[Traffic] = Observations()
+
+
+@observations.register("published", size=2)
+def _published(traffic: Traffic) -> Floats:
+    return np.stack([traffic.speed / SPEED_LIMIT, traffic.position / traffic.loop_length], axis=-1)
+
+
+@observations.register("relative", size=5)
+def _relative(traffic: Traffic) -> Floats:
+    phase = 2 * np.pi * traffic.position / traffic.loop_length
+    # Gaps beyond 90 m say no more than that the road is free.
+    gap = np.minimum(traffic.gap, 90.0) / 30.0
+    return np.stack([traffic.speed / 10.0, np.sin(phase), np.cos(phase), gap, traffic.relative_speed / 10.0], axis=-1)
+
+
+@observations.register("relative_harmonics", size=11)
+def _relative_harmonics(traffic: Traffic) -> Floats:
+    phase = 2 * np.pi * traffic.position / traffic.loop_length
+    waves = [wave(k * phase) for k in (2, 3, 4) for wave in (np.sin, np.cos)]
+    return np.concatenate([_relative(traffic), np.stack(waves, axis=-1)], axis=-1)
+
+
+class LoopParameters(ScenarioParameters):
+    """Parameters of the loops."""
+
+    observation: str = Field("published", description="what an agent sees of itself, by name")
+    min_gap: float = Field(2.5, ge=0, description="SUMO's minGap in m: the standing gap of the car-following model")
+    target_speed: float = Field(20.0, gt=0, description="speed in m/s that the reward asks for")
+
+    @field_validator("observation")
+    @classmethod
+    def _known_observation(cls, name: str) -> str:
+        return observations.check(name)
+
+
+class Places(NamedTuple):
+    """Where N vehicles stand: number of the lane in driving order (N,), and offset on it (N,) in m.
+
+    A start is given so, and not as positions along the loop, because the crossing makes of a difference in the last
+    digit one of a micrometre within 300 steps.
+    """
+
+    lane: NDArray[np.int64]
+    offset: Floats
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """The lanes of one loop in driving order, junction lanes included.
+
+    Attributes:
+        names: SUMO's lane names.
+        starts: where each begins, in m from the start of the first.
+        length: of the whole loop in m.
+    """
+
+    names: tuple[str, ...]
+    starts: Floats
+    length: float
+
+    @classmethod
+    def walk(cls, simulation: Simulation, first_edge: str) -> Lanes:
+        """Follow the road from an edge until it comes back to it."""
+        names: list[str] = []
+        lane = f"{first_edge}_0"
+        while lane not in names:
+            junction, following = simulation.next_lane(lane)
+            names += [lane, junction]
+            lane = following
+        # SUMO keeps lengths to the centimetre; rounding keeps the digits of the sum from drifting.
+        ends = np.round(np.cumsum([simulation.lane_length(name) for name in names]), 2)
+        return cls(tuple(names), np.concatenate([[0.0], ends[:-1]]), float(ends[-1]))
+
+    def locate(self, position: Floats) -> Places:
+        """Lanes and offsets of positions along the loop."""
+        lane = np.searchsorted(self.starts, position, side="right") - 1
+        return Places(lane, position - self.starts[lane])
+
+    def spread(self, count: int, spacing: float) -> Places:
+        """Places ``spacing`` m apart; one that would fall inside a junction moves to the start of the next road.
+
+        The vehicles behind it are counted from where it moved to, as in the published environments.
+        """
+        places = []
+        position = 0.0
+        for _ in range(count):
+            lane = int(np.searchsorted(self.starts, position, side="right")) - 1
+            if lane % 2:
+                lane = (lane + 1) % len(self.starts)
+                position = float(self.starts[lane])
+            places.append((lane, position - self.starts[lane]))
+            position = (position + spacing) % self.length
+        lanes, offsets = zip(*places, strict=True)
+        return Places(np.array(lanes), np.array(offsets))
+
+
+P = TypeVar("P", bound=LoopParameters)
+
+
+class Loop(Scenario[P]):
+    """Vehicles on E loops; vehicle i + 1 drives in front of vehicle i.
+
+    A loop may come in several lengths, side by side in the network; an episode chooses one of them.
+    """
+
+    edges: ClassVar[tuple[str, ...]]
+    max_acceleration: ClassVar[float]
+    state_names: ClassVar = ("speed", "position", "acceleration")
+
+    def __init__(self, parameters: P, numbers: range, seed: int, folder: Path) -> None:
+        super().__init__(parameters, numbers, seed, folder)
+        self.simulation = Simulation(self._network(folder), self.num_agents, _driving(parameters.min_gap))
+        self._lanes: dict[tuple[int, int], Lanes] = {}
+        shape = (self.num_envs, self.num_agents)
+        self.speed, self.position, self.acceleration = np.zeros((3, *shape))
+        self.variant = np.zeros(self.num_envs, dtype=np.int64)
+        self.loop_length = np.ones((self.num_envs, 1))
+
+    @classmethod
+    def spec(cls, parameters: P) -> Spec:
+        """See :class:`~envs.scenario.Spec`; the graph is the cycle of each vehicle with the ones before and behind."""
+        n, bound = parameters.num_vehicles, cls.max_acceleration
+        size = observations.size(parameters.observation)
+        return Spec(
+            num_agents=n,
+            graph=nx.cycle_graph(n) if n > 2 else nx.path_graph(n),
+            observation_space=gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32),
+            action_space=gymnasium.spaces.Box(-bound, bound, (1,), np.float32),
+            reference_starts=cls._reference_starts(parameters),
+            state_names=cls.state_names,
+        )
+
+    @classmethod
+    @abstractmethod
+    def _reference_starts(cls, parameters: P) -> int: ...
+
+    @abstractmethod
+    def _network(self, folder: Path) -> Network: ...
+
+    @abstractmethod
+    def _edge(self, name: str, variant: int, env: int) -> str:
+        """SUMO's name of an edge of one loop."""
+
+    @abstractmethod
+    def _choose_variant(self, env: int) -> int: ...
+
+    @abstractmethod
+    def _start_places(self, lanes: Lanes, variant: int) -> Places:
+        """Where the N vehicles stand at the start."""
+
+    @abstractmethod
+    def _reward(self, acceleration: Floats) -> Floats:
+        """Reward (E, N) for the commanded accelerations and the speeds they led to."""
+
+    def _published_position(self) -> Floats:
+        return self.position
+
+    def _begin(self, env: int, start: State | None) -> None:
+        variant = self._choose_variant(env)
+        places = self._start_places(self._lanes_of(env, variant), variant)
+        speed = np.zeros(self.num_agents)
+        if start is not None:
+            # Roads and junction lanes alternate.
+            lane = 2 * np.array([self.edges.index(edge) for edge in start["edge"]])
+            places, speed = Places(lane, np.asarray(start["offset"], np.float64)), start["speed"]
+        self._put(env, variant, places, speed)
+        self.acceleration[env] = 0.0
+
+    def _put(self, env: int, variant: int, places: Places, speed: Floats) -> None:
+        lanes = self._lanes_of(env, variant)
+        self.simulation.place(env, [lanes.names[k] for k in places.lane], places.offset, speed)
+        self.variant[env], self.loop_length[env] = variant, lanes.length
+        self.position[env], self.speed[env] = lanes.starts[places.lane] + places.offset, speed
+
+    def _lanes_of(self, env: int, variant: int) -> Lanes:
+        key = (env, variant)
+        if key not in self._lanes:
+            self._lanes[key] = Lanes.walk(self.simulation, self._edge(self.edges[0], variant, env))
+        return self._lanes[key]
+
+    def _advance(self, actions: Actions) -> tuple[Floats, Bools, Bools]:
+        command = np.clip(actions[..., 0].astype(np.float64), -self.max_acceleration, self.max_acceleration)
+        speed = self.simulation.step(np.maximum(self.speed + command * STEP_SECONDS, 0.0))
+        self.acceleration[:] = (speed - self.speed) / STEP_SECONDS
+        self.speed[:] = speed
+        self.position += speed * STEP_SECONDS
+        self.position -= self.loop_length * (self.position >= self.loop_length)
+        collision = self.simulation.collided()
+        return self._reward(command), collision, collision
+
+    def observe(self) -> Floats:
+        """See :class:`~envs.scenario.Scenario`."""
+        return observations.observe(self.parameters.observation, self.traffic())
+
+    def traffic(self) -> Traffic:
+        """The present state as observations see it."""
+        ahead = np.roll(self.position, -1, axis=1) - self.position
+        return Traffic(
+            speed=self.speed,
+            position=self._published_position(),
+            loop_length=self.loop_length,
+            gap=(ahead - VEHICLE_LENGTH) % self.loop_length,
+            relative_speed=np.roll(self.speed, -1, axis=1) - self.speed,
+        )
+
+    def state(self) -> dict[str, Floats]:
+        """See :class:`~envs.scenario.Scenario`."""
+        return {"speed": self.speed, "position": self.position, "acceleration": self.acceleration}
+
+    def _snapshot(self) -> dict[str, Any]:
+        return {"variant": self.variant.copy(), **{key: rows.copy() for key, rows in self.state().items()}}
+
+    def _restore(self, env: int, snapshot: State) -> None:
+        variant = int(snapshot["variant"][env])
+        places = self._lanes_of(env, variant).locate(snapshot["position"][env])
+        self._put(env, variant, places, snapshot["speed"][env])
+        self.acceleration[env] = snapshot["acceleration"][env]
+
+    def close(self) -> None:
+        """See :class:`~envs.scenario.Scenario`."""
+        self.simulation.close()
+
+
+def laps(edges: Sequence[str], lap_length: float, horizon: int) -> list[str]:
+    """A route round a loop that no episode of ``horizon`` steps drives to its end."""
+    # SUMO looks 3,000 m ahead along the route; the end must stay out of sight at the speed limit.
+    metres = horizon * STEP_SECONDS * SPEED_LIMIT + 3000.0
+    return list(edges) * (int(metres / lap_length) + 2)
+
+
+def _driving(min_gap: float) -> Driving:
+    return Driving(
+        vehicle_type={
+            "carFollowModel": "IDM",
+            "length": str(VEHICLE_LENGTH),
+            "accel": "2.6",
+            "decel": "4.5",
+            "tau": "1",
+            "minGap": str(min_gap),
+            "maxSpeed": str(SPEED_LIMIT),
+            "speedFactor": "1",
+            "speedDev": "0.1",
+            "impatience": "0.5",
+        },
+        # Obey the safe speed: the car-following model caps what a learner commands.
+        speed_mode=1,
+    )

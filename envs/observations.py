@@ -1,0 +1,42 @@
+"""Observations by name: small functions from what a scenario knows to what an agent sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from envs.scenario import nearest
+from envs.simulation import Floats
+
+View = TypeVar("View")
+
+
+class Observations(Generic[View]):
+    """The observations of one kind of scenario, functions from its ``View`` to (E, N, D)."""
+
+    def __init__(self) -> None:
+        self._functions: dict[str, Callable[[View], Floats]] = {}
+        self._sizes: dict[str, int] = {}
+
+    def register(self, name: str, size: int) -> Callable[[Callable[[View], Floats]], Callable[[View], Floats]]:
+        """Decorator that makes a function known under a name for the YAML; ``size`` is its D."""
+
+        def add(function: Callable[[View], Floats]) -> Callable[[View], Floats]:
+            self._functions[name], self._sizes[name] = function, size
+            return function
+
+        return add
+
+    def check(self, name: str) -> str:
+        """The name itself; raises ValueError, with the names there are, for an unknown one."""
+        if name not in self._functions:
+            raise ValueError(f"must be one of {', '.join(self._functions)}{nearest(name, self._functions)}")
+        return name
+
+    def size(self, name: str) -> int:
+        """D of the observation of that name."""
+        return self._sizes[name]
+
+    def observe(self, name: str, view: View) -> Floats:
+        """The observation (E, N, D) of that name."""
+        return self._functions[name](view)

@@ -1,0 +1,45 @@
+"""Scenarios by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, TypeVar
+
+from envs.scenario import Scenario, ScenarioParameters, nearest
+
+_scenarios: dict[str, type[Scenario[Any]]] = {}
+_S = TypeVar("_S", bound=type[Scenario[Any]])
+
+
+def register(name: str) -> Callable[[_S], _S]:
+    """Class decorator that makes a scenario known under a name, for ``envs.make`` and the YAML."""
+
+    def add(scenario: _S) -> _S:
+        _scenarios[name] = scenario
+        return scenario
+
+    return add
+
+
+def scenario(name: str) -> type[Scenario[Any]]:
+    """The scenario of that name.
+
+    Raises:
+        ValueError: there is none; the message names those there are.
+    """
+    if name not in names():
+        raise ValueError(f"there is no scenario '{name}'{nearest(name, names())} (there are: {', '.join(names())})")
+    return _scenarios[name]
+
+
+def names() -> list[str]:
+    """Names of all scenarios, in the order of registration."""
+    for module in ("ring", "figure_eight", "platoon"):
+        import_module(f"envs.{module}")
+    return list(_scenarios)
+
+
+def parameters(name: str) -> type[ScenarioParameters]:
+    """The pydantic model of a scenario's parameters, ``name`` among its fields."""
+    return scenario(name).Parameters

@@ -1,0 +1,127 @@
+"""Ring Attenuation: 22 vehicles on a one-lane ring whose length is drawn anew for every episode.
+
+Source: DMPO paper, appendix A; numbers from Flow's environment.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+from scipy.optimize import brentq
+
+from envs.loop import SPEED_LIMIT, VEHICLE_LENGTH, Lanes, Loop, LoopParameters, Places, laps
+from envs.network import Edge, Node, write_network
+from envs.registry import register
+from envs.simulation import Floats, Network, depot_length
+
+_Length = Annotated[int, Field(gt=0)]
+_ARC_POINTS = 40
+
+
+class RingParameters(LoopParameters):
+    """Parameters of ``ring``."""
+
+    name: Literal["ring"] = "ring"
+    num_vehicles: int = Field(22, gt=0, description="vehicles on the ring, all of them learning")
+    horizon: int = Field(3000, gt=0, description="simulated steps of 0.1 s in an episode")
+    ring_length: _Length | tuple[_Length, _Length] = Field(
+        (220, 270), description="metres round the ring: one whole number, or [low, high] to draw from for each episode"
+    )
+
+    @property
+    def lengths(self) -> range:
+        """Lengths in m that an episode may have."""
+        low, high = (self.ring_length,) * 2 if isinstance(self.ring_length, int) else self.ring_length
+        return range(low, high + 1)
+
+    @model_validator(mode="after")
+    def _room(self) -> Self:
+        if not self.lengths:
+            raise ValueError(f"ring_length = {list(self.ring_length)} is empty; give [low, high] with low <= high")  # type: ignore[arg-type]
+        needed = self.num_vehicles * (VEHICLE_LENGTH + self.min_gap)
+        if self.lengths[0] <= needed:
+            raise ValueError(
+                f"ring_length = {self.lengths[0]} is too short for num_vehicles = {self.num_vehicles}, which need more "
+                f"than {needed:g} m ({VEHICLE_LENGTH:g} m of car and {self.min_gap:g} m of min_gap each); "
+                "lengthen the ring or take fewer vehicles"
+            )
+        return self
+
+
+@register("ring")
+class Ring(Loop[RingParameters]):
+    """See :class:`RingParameters`. Each length has a ring of its own in the network; an episode chooses one."""
+
+    Parameters = RingParameters
+    edges = ("bottom", "right", "top", "left")
+    max_acceleration = 1.0
+    constant_actions: ClassVar = {"acceleration 0.05": 0.05, "acceleration 1": 1.0}
+
+    @classmethod
+    def _reference_starts(cls, parameters: RingParameters) -> int:
+        return len(_reference_lengths(parameters))
+
+    def _edge(self, name: str, variant: int, env: int) -> str:
+        return f"{name}.{variant}.{env}"
+
+    def _network(self, folder: Path) -> Network:
+        nodes: list[Node] = []
+        edges: list[Edge] = []
+        routes = []
+        for env in range(self.num_envs):
+            depot = f"depot.{env}"
+            nodes += [Node(f"{depot}.start", 0, 0), Node(f"{depot}.end", depot_length(self.num_agents), 0)]
+            edges.append(Edge(depot, f"{depot}.start", f"{depot}.end", depot_length(self.num_agents), SPEED_LIMIT))
+            route = [depot]
+            for variant, length in enumerate(self.parameters.lengths):
+                names = [self._edge(name, variant, env) for name in self.edges]
+                ring_nodes, ring_edges = _ring(names, length)
+                nodes += ring_nodes
+                edges += ring_edges
+                route += laps(names, length, self.parameters.horizon)
+            routes.append(route)
+        return Network(write_network(folder, nodes, edges), routes)
+
+    def _choose_variant(self, env: int) -> int:
+        start = self.reference_start(env)
+        if start is None:
+            return int(self.random[env].integers(len(self.parameters.lengths)))
+        return _reference_lengths(self.parameters)[start] - self.parameters.lengths[0]
+
+    def _start_places(self, lanes: Lanes, variant: int) -> Places:
+        return lanes.spread(self.num_agents, self.parameters.lengths[variant] / self.num_agents)
+
+    def _reward(self, acceleration: Floats) -> Floats:
+        target = self.parameters.target_speed
+        desired = (target - np.abs(target - self.speed)) / target
+        return 4.0 * (desired - np.abs(acceleration)) / self.num_agents
+
+
+def uniform_flow_speed(length: float, num_vehicles: int, min_gap: float = 2.5) -> float:
+    """Speed in m/s at which IDM vehicles, equally spaced on a ring of ``length`` m, neither gain nor lose speed.
+
+    It solves gap = (min_gap + v tau) / sqrt(1 - (v / v0)^4) with tau = 1 s and v0 = 30 m/s (Treiber et al., 2000,
+    eq. 7): no learner under SUMO's safe-speed check can hold more.
+    """
+    gap = length / num_vehicles - VEHICLE_LENGTH
+    return float(brentq(lambda v: gap * np.sqrt(1 - (v / SPEED_LIMIT) ** 4) - (min_gap + v), 0.0, SPEED_LIMIT - 1e-9))
+
+
+def _reference_lengths(parameters: RingParameters) -> range:
+    """Every tenth metre from the shortest ring to the longest."""
+    return parameters.lengths[::10]
+
+
+def _ring(names: list[str], length: int) -> tuple[list[Node], list[Edge]]:
+    """Four quarter circles; each edge starts at the node that carries its name."""
+    radius = length / (2 * np.pi)
+    nodes, edges = [], []
+    for quarter, name in enumerate(names):
+        angles = np.linspace(quarter - 1, quarter, _ARC_POINTS) * np.pi / 2
+        shape = [(radius * float(np.cos(angle)), radius * float(np.sin(angle))) for angle in angles]
+        nodes.append(Node(name, *shape[0]))
+        edges.append(Edge(name, name, names[(quarter + 1) % 4], length / 4, SPEED_LIMIT, shape=shape))
+    return nodes, edges

@@ -1,0 +1,212 @@
+"""What a scenario is: a task for N agents, given for E environments at once on top of one SUMO simulation.
+
+A subclass says how an episode begins, what one simulated step does and what the agents see. Clocks, repeated actions,
+the ends of episodes, random numbers and snapshots are the same for all and stand here.
+"""
+
+from __future__ import annotations
+
+import difflib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
+
+import gymnasium
+import networkx as nx
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from envs.simulation import Bools, Floats
+
+Actions = NDArray[Any]
+State = Mapping[str, NDArray[Any]]
+
+
+class ScenarioParameters(BaseModel):
+    """Parameters that every scenario has."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    num_vehicles: int = Field(gt=0, description="vehicles on the road, all of them learning")
+    horizon: int = Field(gt=0, description="simulated steps of 0.1 s in an episode")
+    action_repeat: int = Field(1, gt=0, description="simulated steps for which an action is held; rewards are summed")
+    mode: Literal["train", "evaluate"] = Field(
+        "train",
+        description="train draws the start of every episode; evaluate begins environment e at reference start e",
+    )
+
+    @model_validator(mode="after")
+    def _whole_actions(self) -> Self:
+        if self.horizon % self.action_repeat:
+            raise ValueError(
+                f"action_repeat = {self.action_repeat} does not divide horizon = {self.horizon}; "
+                "choose a horizon that is a multiple of action_repeat"
+            )
+        return self
+
+
+P = TypeVar("P", bound=ScenarioParameters)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What can be said of a scenario before anything is simulated.
+
+    Attributes:
+        num_agents: N.
+        graph: the scenario's own communication graph, on nodes 0..N-1.
+        observation_space: of one agent, shape (D,).
+        action_space: of one agent, a Box in physical units or a Discrete.
+        reference_starts: number of start states that evaluation goes through.
+        state_names: keys of ``info["state"]``.
+    """
+
+    num_agents: int
+    graph: nx.Graph
+    observation_space: gymnasium.spaces.Box
+    action_space: gymnasium.spaces.Box | gymnasium.spaces.Discrete
+    reference_starts: int
+    state_names: tuple[str, ...]
+
+
+class Scenario(ABC, Generic[P]):
+    """E environments of one scenario.
+
+    Args:
+        parameters: an instance of the class's ``Parameters``.
+        numbers: the numbers of these E environments among all, which fix their random streams and reference starts.
+        seed: of the experiment.
+        folder: for SUMO's files, kept until ``close``.
+
+    Attributes (all of the last step):
+        reward: (E, N), summed over the repeated simulated steps.
+        terminated, truncated, collision: (E,) bool.
+    """
+
+    Parameters: ClassVar[type[ScenarioParameters]]
+    #: Actions worth comparing with, by name: every agent does this all the time.
+    constant_actions: ClassVar[Mapping[str, float | int]] = {}
+
+    def __init__(self, parameters: P, numbers: range, seed: int, folder: Path) -> None:
+        self.parameters, self.numbers, self.folder = parameters, numbers, folder
+        self.num_envs, self.num_agents = len(numbers), parameters.num_vehicles
+        self.clock = np.zeros(self.num_envs, dtype=np.int64)
+        self.reward = np.zeros((self.num_envs, self.num_agents))
+        self.terminated, self.truncated, self.collision = np.zeros((3, self.num_envs), dtype=np.bool_)
+        self.seed(seed)
+
+    @classmethod
+    @abstractmethod
+    def spec(cls, parameters: P) -> Spec:
+        """Agents, graph and spaces that these parameters give."""
+
+    @abstractmethod
+    def _begin(self, env: int, start: State | None) -> None:
+        """Put environment ``env`` at ``start``, or at a start of its own choice where that is None."""
+
+    @abstractmethod
+    def _advance(self, actions: Actions) -> tuple[Floats, Bools, Bools]:
+        """Simulate 0.1 s; returns reward (E, N), ended (E,) and collision (E,)."""
+
+    @abstractmethod
+    def observe(self) -> Floats:
+        """What every agent sees of itself, (E, N, D)."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Floats]:
+        """Physical state (E, N) by the names of the spec."""
+
+    @abstractmethod
+    def _snapshot(self) -> dict[str, NDArray[Any]]:
+        """Arrays (E, …) from which ``_restore`` can go on."""
+
+    @abstractmethod
+    def _restore(self, env: int, snapshot: State) -> None:
+        """Put environment ``env`` at its row of a snapshot."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the simulation."""
+
+    def seed(self, seed: int) -> None:
+        """Give each environment a random stream that depends on the seed and its own number only."""
+        sequences = (np.random.SeedSequence(seed, spawn_key=(number,)) for number in self.numbers)
+        self.random = [np.random.Generator(np.random.PCG64(sequence)) for sequence in sequences]
+
+    def reset(self, start: State | None = None) -> None:
+        """Begin a new episode everywhere; ``start`` holds one row (E, …) an environment."""
+        for env in range(self.num_envs):
+            self.begin(env, None if start is None else {key: rows[env] for key, rows in start.items()})
+
+    def begin(self, env: int, start: State | None = None) -> None:
+        """Begin a new episode in one environment."""
+        self.clock[env] = 0
+        self._begin(env, start)
+
+    def step(self, actions: Actions) -> None:
+        """Hold actions (E, N, A) or (E, N) for ``action_repeat`` simulated steps; the attributes hold the outcome."""
+        self.reward[:], self.terminated[:], self.collision[:] = 0.0, False, False
+        for _ in range(self.parameters.action_repeat):
+            reward, ended, collision = self._advance(actions)
+            # An episode that ended during a held action earns nothing for the rest of it.
+            self.reward += np.where(self.terminated[:, None], 0.0, reward)
+            self.terminated |= ended
+            self.collision |= collision
+            self.clock += 1
+        self.truncated[:] = (self.clock >= self.parameters.horizon) & ~self.terminated
+
+    def reference_start(self, env: int) -> int | None:
+        """Number of the reference start of an environment, None in training."""
+        if self.parameters.mode == "train":
+            return None
+        return self.numbers[env] % self.spec(self.parameters).reference_starts
+
+    def get_state(self) -> dict[str, NDArray[Any]]:
+        """Everything needed to go on, (E, …) arrays.
+
+        Every environment is put at what was written down: SUMO's own last digits are not readable, and only so does
+        this simulation go on exactly as a restored one.
+        """
+        snapshot = self._snapshot()
+        self._restore_all(snapshot)
+        random = np.array([_pack(generator) for generator in self.random])
+        return {"clock": self.clock.copy(), "random": random, **snapshot}
+
+    def set_state(self, state: State) -> None:
+        """Go on from what ``get_state`` gave."""
+        self.clock[:] = state["clock"]
+        for generator, words in zip(self.random, state["random"], strict=True):
+            _unpack(generator, words)
+        self._restore_all(state)
+
+    def _restore_all(self, snapshot: State) -> None:
+        for env in range(self.num_envs):
+            self._restore(env, snapshot)
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """An error message's hint: ``; did you mean 'x'?`` where one of the choices is near, otherwise nothing."""
+    near = difflib.get_close_matches(word, list(choices), n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def _pack(generator: np.random.Generator) -> NDArray[np.uint64]:
+    """State of a PCG64 generator as 6 words of 64 bits."""
+    state = generator.bit_generator.state
+    words = [state["has_uint32"], state["uinteger"]]
+    for number in (state["state"]["state"], state["state"]["inc"]):
+        words += [number >> 64, number & (2**64 - 1)]
+    return np.array(words, dtype=np.uint64)
+
+
+def _unpack(generator: np.random.Generator, words: NDArray[np.uint64]) -> None:
+    has_uint32, uinteger, *halves = (int(word) for word in words)
+    generator.bit_generator.state = {
+        "bit_generator": "PCG64",
+        "state": {"state": halves[0] << 64 | halves[1], "inc": halves[2] << 64 | halves[3]},
+        "has_uint32": has_uint32,
+        "uinteger": uinteger,
+    }

@@ -1,0 +1,197 @@
+"""Many copies of a road in one SUMO simulation, driven by speed commands.
+
+SUMO decides every speed. A copy is put back to any state by moving its vehicles, never by restarting SUMO.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from xml.sax.saxutils import quoteattr
+
+import numpy as np
+from numpy.typing import NDArray
+
+STEP_SECONDS = 0.1
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+class SimulationError(RuntimeError):
+    """SUMO could not be started, or stopped answering and could not be restarted."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A SUMO network with one disconnected piece of road per environment.
+
+    ``routes[e]`` lists the edges that the vehicles of environment e may drive, in order. Its first edge is the depot: a
+    road of its own, on which vehicles are inserted and through which they pass on their way back to a start state.
+    """
+
+    net_file: Path
+    routes: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Driving:
+    """How SUMO moves the vehicles.
+
+    Attributes:
+        vehicle_type: attributes of SUMO's ``vType`` element, such as ``length`` (m) or ``minGap`` (m).
+        speed_mode: the bit set of ``vehicle.setSpeedMode``; 1 caps a command at the safe speed, 0 obeys every command.
+        ballistic: positions by the trapezoid rule instead of SUMO's default Euler step.
+        report_collisions: whether SUMO looks for collisions (it never moves a vehicle because of one).
+    """
+
+    vehicle_type: Mapping[str, str]
+    speed_mode: int
+    ballistic: bool = False
+    report_collisions: bool = True
+
+
+def use_packaged_sumo() -> Path:
+    """Point SUMO's tools at the SUMO that came with the Python package, and return its folder."""
+    import sumo
+
+    # An installation of the user's own may be another version, with other numbers.
+    os.environ["SUMO_HOME"] = str(sumo.SUMO_HOME)
+    return Path(sumo.SUMO_HOME)
+
+
+class Simulation:
+    """E copies of M vehicles in one SUMO simulation; one per process, because libsumo holds global state.
+
+    Args:
+        network: the roads; its number of routes is E.
+        num_vehicles: M, vehicles per copy.
+        driving: vehicle type and step method.
+
+    Raises:
+        SimulationError: SUMO did not accept the network or did not insert every vehicle.
+    """
+
+    def __init__(self, network: Network, num_vehicles: int, driving: Driving) -> None:
+        use_packaged_sumo()
+        import libsumo
+
+        self._sumo = libsumo
+        self._num_envs, self._num_vehicles = len(network.routes), num_vehicles
+        self._depots = [route[0] + "_0" for route in network.routes]
+        self._ids = [[f"{e}.{i}" for i in range(num_vehicles)] for e in range(self._num_envs)]
+        self._all_ids = [vehicle for copy in self._ids for vehicle in copy]
+        with tempfile.TemporaryDirectory(prefix="dmpo-sumo-") as folder:
+            types = Path(folder) / "types.add.xml"
+            attributes = " ".join(f"{key}={quoteattr(value)}" for key, value in driving.vehicle_type.items())
+            types.write_text(f'<additional><vType id="vehicle" {attributes}/></additional>')
+            try:
+                libsumo.start(_command_line(network.net_file, types, driving))
+            except (libsumo.TraCIException, libsumo.FatalTraCIError) as error:
+                raise SimulationError(f"SUMO refused the network {network.net_file}: {error}") from error
+        self._insert(network, driving.speed_mode)
+
+    def _insert(self, network: Network, speed_mode: int) -> None:
+        vehicle = self._sumo.vehicle
+        for e, route in enumerate(network.routes):
+            self._sumo.route.add(f"route.{e}", list(route))
+            for i, identity in enumerate(self._ids[e]):
+                vehicle.add(identity, f"route.{e}", typeID="vehicle", departPos=str(_depot_offset(i)), departSpeed="0")
+        self._sumo.simulationStep()
+        if vehicle.getIDCount() != len(self._all_ids):
+            raise SimulationError(f"SUMO inserted {vehicle.getIDCount()} of {len(self._all_ids)} vehicles at the start")
+        # SUMO draws a speed factor for every vehicle it inserts. The draws of the first copy are those of a simulation
+        # with one copy only; all copies get these, so that they are the same road.
+        factors = [vehicle.getSpeedFactor(identity) for identity in self._ids[0]]
+        for copy in self._ids:
+            for identity, factor in zip(copy, factors, strict=True):
+                vehicle.setSpeedFactor(identity, factor)
+                vehicle.setSpeedMode(identity, speed_mode)
+
+    def place(self, env: int, lanes: Sequence[str], offsets: Floats, speeds: Floats) -> None:
+        """Put the M vehicles of one copy on lanes (M names), at offsets (M,) in m and speeds (M,) in m/s."""
+        vehicle = self._sumo.vehicle
+        # Moving a vehicle within the lane it is on would leave SUMO's order of that lane wrong, so all pass the depot.
+        for i, identity in enumerate(self._ids[env]):
+            vehicle.moveTo(identity, self._depots[env], _depot_offset(i))
+        for identity, lane, offset, speed in zip(self._ids[env], lanes, offsets.tolist(), speeds.tolist(), strict=True):
+            vehicle.moveTo(identity, lane, offset)
+            vehicle.setPreviousSpeed(identity, speed)
+
+    def step(self, commands: Floats) -> Floats:
+        """Drive one step of 0.1 s. Commanded speeds (E, M) in m/s in; the speeds (E, M) that SUMO made of them out."""
+        set_speed, get_speed = self._sumo.vehicle.setSpeed, self._sumo.vehicle.getSpeed
+        for identity, speed in zip(self._all_ids, commands.ravel().tolist(), strict=True):
+            set_speed(identity, speed)
+        self._sumo.simulationStep()
+        speeds = np.fromiter(map(get_speed, self._all_ids), np.float64, len(self._all_ids))
+        return speeds.reshape(self._num_envs, self._num_vehicles)
+
+    def collided(self) -> Bools:
+        """Which copies (E,) hold a collision at the end of the last step."""
+        result = np.zeros(self._num_envs, dtype=np.bool_)
+        for collision in self._sumo.simulation.getCollisions():
+            result[int(collision.collider.split(".")[0])] = True
+        return result
+
+    def lane_positions(self, env: int) -> tuple[list[str], Floats]:
+        """SUMO's own lane (M names) and offset (M,) in m of each vehicle of one copy."""
+        vehicle = self._sumo.vehicle
+        lanes = [vehicle.getLaneID(identity) for identity in self._ids[env]]
+        return lanes, np.array([vehicle.getLanePosition(identity) for identity in self._ids[env]])
+
+    def lane_length(self, lane: str) -> float:
+        """Length of a lane in m."""
+        return float(self._sumo.lane.getLength(lane))
+
+    def next_lane(self, lane: str) -> tuple[str, str]:
+        """The lane inside the junction at the end of ``lane``, and the lane behind it."""
+        link = self._sumo.lane.getLinks(lane)[0]
+        return str(link[4]), str(link[0])
+
+    def close(self) -> None:
+        """End SUMO."""
+        self._sumo.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def depot_length(num_vehicles: int) -> float:
+    """Length in m of a depot that takes ``num_vehicles`` vehicles."""
+    return _depot_offset(num_vehicles + 1)
+
+
+def _depot_offset(vehicle: int) -> float:
+    return 20.0 * (vehicle + 1)
+
+
+def _command_line(net_file: Path, types: Path, driving: Driving) -> list[str]:
+    options = {
+        "net-file": net_file,
+        "additional-files": types,
+        "step-length": STEP_SECONDS,
+        "step-method.ballistic": driving.ballistic,
+        "time-to-teleport": -1,
+        "collision.action": "warn" if driving.report_collisions else "none",
+        "collision.check-junctions": True,
+        # A route runs through roads that are not connected: vehicles are moved from one to the next.
+        "ignore-route-errors": True,
+        "no-warnings": True,
+        "no-step-log": True,
+        "xml-validation": "never",
+    }
+    words = ["sumo"]
+    for name, value in options.items():
+        words += [f"--{name}", str(value).lower() if isinstance(value, bool) else str(value)]
+    return words

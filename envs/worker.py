@@ -1,0 +1,149 @@
+"""The process that holds one SUMO simulation with its share of the environments.
+
+It obeys commands from a pipe and leaves the results in memory that it shares with the environment's process.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.scenario import Scenario, Spec, State
+
+Fields = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs to know: the scenario, its parameters, and which environments are its own."""
+
+    scenario: type[Scenario[Any]]
+    parameters: Any
+    numbers: range
+    seed: int
+
+
+def layout(spec: Spec, num_envs: int) -> dict[str, tuple[tuple[int, ...], type[Any]]]:
+    """Shape and type of every shared array: E environments, N agents, D features, A actions."""
+    agents = (num_envs, spec.num_agents)
+    observation = (*agents, *spec.observation_space.shape)
+    action = (*agents, *(spec.action_space.shape or ()))
+    fields: dict[str, tuple[tuple[int, ...], type[Any]]] = {
+        "actions": (action, np.float64 if spec.action_space.shape else np.int64),
+        "obs": (observation, np.float32),
+        "final_obs": (observation, np.float32),
+        "reward": (agents, np.float32),
+        "terminated": ((num_envs,), np.bool_),
+        "truncated": ((num_envs,), np.bool_),
+        "collision": ((num_envs,), np.bool_),
+    }
+    return fields | {f"state.{name}": (agents, np.float64) for name in spec.state_names}
+
+
+def views(memory: Any, spec: Spec, num_envs: int) -> Fields:
+    """The shared arrays, laid out one behind the other in ``memory``."""
+    fields: Fields = {}
+    offset = 0
+    for name, (shape, dtype) in layout(spec, num_envs).items():
+        fields[name] = np.frombuffer(memory, dtype, int(np.prod(shape)), offset).reshape(shape)
+        offset += _padded(fields[name].nbytes)
+    return fields
+
+
+def memory_size(spec: Spec, num_envs: int) -> int:
+    """Bytes that ``views`` needs."""
+    return sum(
+        _padded(int(np.prod(shape)) * np.dtype(dtype).itemsize) for shape, dtype in layout(spec, num_envs).values()
+    )
+
+
+def _padded(size: int) -> int:
+    """Whole cache lines, so that two fields never share one."""
+    return -(-size // 64) * 64
+
+
+def run(connection: Connection, memory: Any, num_envs: int, job: Job) -> None:
+    """Obey commands until told to close or until the other end of the pipe is gone."""
+    spec = job.scenario.spec(job.parameters)
+    mine = slice(job.numbers.start, job.numbers.stop)
+    fields = {name: rows[mine] for name, rows in views(memory, spec, num_envs).items()}
+    with tempfile.TemporaryDirectory(prefix="dmpo-roads-") as folder:
+        try:
+            scenario = job.scenario(job.parameters, job.numbers, job.seed, Path(folder))
+        except Exception as error:
+            connection.send(error)
+            return
+        connection.send(None)
+        try:
+            while _obey(connection, scenario, fields):
+                pass
+        except (EOFError, BrokenPipeError, KeyboardInterrupt):
+            # The environment's process is gone or going: nobody is left to answer.
+            pass
+        finally:
+            scenario.close()
+
+
+def _obey(connection: Connection, scenario: Scenario[Any], fields: Fields) -> bool:
+    """Carry out one command and answer it; false after the last."""
+    command, argument = connection.recv()
+    try:
+        answer = _commands[command](scenario, fields, argument) if command in _commands else None
+    except (ValueError, RuntimeError) as error:
+        answer = error
+    connection.send(answer)
+    return bool(command != "close")
+
+
+def _step(scenario: Scenario[Any], fields: Fields, _: None) -> None:
+    scenario.step(fields["actions"])
+    ended = np.flatnonzero(scenario.terminated | scenario.truncated)
+    fields["reward"][:] = scenario.reward
+    for name in ("terminated", "truncated", "collision"):
+        fields[name][:] = getattr(scenario, name)
+    for name, rows in scenario.state().items():
+        fields[f"state.{name}"][:] = rows
+    if len(ended):
+        fields["final_obs"][ended] = scenario.observe()[ended]
+        for env in ended.tolist():
+            scenario.begin(env)
+    fields["obs"][:] = scenario.observe()
+
+
+def _show(scenario: Scenario[Any], fields: Fields) -> None:
+    """Write what there is to see at the beginning of an episode."""
+    fields["obs"][:] = scenario.observe()
+    for name, rows in scenario.state().items():
+        fields[f"state.{name}"][:] = rows
+
+
+def _reset(scenario: Scenario[Any], fields: Fields, seed_and_start: tuple[int | None, State | None]) -> None:
+    seed, start = seed_and_start
+    if seed is not None:
+        scenario.seed(seed)
+    scenario.reset(start)
+    _show(scenario, fields)
+
+
+def _get_state(scenario: Scenario[Any], fields: Fields, _: None) -> dict[str, NDArray[Any]]:
+    return scenario.get_state()
+
+
+def _set_state(scenario: Scenario[Any], fields: Fields, state: State) -> None:
+    scenario.set_state(state)
+    _show(scenario, fields)
+
+
+_commands: Mapping[str, Callable[[Scenario[Any], Fields, Any], Any]] = {
+    "step": _step,
+    "reset": _reset,
+    "get_state": _get_state,
+    "set_state": _set_state,
+}
