@@ -1,0 +1,1 @@
+"""YAML in, results out: configuration, command line, runner, plots and presets."""

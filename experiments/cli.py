@@ -1,0 +1,217 @@
+"""The command line: `dmpo train`, `dmpo evaluate`, `dmpo list`.
+
+Exit status 0 for success, 2 for a mistake in what the user gave, 1 for a failure, 130 when interrupted.
+"""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+# Nothing that loads PyTorch, SUMO or matplotlib is imported before a command needs it.
+from experiments.errors import ConfigError, RunError, shown, suggestion
+
+if TYPE_CHECKING:
+    from experiments.progress import ProgressBar
+    from experiments.runner import Outcome
+
+app = typer.Typer(
+    help="Multi-agent reinforcement learning of road users that talk to neighbours on a graph.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Values to change, for instance train.seed=3.")
+]
+
+
+@app.command()
+def train(
+    file: Annotated[
+        str | None, typer.Argument(metavar="FILE", help="A YAML file, or the name of a preset (see `dmpo list`).")
+    ] = None,
+    overrides: Overrides = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the run; runs/NAME-seedSEED if left out.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Go on with the run in this folder instead of beginning one.")
+    ] = None,
+) -> None:
+    """Train an experiment, evaluate it on the way and at the end, and write everything into a folder."""
+    values = overrides or []
+    if file is not None and "=" in file and not Path(file).is_file():
+        values.insert(0, file)
+        file = None
+    if resume is not None:
+        _resume(file, values, output, resume)
+    elif file is None:
+        raise ConfigError(f"FILE: missing; {_presets()}")
+    else:
+        _train(file, values, output)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a run.")],
+    overrides: Overrides = None,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write what is found here, as JSON.")] = None,
+) -> None:
+    """Evaluate a trained policy beside the scenario's controllers; also on another graph, size or scenario setting."""
+    import json
+
+    from experiments.evaluation import evaluate_run
+    from experiments.folder import RunFolder, write_whole
+
+    found = evaluate_run(RunFolder.existing(run), overrides or [], _note)
+    _print_comparison(found, " ".join([f"{run} after {found['env_steps']:,} steps", *(overrides or [])]))
+    if output is not None:
+        write_whole(output, json.dumps(found, indent=1) + "\n")
+
+
+@app.command("list")
+def list_all(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Show only what has this name.")] = None,
+) -> None:
+    """List presets, scenarios, graphs and algorithms with their parameters."""
+    from rich.console import Console
+
+    from experiments import tables
+
+    if name is not None and name not in tables.known_names():
+        raise ConfigError(f"NAME: {shown(name)} is unknown; {suggestion(name, tables.known_names())}")
+    console = Console()
+    for table in tables.listing(name):
+        console.print(table)
+
+
+def main() -> NoReturn:
+    """Run the command line; whatever the user gave wrongly ends in one message and status 2."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app()
+    except ConfigError as error:
+        _fail(str(error), status=2)
+    except StoppedError as error:
+        _fail(str(error), status=error.status)
+    except Exception as error:
+        if not isinstance(error, _failures()):
+            raise
+        _fail(str(error) or type(error).__name__, status=1)
+    sys.exit(0)
+
+
+class StoppedError(Exception):
+    """The user or the machine wants the run to stop; the message says how to go on."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which must close the simulations as Ctrl-C does."""
+
+
+def _train(file: str, values: list[str], output: Path | None) -> None:
+    from experiments import config, runner
+
+    loaded = config.load(file, values)
+    for note in loaded.notes:
+        _note(note)
+    experiment = loaded.experiment
+    folder = output or Path("runs") / f"{experiment.name}-seed{experiment.train.seed}"
+    with _going_on(folder), _progress(experiment.name) as progress:
+        outcome = runner.train(experiment, folder, progress)
+    _report(outcome)
+
+
+def _resume(file: str | None, values: list[str], output: Path | None, path: Path) -> None:
+    from experiments import config, runner
+    from experiments.folder import RunFolder
+
+    if output is not None:
+        raise ConfigError(f"--output: {shown(str(output))} is not possible with --resume, which keeps its folder")
+    folder = RunFolder.existing(path)
+    begun = config.load(folder.config).experiment
+    loaded = config.load(file or folder.config, values)
+    for note in loaded.notes:
+        _note(note)
+    config.check_unchanged(begun, loaded.experiment, runner.FREE_TO_CHANGE, "and going on with it may not change that")
+    with _going_on(path), _progress(begun.name) as progress:
+        outcome = runner.resume(loaded.experiment, folder, progress)
+    if outcome.was_finished:
+        steps = outcome.report["env_steps"]
+        typer.echo(f"The run in {path} is finished ({steps:,} steps); with train.env_steps={2 * steps} it would go on.")
+    _report(outcome)
+
+
+@contextmanager
+def _going_on(folder: Path) -> Iterator[None]:
+    """Say how to go on when a run stops before its end."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        status = 128 + (signal.SIGTERM if isinstance(error, _Terminated) else signal.SIGINT)
+        raise StoppedError(f"stopped; {_how_to_go_on(folder)}", status) from None
+    except _failures() as error:
+        raise RunError(f"{error}; {_how_to_go_on(folder)}") from error
+
+
+def _how_to_go_on(folder: Path) -> str:
+    begun = (folder / "config.yaml").is_file()
+    return f"go on with: dmpo train --resume {folder}" if begun else "nothing was written"
+
+
+def _progress(name: str) -> "ProgressBar":
+    from experiments.progress import ProgressBar
+
+    return ProgressBar(name)
+
+
+def _report(outcome: "Outcome") -> None:
+    _print_comparison(outcome.report, f"{outcome.folder.path} after {outcome.report['env_steps']:,} steps")
+    typer.echo(f"Everything is in {outcome.folder.path}; the pictures are in {outcome.folder.plots}")
+
+
+def _print_comparison(report: dict[str, Any], title: str) -> None:
+    from rich.console import Console
+
+    from experiments.tables import comparison
+
+    Console().print(comparison(report, title))
+
+
+def _presets() -> str:
+    from experiments import config
+
+    return f"give a YAML file or one of the presets {', '.join(config.presets())}"
+
+
+def _note(note: str) -> None:
+    typer.echo(f"note: {note}", err=True)
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What may go wrong though the user gave nothing wrong; modules that are not loaded raised nothing."""
+    names = (("dmpo", "TrainingError"), ("dmpo", "CheckpointError"), ("envs", "SimulationError"))
+    loaded = [getattr(sys.modules[module], name) for module, name in names if module in sys.modules]
+    return (RunError, OSError, MemoryError, *loaded)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise _Terminated
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    for line in message.splitlines():
+        sys.stderr.write(f"error: {line}\n")
+    sys.exit(status)

@@ -1,0 +1,146 @@
+"""A JSON Schema read for people: what is allowed at a key, and which keys there are."""
+
+import json
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+Node = dict[str, Any]
+Key = str | int
+
+
+class Schema:
+    """A JSON Schema, followed along the keys of the data that it describes."""
+
+    def __init__(self, document: Node) -> None:
+        self._document = document
+
+    def node(self, path: Sequence[Key], data: Any) -> Node | None:
+        """The schema of the value at `path`; `data`, the whole document, says which of several kinds is meant."""
+        node: Node | None = self._document
+        for key in path:
+            node = self._child(node or {}, key, data)
+            data = _get(data, key)
+        return node
+
+    def keys(self, path: Sequence[Key], data: Any) -> list[str]:
+        """The keys allowed in the mapping at `path`."""
+        node = self.node(path, data) or {}
+        for key in path:
+            data = _get(data, key)
+        found = list(self._choose(node, data).get("properties", {}))
+        return sorted(found, key=lambda name: name != "name")  # what everything else depends on first
+
+    def kinds(self, path: Sequence[Key]) -> list[str]:
+        """The names among which the mapping at `path` chooses by its key `name`; none where it does not choose."""
+        options = self._options(self.node(path, None) or {})
+        return [name for option in options if (name := _const(option)) is not None]
+
+    def allowed(self, node: Node) -> str:
+        """What a value may be, in words: `a whole number of at least 0`."""
+        options = self._options(node)
+        names = [name for option in options if (name := _const(option)) is not None]
+        null = " or null" if any(option.get("type") == "null" for option in options) else ""
+        if names:
+            return f"a mapping {{name: …}} with one of the names {', '.join(names)}{null}"
+        if len(options) > 1:
+            texts = dict.fromkeys(self.allowed(option) for option in options if option.get("type") != "null")
+            return " or ".join(texts) + null
+        (node,) = options
+        if "const" in node or "enum" in node:
+            return " or ".join(_word(value) for value in node.get("enum", [node.get("const")]))
+        return self._allowed_type(node)
+
+    @cached_property
+    def places(self) -> list[tuple[str, ...]]:
+        """Every path that some experiment may have."""
+        return list(dict.fromkeys(self._walk(self._document, ())))
+
+    def _allowed_type(self, node: Node) -> str:
+        match node.get("type"):
+            case "integer":
+                return f"a whole number{_bounds(node)}"
+            case "number":
+                return f"a number{_bounds(node)}"
+            case "boolean":
+                return "true or false"
+            case "string":
+                pattern = f" of the form {node['pattern']}" if "pattern" in node else ""
+                return f"text{pattern}" + (f" of at most {node['maxLength']} characters" if "maxLength" in node else "")
+            case "array" if "prefixItems" in node:
+                return f"a list [{', '.join(self.allowed(item) for item in node['prefixItems'])}]"
+            case "array":
+                least = f", at least {node['minItems']}" if node.get("minItems") else ""
+                return f"a list, each {self.allowed(node.get('items', {}))}{least}"
+            case "object":
+                keys = list(node.get("properties", {}))
+                return f"a mapping with keys among {', '.join(keys)}" if keys else "a mapping of keys"
+            case "null":
+                return "null"
+        return "any value"
+
+    def _options(self, node: Node) -> list[Node]:
+        """The alternatives of a union, nested ones laid flat; of anything else, itself."""
+        node = self._resolve(node)
+        alternatives = node.get("anyOf") or node.get("oneOf")
+        return [node] if not alternatives else [leaf for option in alternatives for leaf in self._options(option)]
+
+    def _choose(self, node: Node, data: Any) -> Node:
+        """The alternative that `data` names, or else the only one that is a mapping."""
+        mappings = [option for option in self._options(node) if option.get("type") == "object"]
+        named = [option for option in mappings if _const(option) is not None and _const(option) == _get(data, "name")]
+        return named[0] if named else mappings[0] if len(mappings) == 1 else {}
+
+    def _child(self, node: Node, key: Key, data: Any) -> Node | None:
+        if isinstance(key, str):
+            child: Node | None = self._choose(node, data).get("properties", {}).get(key)
+            return child
+        for option in self._options(node):
+            if option.get("type") == "array":
+                fixed = option.get("prefixItems", [])
+                item: Node | None = fixed[key] if key < len(fixed) else option.get("items")
+                return item
+        return None
+
+    def _resolve(self, node: Node) -> Node:
+        while "$ref" in node:
+            node = self._document["$defs"][node["$ref"].removeprefix("#/$defs/")]
+        return node
+
+    def _walk(self, node: Node, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        for option in self._options(node):
+            for key, child in option.get("properties", {}).items():
+                yield (*path, key)
+                yield from self._walk(child, (*path, key))
+
+
+def _get(data: Any, key: Key) -> Any:
+    if isinstance(data, dict):
+        return data.get(key)
+    return data[key] if isinstance(data, list) and isinstance(key, int) and key < len(data) else None
+
+
+def _const(node: Node) -> str | None:
+    name = node.get("properties", {}).get("name", {})
+    value: str | None = name.get("const")
+    return value
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _bounds(node: Node) -> str:
+    low, above = node.get("minimum"), node.get("exclusiveMinimum")
+    high, below = node.get("maximum"), node.get("exclusiveMaximum")
+    if low is not None and high is not None:
+        return f" from {low:,} to {high:,}{_multiple(node)}"
+    parts = [f"of at least {low:,}"] if low is not None else []
+    parts += [f"above {above:,}"] if above is not None else []
+    parts += [f"of at most {high:,}"] if high is not None else []
+    parts += [f"below {below:,}"] if below is not None else []
+    return (" " if parts else "") + " and ".join(parts) + _multiple(node)
+
+
+def _multiple(node: Node) -> str:
+    return f", a multiple of {node['multipleOf']:,}" if "multipleOf" in node else ""

@@ -1,0 +1,184 @@
+"""What a policy is worth on the reference starts of a scenario, beside the scenario's own controllers."""
+
+import os
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+import torch
+from pydantic import BaseModel
+
+import dmpo
+import envs
+from experiments import config, reading
+from experiments.checks import communication_graph, evaluation_scenario, name_of, spec
+from experiments.errors import ConfigError
+from experiments.folder import RunFolder
+from experiments.schema import Experiment
+from graphs import Neighborhood
+
+SEED = 0  # of every evaluation, so that all algorithms and seeds meet the same
+MAX_THREADS = 4
+_SAMPLED = ("eval/reward", "eval/collisions")
+_ACTING = ("policy", "observations")  # the parts of a learner's state that its actions depend on
+_VERSIONS = ("torch", "numpy", "eclipse-sumo", "libsumo")
+
+
+# What evaluation may change of an experiment.
+FREE_TO_CHANGE = ("scenario", "graph", "evaluate", "train.workers", "train.threads", "train.device")
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """One episode from each reference start, with the likeliest actions and again with drawn ones."""
+
+    metrics: dict[str, float]
+    deterministic: dmpo.Evaluation
+    sampled: dmpo.Evaluation
+
+
+def set_threads(experiment: Experiment) -> None:
+    """Give PyTorch the CPU threads that the experiment asks for or, where it leaves that open, those SUMO leaves over.
+
+    Threads beyond the cores wait for one another by spinning: acting next to one SUMO on two cores then takes thirty
+    times as long. More than a few have nothing to do in networks of this size.
+    """
+    cores = len(os.sched_getaffinity(0))
+    torch.set_num_threads(experiment.train.threads or max(1, min(cores - experiment.train.workers, MAX_THREADS)))
+
+
+def make_env(scenario: BaseModel, num_envs: int, workers: int, seed: int) -> envs.VectorEnv:
+    """The environments of a scenario with checked parameters."""
+    return envs.make(name_of(scenario), num_envs, workers, seed, **scenario.model_dump(exclude={"name"}))
+
+
+def make_evaluation_env(scenario: BaseModel, workers: int) -> envs.VectorEnv:
+    """One environment for each reference start."""
+    starts = spec(scenario).reference_starts
+    return make_env(scenario, starts, min(workers, starts), SEED)
+
+
+def make_learner(experiment: Experiment, scenario: BaseModel) -> dmpo.Learner:
+    """The learner that the experiment asks for, untrained.
+
+    Raises:
+        ConfigError: the algorithm cannot handle what the scenario's agents see or do.
+    """
+    here, graph = spec(scenario), communication_graph(experiment, scenario)
+    train = experiment.train
+    try:
+        return dmpo.make_learner(
+            experiment.algorithm, graph, here.observation_space, here.action_space, train.seed, train.device
+        )
+    except ValueError as error:
+        raise ConfigError(f"algorithm: {error}") from error
+
+
+def assess(env: envs.VectorEnv, learner: dmpo.Learner) -> Assessment:
+    """Evaluate a learner; it learns nothing from it."""
+    deterministic = dmpo.evaluate(env, learner, deterministic=True, seed=SEED)
+    sampled = dmpo.evaluate(env, learner, deterministic=False, seed=SEED)
+    metrics = deterministic.metrics | {f"{key}_sampled": sampled.metrics[key] for key in _SAMPLED}
+    return Assessment(metrics, deterministic, sampled)
+
+
+def assess_controllers(env: envs.VectorEnv, scenario: BaseModel) -> dict[str, dict[str, float]]:
+    """Metrics of the controllers to compare with, by name."""
+    controllers = envs.controllers(name_of(scenario))
+    return {name: dmpo.evaluate(env, policy, seed=SEED).metrics for name, policy in controllers.items()}
+
+
+def evaluate_run(folder: RunFolder, overrides: Sequence[str], tell: Callable[[str], None]) -> dict[str, Any]:
+    """Evaluate the newest policy of a run, perhaps on another graph or in another setting of the scenario.
+
+    Args:
+        folder: of the run.
+        overrides: of its experiment.
+        tell: is given notes on the overrides.
+
+    Returns:
+        What `evaluation.json` would hold.
+
+    Raises:
+        ConfigError: an override that cannot be, or that the policy's shapes do not allow.
+        dmpo.CheckpointError: there is no usable checkpoint.
+    """
+    trained = config.load(folder.config).experiment
+    loaded = config.check(_preferring(overrides, reading.read_file(folder.config)), overrides)
+    for note in loaded.notes:
+        tell(note)
+    experiment = loaded.experiment
+    config.check_unchanged(trained, experiment, FREE_TO_CHANGE, "and its policies are as they were trained")
+    scenario = evaluation_scenario(experiment)
+    learner, state = make_learner(experiment, scenario), folder.load_state()
+    set_threads(experiment)
+    if not load_policy(learner, state["trainer"]["learner"]):
+        there, here = (_demands(e, s) for e, s in ((trained, evaluation_scenario(trained)), (experiment, scenario)))
+        raise ConfigError(
+            f"graph, scenario: the policies do not fit. They were trained for {there}; here are {here}. Policies of "
+            "each agent's own need the same number of agents, neighbours and observations; with "
+            "algorithm.share_parameters=true in training, the number of agents is free"
+        )
+    with make_evaluation_env(scenario, experiment.train.workers) as env:
+        return report(assess(env, learner), assess_controllers(env, scenario), state["env_steps"])
+
+
+def load_policy(learner: dmpo.Learner, state: dict[str, Any]) -> bool:
+    """Give an untrained learner the policy of a trained one, perhaps of another graph; false if it does not fit.
+
+    What only training needs is taken over where it fits, and stays untrained where it does not.
+    """
+    fresh = learner.state_dict()
+    fitting = {name: part for name, part in state.items() if _shapes(part) == _shapes(fresh.get(name))}
+    if any(name in fresh and name not in fitting for name in _ACTING):
+        return False
+    learner.load_state_dict(fresh | fitting)
+    return True
+
+
+def report(assessment: Assessment, controllers: dict[str, dict[str, float]], env_steps: int) -> dict[str, Any]:
+    """What `evaluation.json` holds."""
+    return {
+        "env_steps": env_steps,
+        "metrics": assessment.metrics,
+        "episodes": _episodes(assessment.deterministic),
+        "episodes_sampled": _episodes(assessment.sampled),
+        "controllers": controllers,
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of what the numbers may depend on."""
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in _VERSIONS}}
+
+
+def _episodes(evaluation: dmpo.Evaluation) -> list[dict[str, Any]]:
+    """One object a reference start, in order: the return of each agent, and their mean."""
+    returns = evaluation.episode_returns  # (E, N)
+    return [{"start": k, "return": float(row.mean()), "agents": row.tolist()} for k, row in enumerate(returns)]
+
+
+def _shapes(part: Any) -> Any:
+    if isinstance(part, dict):
+        return {key: _shapes(value) for key, value in part.items()}
+    return tuple(part.shape) if isinstance(part, torch.Tensor) else type(part)
+
+
+def _demands(experiment: Experiment, scenario: BaseModel) -> str:
+    """What a policy depends on, in words."""
+    here = spec(scenario)
+    others = Neighborhood(communication_graph(experiment, scenario), hops=1).size - 1
+    return (
+        f"{here.num_agents} agents that hear up to {others} others, observe {here.observation_space.shape[0]} numbers "
+        f"each and act in {here.action_space}"
+    )
+
+
+def _preferring(overrides: Sequence[str], data: reading.Mapping) -> reading.Mapping:
+    """The file's mapping without those parameters of evaluation that an override sets for the whole scenario."""
+    given = {keys[1] for keys, _ in reading.parse_overrides(overrides) if keys[0] == "scenario" and len(keys) == 2}
+    kept = {key: value for key, value in data["evaluate"]["scenario"].items() if key not in given}
+    return data | {"evaluate": data["evaluate"] | {"scenario": kept}}

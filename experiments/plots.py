@@ -1,0 +1,236 @@
+"""Pictures of a run: the learning curve beside the controllers, and the vehicles of one episode in time and space.
+
+Drawn on matplotlib's figures without its `pyplot`, so that no window system and no global state are touched.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Colormap, ListedColormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from numpy.typing import NDArray
+
+from experiments.folder import RunFolder
+
+Floats = NDArray[Any]
+
+INK, GREY, FAINT = "#1f2430", "#6b7280", "#d9dce1"
+LIKELIEST, DRAWN = "#1f5fa8", "#e0803a"  # apart for colour-blind readers and in grey
+# Slow is dark, fast is bright; the brightest tenth would vanish on white.
+SPEEDS: Colormap = ListedColormap(colormaps["plasma"](np.linspace(0.0, 0.9, 256)))
+_ROW = 0.055  # of the height of the axes, what a line of text needs
+
+
+def draw_run(
+    folder: RunFolder,
+    name: str,
+    controllers: Mapping[str, Mapping[str, float]],
+    trajectory: Mapping[str, Floats],
+    step_seconds: float,
+) -> None:
+    """Both pictures into the run's folder.
+
+    Args:
+        folder: of the run.
+        name: of the experiment, for the titles.
+        controllers: their metrics by name.
+        trajectory: of one episode, (T, N) arrays `position` and `speed`, perhaps `headway`.
+        step_seconds: between two rows of the trajectory.
+    """
+    lines = [line for line in folder.read_metrics() if line.get("eval/reward") is not None]
+    levels = {key: metrics["eval/reward"] for key, metrics in controllers.items()}
+    save(learning_curve(lines, levels, name), folder.plots / "learning_curve.png")
+    if "position" in trajectory and "speed" in trajectory:
+        save(time_space(trajectory, name, step_seconds), folder.plots / "time_space.png")
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure; its name never holds half a picture."""
+    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+    FigureCanvasAgg(figure).print_figure(partial, dpi=200, bbox_inches="tight", facecolor="white")
+    partial.replace(path)
+
+
+def learning_curve(lines: Sequence[Mapping[str, Any]], levels: Mapping[str, float], title: str) -> Figure:
+    """`eval/reward` with the likeliest and with drawn actions over environment steps; controllers as horizontal lines.
+
+    Args:
+        lines: of `metrics.jsonl`, those with an evaluation.
+        levels: what each controller gets.
+        title: above the picture.
+    """
+    figure, axes = _figure(title, (7.2, 4.0))
+    steps = [line["env_steps"] for line in lines]
+    curves = (("eval/reward_sampled", DRAWN, "drawn actions"), ("eval/reward", LIKELIEST, "likeliest actions"))
+    shown = [value for key, *_ in curves for line in lines if (value := line.get(key)) is not None]
+    for key, colour, label in curves:
+        values = [np.nan if line.get(key) is None else line[key] for line in lines]
+        axes.plot(steps, values, color=colour, label=label, lw=1.8, marker="o", ms=3.5, mec="white", mew=0.6, zorder=3,
+                  clip_on=False)  # fmt: skip
+    axes.set_xlim(0, max([*steps, 1]))
+    _scale(axes, np.array([*shown, *levels.values()]))
+    _label_levels(axes, levels)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_xlabel("environment steps")
+    axes.set_ylabel("reward per step and agent")
+    axes.legend(*(reversed(part) for part in axes.get_legend_handles_labels()), **_LEGEND)
+    return figure
+
+
+def time_space(trajectory: Mapping[str, Floats], title: str, step_seconds: float) -> Figure:
+    """Where each vehicle is over time, one line a vehicle, coloured by its speed; below, the headways if there are any.
+
+    On a loop a line leaves at the top and comes back at the bottom. On a road that is long for the vehicles' distances
+    the frame moves with their mean speed, in which the distances can be seen.
+    """
+    position, speed = trajectory["position"], trajectory["speed"]  # (T, N)
+    headway = trajectory.get("headway")
+    figure, axes = _figure(title, (7.2, 3.9 if headway is None else 5.6), below=headway is not None)
+    time = np.arange(len(position)) * step_seconds
+    shift, origin = _moving_frame(position, time)
+    lines = _draw_lines(axes, time, position - origin - shift * time[:, None], speed)
+    moving = f" − {shift:.1f} m/s · time" if shift else ""
+    axes.set_title("final policy, first reference start", loc="right", fontsize=9, color=GREY, pad=10)
+    axes.set_ylabel(f"position{moving} (m)")
+    bar = figure.colorbar(lines, ax=figure.axes, pad=0.015, fraction=0.035, aspect=32)
+    bar.set_label("speed (m/s)", color=INK)
+    bar.ax.tick_params(color=GREY, labelcolor=INK, labelsize=9)
+    bar.outline.set_visible(False)
+    if headway is not None:
+        axes.tick_params(labelbottom=False)
+        axes = figure.axes[1]
+        _draw_lines(axes, time, headway, speed, widths=1.2)
+        axes.set_ylabel("headway (m)")
+    axes.set_xlabel("time (s)")
+    figure.align_ylabels()
+    return figure
+
+
+_LEGEND: dict[str, Any] = {
+    "loc": "lower right",
+    "bbox_to_anchor": (1.0, 1.0),
+    "ncols": 2,
+    "frameon": False,
+    "handlelength": 1.6,
+    "borderaxespad": 0.1,
+}
+
+
+def _figure(title: str, size: tuple[float, float], below: bool = False) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=size, layout="constrained")
+    ratios = (3, 2) if below else (1,)
+    for axes in figure.subplots(len(ratios), sharex=True, squeeze=False, height_ratios=ratios).flat:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color(GREY)
+        axes.tick_params(color=GREY, labelcolor=INK, labelsize=9)
+        axes.grid(axis="y", color=FAINT, lw=0.6)
+        axes.set_axisbelow(True)
+        for label in (axes.xaxis.label, axes.yaxis.label):
+            label.set_color(INK)
+    figure.axes[0].set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=10)
+    return figure, figure.axes[0]
+
+
+def _draw_lines(axes: Axes, time: Floats, y: Floats, speed: Floats, widths: float = 0.9) -> LineCollection:
+    """One line a vehicle, (T, N), coloured by speed; broken where a vehicle begins a new lap."""
+    points = np.stack([np.broadcast_to(time[:, None], y.shape), y], axis=-1)  # (T, N, 2)
+    pieces = np.stack([points[:-1], points[1:]], axis=2)  # (T-1, N, 2, 2)
+    whole = np.abs(np.diff(y, axis=0)) < _lap_jump(y)
+    colours = (speed[:-1] + speed[1:]) / 2
+    lines = LineCollection(list(pieces[whole]), cmap=SPEEDS, norm=_speed_range(speed))
+    lines.set_array(colours[whole])
+    lines.set(linewidth=widths, capstyle="round")
+    axes.add_collection(lines)
+    axes.set_xlim(0, max(float(time[-1]), 1e-9))
+    margin = 0.02 * max(float(np.ptp(y)), 1.0)
+    axes.set_ylim(float(y.min()) - margin, float(y.max()) + margin)
+    return lines
+
+
+def _speed_range(speed: Floats) -> Normalize:
+    """From rest, unless nobody comes near it."""
+    low, high = float(speed.min()), max(float(speed.max()), 1.0)
+    return Normalize(low if low > high / 3 else 0.0, high)
+
+
+def _lap_jump(position: Floats) -> float:
+    """A step further than this is the beginning of a new lap: half of what there is."""
+    return max(float(np.ptp(position)) / 2, 1e-9)
+
+
+def _moving_frame(position: Floats, time: Floats) -> tuple[float, float]:
+    """Speed and start of the frame to draw in; at rest on loops, and on roads hardly longer than the platoon.
+
+    Otherwise it moves as the vehicles do at the end, from where the last of them started.
+    """
+    if len(time) < 4 or (np.abs(np.diff(position, axis=0)) >= _lap_jump(position)).any():
+        return 0.0, 0.0
+    late = -len(time) // 4
+    travelled = float((position[-1] - position[0]).mean())
+    if travelled <= float(np.ptp(position[0])):
+        return 0.0, 0.0
+    speed = float((position[-1] - position[late]).mean() / (time[-1] - time[late]))
+    return speed, float(position[0].min())
+
+
+def _scale(axes: Axes, values: Floats) -> None:
+    """A linear axis or, where the worst would press the best together, one that is logarithmic away from them."""
+    if not values.size:
+        return
+    low, high = float(values.min()), float(values.max())
+    near = max(abs(high), (high - low) / 1000)
+    if high - low <= 10 * near or near == 0:
+        axes.set_ylim(low - 0.06 * max(high - low, 1e-9), high + 0.08 * max(high - low, 1e-9))
+        axes.yaxis.set_major_locator(MaxNLocator(6))
+        return
+    axes.set_yscale("symlog", linthresh=near)
+    axes.set_ylim(low * 1.25, high + 0.3 * near)
+    axes.yaxis.set_major_locator(FixedLocator(_ticks(axes)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}".replace("-", "−")))
+
+
+def _ticks(axes: Axes) -> list[float]:
+    """Round numbers that keep their distance on a scale that is partly logarithmic, the roundest first."""
+    powers = [digit * 10.0**power for digit in (1, 5, 2) for power in range(9, -7, -1)]
+    low, high = axes.get_ylim()
+    ticks: list[float] = []
+    for value in [0.0, *(sign * power for power in powers for sign in (1, -1))]:
+        here = _height(axes, value)
+        if low <= value <= high and all(abs(_height(axes, tick) - here) > 1.4 * _ROW for tick in ticks):
+            ticks.append(value)
+    return ticks
+
+
+def _height(axes: Axes, value: float) -> float:
+    """Of a value, as a share of the axes' height."""
+    (_, y) = axes.transData.transform((0.0, value))
+    return float(axes.transAxes.inverted().transform((0.0, y))[1])
+
+
+def _label_levels(axes: Axes, levels: Mapping[str, float]) -> None:
+    """A line for each level, its name at the right; equal ones share a name, near ones are moved apart."""
+    groups: list[tuple[float, list[str]]] = []
+    for name, level in sorted(levels.items(), key=lambda item: item[1]):
+        axes.axhline(level, color=GREY, lw=1.0, ls=(0, (4, 3)), zorder=1)
+        here = _height(axes, level)
+        if groups and here - groups[-1][0] < _ROW / 4:
+            groups[-1][1].append(name)
+        else:
+            groups.append((here, [name]))
+    last = -np.inf
+    for here, names in groups:
+        last = max(here, last + _ROW * 0.9)
+        text = "\n".join(names)
+        axes.annotate(
+            text, (1.0, here), (1.02, last), xycoords="axes fraction", textcoords="axes fraction", va="center",
+            fontsize=8.5, color=GREY, linespacing=1.15,
+        )  # fmt: skip
+        last += _ROW * 0.8 * (len(names) - 1)

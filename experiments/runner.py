@@ -1,0 +1,200 @@
+"""A training run from its first evaluation to its last picture, continued exactly where a kill left it.
+
+    evaluate; then until train.env_steps:  collect → fit → improve;  every evaluate.every steps: evaluate, save
+
+A checkpoint is saved after the line of its evaluation, and knows how many bytes `metrics.jsonl` then had. On resuming,
+what was written behind them is taken back and comes again, the same.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import dmpo
+import envs
+from experiments import config
+from experiments.checks import evaluation_scenario
+from experiments.errors import RunError
+from experiments.evaluation import (
+    Assessment,
+    assess,
+    assess_controllers,
+    make_env,
+    make_evaluation_env,
+    make_learner,
+    report,
+    set_threads,
+)
+from experiments.folder import MetricsLog, RunFolder, write_whole
+from experiments.schema import Experiment
+
+# What a resumed run may change: how long and on what it runs, not what it is.
+FREE_TO_CHANGE = ("train.env_steps", "train.workers", "train.threads", "train.device")
+
+
+class Watch(Protocol):
+    """Who is told how a run goes."""
+
+    def begin(self, env_steps: int, total: int) -> None:
+        """Training starts at `env_steps`."""
+
+    def advance(self, env_steps: int) -> None:
+        """So many steps are done."""
+
+    def evaluated(self, env_steps: int, metrics: dict[str, float]) -> None:
+        """An evaluation was made."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended; `report` is what `evaluation.json` holds."""
+
+    folder: RunFolder
+    report: dict[str, Any]
+    was_finished: bool = False
+
+
+def train(experiment: Experiment, output: Path, watch: Watch) -> Outcome:
+    """Train from the beginning into a new folder, which is made once the environments have started.
+
+    Raises:
+        ConfigError: the folder is not empty.
+        RunError, dmpo.TrainingError, envs.SimulationError: the run cannot go on.
+    """
+    folder = RunFolder.new(output)
+    with _parts(experiment) as parts:
+        folder.create(config.dump(experiment))
+        with MetricsLog(folder.metrics) as log:
+            return Run(experiment, folder, log, watch, *parts).begin()
+
+
+def resume(experiment: Experiment, folder: RunFolder, watch: Watch) -> Outcome:
+    """Go on from the newest checkpoint; from the beginning where there is none yet.
+
+    Raises:
+        dmpo.CheckpointError: the checkpoint cannot be used.
+        RunError, dmpo.TrainingError, envs.SimulationError: the run cannot go on.
+    """
+    state = folder.load_state() if folder.checkpoint.is_file() else None
+    if state and folder.evaluation.is_file() and state["env_steps"] >= experiment.train.env_steps:
+        return Outcome(folder, json.loads(folder.evaluation.read_text(encoding="utf-8")), was_finished=True)
+    with _parts(experiment) as parts:
+        folder.create(config.dump(experiment))
+        with MetricsLog(folder.metrics, state["metrics_bytes"] if state else 0) as log:
+            run = Run(experiment, folder, log, watch, *parts)
+            return run.go_on(state) if state else run.begin()
+
+
+@contextmanager
+def _parts(experiment: Experiment) -> Iterator[tuple[dmpo.Trainer, envs.VectorEnv, envs.VectorEnv]]:
+    train = experiment.train
+    set_threads(experiment)
+    with ExitStack() as stack:
+        learner = make_learner(experiment, experiment.scenario)
+        env = stack.enter_context(make_env(experiment.scenario, train.num_envs, train.workers, train.seed))
+        evaluation_env = stack.enter_context(make_evaluation_env(evaluation_scenario(experiment), train.workers))
+        yield dmpo.Trainer(env, learner, train.env_steps, train.seed), env, evaluation_env
+
+
+@dataclass
+class Run:
+    """A run in progress."""
+
+    experiment: Experiment
+    folder: RunFolder
+    log: MetricsLog
+    watch: Watch
+    trainer: dmpo.Trainer
+    env: envs.VectorEnv
+    evaluation_env: envs.VectorEnv
+    pending: list[dict[str, float]] = field(default_factory=list)  # metrics of iterations without a line yet
+    started: float = field(default_factory=time.monotonic)
+
+    def begin(self) -> Outcome:
+        """From the untrained policy to the end."""
+        self.watch.begin(0, self.experiment.train.env_steps)
+        self._write(evaluated=self._evaluate().metrics)
+        return self._train()  # a run killed before its first checkpoint begins again
+
+    def go_on(self, state: dict[str, Any]) -> Outcome:
+        """From a checkpoint to the end."""
+        try:
+            self.trainer.load_state_dict(state["trainer"])
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise RunError(f"{self.folder.checkpoint} does not fit the run's config.yaml: {error}") from error
+        self.started -= state["wall_seconds"]
+        self.watch.begin(self.trainer.env_steps, self.experiment.train.env_steps)
+        return self._train()
+
+    def _train(self) -> Outcome:
+        total = self.experiment.train.env_steps
+        evaluate_at = _next(self.trainer.env_steps, self.experiment.evaluate.every)
+        log_at = _next(self.trainer.env_steps, self.experiment.log.every)
+        for metrics in self.trainer.iterations():
+            done = self.trainer.env_steps
+            self.pending.append(metrics)
+            self.watch.advance(done)
+            if done >= evaluate_at and done < total:
+                self._write(evaluated=self._evaluate().metrics)
+                self._save()
+                evaluate_at = _next(done, self.experiment.evaluate.every)
+            elif done >= log_at and done < total:
+                self._write()
+            if done >= log_at:
+                log_at = _next(done, self.experiment.log.every)
+        return self._finish()
+
+    def _evaluate(self) -> Assessment:
+        assessment = assess(self.evaluation_env, self.trainer.learner)
+        self.watch.evaluated(self.trainer.env_steps, assessment.metrics)
+        return assessment
+
+    def _write(self, evaluated: dict[str, float] | None = None) -> None:
+        """A line: where we are, means over the iterations since the last line, and an evaluation if there is one."""
+        line = {"env_steps": self.trainer.env_steps, "wall_seconds": round(time.monotonic() - self.started, 3)}
+        if self.env.restarts:
+            line["env/restarts"] = self.env.restarts
+        self.log.write(line | _means(self.pending) | (evaluated or {}))
+        self.pending = []
+
+    def _save(self) -> None:
+        # The lines are on the disk before the checkpoint that counts them.
+        state = {
+            "env_steps": self.trainer.env_steps,
+            "metrics_bytes": self.log.sync(),
+            "wall_seconds": time.monotonic() - self.started,
+            "trainer": self.trainer.state_dict(),
+        }
+        dmpo.save_checkpoint(self.folder.checkpoint, state)
+
+    def _finish(self) -> Outcome:
+        """The last evaluation and everything made of it; the checkpoint comes last, as it says that all is done."""
+        from experiments import plots
+
+        assessment = self._evaluate()
+        if self.pending:
+            self._write(evaluated=assessment.metrics)
+        scenario = evaluation_scenario(self.experiment)
+        found = report(assessment, assess_controllers(self.evaluation_env, scenario), self.trainer.env_steps)
+        write_whole(self.folder.evaluation, json.dumps(found, indent=1) + "\n")
+        seconds = self.evaluation_env.step_seconds * self.evaluation_env.action_repeat
+        trajectory = assessment.deterministic.trajectory
+        plots.draw_run(self.folder, self.experiment.name, found["controllers"], trajectory, seconds)
+        self._save()
+        return Outcome(self.folder, found)
+
+
+def _next(env_steps: int, every: int) -> int:
+    """The first multiple of `every` after these steps."""
+    return (env_steps // every + 1) * every if every else env_steps
+
+
+def _means(iterations: list[dict[str, float]]) -> dict[str, float]:
+    """Mean of each metric over the iterations that have it; counters are where the last one left them."""
+    keys = dict.fromkeys(key for metrics in iterations for key in metrics if key != "env_steps")
+    values = {key: [metrics[key] for metrics in iterations if key in metrics] for key in keys}
+    return {key: int(v[-1]) if key == "iteration" else sum(v) / len(v) for key, v in values.items()}

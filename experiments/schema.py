@@ -1,0 +1,155 @@
+"""What an experiment file may hold, as pydantic models and as the JSON Schema that completes the YAML in editors.
+
+The parameters of the axes are defined where they are used: scenarios in `envs`, topologies in `graphs`, algorithms in
+`dmpo`. Here they are joined, one union an axis, told apart by `name`.
+
+`python -m experiments.schema` writes `schema.json` anew.
+"""
+
+import inspect
+import json
+import operator
+import re
+from functools import lru_cache, reduce
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+import dmpo
+import envs
+import graphs
+
+SCHEMA_FILE = Path(__file__).with_name("schema.json")
+AXES = ("scenario", "graph", "algorithm")
+
+_STRICT = ConfigDict(extra="forbid", frozen=True)
+
+
+class Train(BaseModel):
+    """How long, on what, and from which random numbers to train."""
+
+    model_config = _STRICT
+
+    env_steps: int = Field(
+        default=200_000,
+        ge=1,
+        le=10**12,
+        description="Simulated steps of 0.1 s to learn from, of all environments.",
+    )
+    num_envs: int = Field(default=16, ge=1, le=4096, description="Environments side by side.")
+    workers: int = Field(default=1, ge=1, le=256, description="SUMO processes that the environments are spread over.")
+    seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Of everything random; the same gives the same run.")
+    device: str = Field(default="cpu", description="Where the networks live: cpu, cuda, cuda:1, …")
+    threads: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description="CPU threads of PyTorch; null is the cores that SUMO leaves, at most 4.",
+    )
+
+
+class Evaluate(BaseModel):
+    """When and on what to evaluate: one episode from each reference start of the scenario, steps not counted."""
+
+    model_config = _STRICT
+
+    every: int = Field(
+        default=10_000, ge=1, le=10**12, description="Steps between evaluations, each with a checkpoint."
+    )
+    scenario: dict[str, Any] = Field(
+        default_factory=dict, description="Parameters of the scenario that differ from training's in evaluation."
+    )
+
+
+class Log(BaseModel):
+    """What is written to metrics.jsonl."""
+
+    model_config = _STRICT
+
+    every: int = Field(
+        default=0,
+        ge=0,
+        le=10**12,
+        description="Steps between lines of training metrics; 0 is each iteration.",
+    )
+
+
+class Experiment(BaseModel):
+    """An experiment: what happens on the road, who talks to whom, how each agent learns."""
+
+    model_config = _STRICT
+
+    name: str = Field(
+        max_length=100,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$",
+        description="Names the run folder; left out, it is made of the algorithm's and the scenario's.",
+    )
+    scenario: Any
+    graph: Any
+    algorithm: Any
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    log: Log = Log()
+
+
+def experiment_model() -> type[Experiment]:
+    """`Experiment` with the scenarios, topologies and algorithms that are registered now."""
+    return _experiment_model(tuple(envs.names()), tuple(graphs.names()), tuple(dmpo.names()))
+
+
+@lru_cache(maxsize=4)
+def _experiment_model(
+    scenarios: tuple[str, ...], topologies: tuple[str, ...], algorithms: tuple[str, ...]
+) -> type[Experiment]:
+    graph = _union([graph_model(name) for name in topologies])
+    scenario = _union([envs.parameters(name) for name in scenarios])
+    algorithm = _union([dmpo.settings(name) for name in algorithms])
+    axes: dict[str, Any] = {
+        "scenario": (scenario, Field(description="What happens on the road.")),
+        "graph": (graph | None, Field(None, description="Who talks to whom; left out, the scenario's own graph.")),
+        "algorithm": (algorithm, Field(description="How each agent learns.")),
+    }
+    return create_model("Experiment", __base__=Experiment, __doc__=Experiment.__doc__, **axes)
+
+
+@lru_cache(maxsize=256)
+def graph_model(name: str) -> type[BaseModel]:
+    """The parameters of a topology as a pydantic model, made from the signature of its function and its docstring."""
+    summary, descriptions = documentation(name)
+    fields: dict[str, Any] = {"name": (Literal[name], Field(description=summary))}
+    for key, parameter in graphs.parameters(name).items():
+        default = ... if parameter.default is parameter.empty else parameter.default
+        annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
+        fields[key] = (annotation, Field(default, description=descriptions.get(key, f"{key} of {name}.")))
+    return create_model(f"{name.title().replace('_', '')}Graph", __config__=_STRICT, __doc__=summary, **fields)
+
+
+def documentation(topology: str) -> tuple[str, dict[str, str]]:
+    """First line of a topology's docstring, and its `Args:` by name."""
+    text = inspect.getdoc(graphs.registry._lookup(topology)) or topology
+    described = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)*)", text, re.MULTILINE)
+    parameters = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", described[1] if described else "", re.MULTILINE)
+    return text.splitlines()[0], {key: " ".join(words.split()) for key, words in parameters}
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of an experiment file."""
+    schema = experiment_model().model_json_schema()
+    schema["required"].remove("name")  # filled in before validation
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def json_schema_text() -> str:
+    """What `schema.json` holds."""
+    return json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
+
+
+def _union(models: list[type[BaseModel]]) -> Any:
+    if len(models) == 1:
+        return models[0]  # pydantic tells nothing apart where there is one model only
+    return Annotated[reduce(operator.or_, models), Field(discriminator="name")]
+
+
+if __name__ == "__main__":
+    SCHEMA_FILE.write_text(json_schema_text(), encoding="utf-8")

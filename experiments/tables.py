@@ -1,0 +1,103 @@
+"""Tables for the terminal."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from pydantic import BaseModel
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+import dmpo
+import envs
+import graphs
+from experiments import config
+from experiments.describe import Schema
+from experiments.errors import shown
+from experiments.schema import graph_model
+
+Metrics = dict[str, float]
+STEP_SECONDS = 0.1  # a simulated step, everywhere
+
+
+def comparison(report: dict[str, Any], title: str) -> Table:
+    """The trained policy beside the scenario's controllers; `report` is what `evaluation.json` holds."""
+    episodes = len(report["episodes"])
+    caption = f"Means over agents and {episodes} episodes, one from each reference start; late: the last third."
+    table = Table(title=Text(title), caption=caption, title_justify="left", caption_justify="left")
+    table.box, table.pad_edge, table.collapse_padding = SIMPLE_HEAD, False, True
+    table.add_column("policy", no_wrap=True)
+    for heading in ("reward", "return", "m/s", "late m/s", "collisions", "seconds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    trained = report["metrics"]
+    table.add_row("trained, likeliest", *_cells(trained, episodes), style="bold")
+    drawn = _collisions(trained["eval/collisions_sampled"], episodes)
+    table.add_row("trained, drawn", _number(trained["eval/reward_sampled"]), "", "", "", drawn, "")
+    for name, metrics in report["controllers"].items():
+        table.add_row(name, *_cells(metrics, episodes))
+    return table
+
+
+def listing(name: str | None = None) -> Iterator[Table]:
+    """Presets, then what each axis offers with all parameters; with a name, only what is called so."""
+    chosen = [key for key in config.presets() if name in (None, key)]
+    if chosen:
+        table = Table("preset", "what", title="presets, for dmpo train NAME", title_justify="left", box=SIMPLE_HEAD)
+        for key in chosen:
+            table.add_row(key, _summary(key))
+        yield table
+    for heading, models in _axes():
+        for key, model in models:
+            if name in (None, key):
+                yield _parameters(heading, key, model)
+
+
+def known_names() -> list[str]:
+    """Everything that `listing` can be asked for."""
+    return [*config.presets(), *(key for _, models in _axes() for key, _ in models)]
+
+
+def _axes() -> Iterator[tuple[str, Iterable[tuple[str, type[BaseModel]]]]]:
+    yield "scenario", [(key, envs.parameters(key)) for key in envs.names()]
+    yield "graph", [(key, graph_model(key)) for key in graphs.names()]
+    yield "algorithm", [(key, dmpo.settings(key)) for key in dmpo.names()]
+
+
+def _parameters(axis: str, name: str, model: type[BaseModel]) -> Table:
+    title = Text.assemble((f"{axis}: {{name: {name}}}", "bold"), f"  {_first_line(model)}")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("parameter", no_wrap=True)
+    for heading in ("default", "allowed", "meaning"):
+        table.add_column(heading)
+    schema = Schema(model.model_json_schema())
+    for key, field in model.model_fields.items():
+        if key != "name":
+            node = schema.node([key], {}) or {}
+            default = "needed" if field.is_required() else shown(field.get_default(call_default_factory=True))
+            table.add_row(key, Text(default), Text(schema.allowed(node)), Text(field.description or ""))
+    return table
+
+
+def _first_line(model: type[BaseModel]) -> str:
+    return (model.__doc__ or "").strip().split("\n")[0]
+
+
+def _summary(preset: str) -> str:
+    """The first comment in a preset that is not the editor's."""
+    lines = config.presets()[preset].read_text(encoding="utf-8").splitlines()
+    comments = [line.removeprefix("# ") for line in lines if line.startswith("# ") and "yaml-language" not in line]
+    return comments[0] if comments else ""
+
+
+def _cells(metrics: Metrics, episodes: int) -> list[str]:
+    keys = ("eval/reward", "eval/return", "eval/speed", "eval/speed_final")
+    numbers = [_number(metrics[key]) if key in metrics else "" for key in keys]
+    return [*numbers, _collisions(metrics["eval/collisions"], episodes), _number(metrics["eval/length"] * STEP_SECONDS)]
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _collisions(count: float, episodes: int) -> str:
+    return "none" if count == 0 else f"{count:.0f} of {episodes}"

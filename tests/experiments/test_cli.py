@@ -1,0 +1,169 @@
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import envs
+from experiments import cli, config
+from experiments.errors import RunError
+
+ROOT = Path(__file__).parents[2]
+Command = Callable[..., Any]
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; import experiments.cli; print({'torch', 'libsumo', 'matplotlib', 'pydantic'} & sys.modules.keys())"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert result.stdout.strip() == "set()", result.stderr
+
+
+def test_no_window_system_is_needed_to_train() -> None:
+    code = "import sys; import experiments.plots; print('matplotlib.pyplot' in sys.modules, 'tkinter' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert result.stdout.split() == ["False", "False"], result.stderr
+
+
+def test_the_module_is_the_command(folder: Path) -> None:
+    command = [sys.executable, "-m", "experiments", "train", "dppo_rnig", "train.seed=1"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith(
+        'error: FILE: "dppo_rnig" is neither a file nor a preset; did you mean the preset dppo_ring?'
+    )
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["train"], "FILE: missing"),
+        (["train", "train.seed=1"], "FILE: missing"),
+        (["train", "absent.yaml"], '"absent.yaml" is neither a file nor a preset'),
+        (["train", "."], "is a folder"),
+        (["train", "x" * 5000], "neither a file nor a preset"),
+        (["train", "syntax.yaml"], "syntax.yaml: line 2, column 1"),
+        (["train", "double.yaml"], "'scenario' is here twice"),
+        (["train", "empty.yaml"], "a mapping with keys"),
+        (["train", "list.yaml"], "a mapping with keys"),
+        (["train", "bomb.yaml"], "aliases written out"),
+        (["train", "code.yaml"], "not known here"),
+        (["train", "binary.yaml"], "is not UTF-8"),
+        (["train", "dppo_ring", "train.seed"], "key.path=value"),
+        (["train", "dppo_ring", "train..seed=1"], "key.path=value"),
+        (["train", "dppo_ring", "train.seed=[1"], "value of train.seed: line 1"),
+        (["train", "dppo_ring", "seed=1"], "did you mean train.seed?"),
+        (["train", "dppo_ring", "graph=complete"], "error: graph: "),
+        (["train", "dppo_ring", "--output", "list.yaml"], "is a file"),
+        (["train", "dppo_ring", "--output", "."], "is not empty"),
+        (["train", "--resume", "absent"], "not the folder of a run"),
+        (["train", "--resume", "."], "holds no config.yaml"),
+        (["train", "dppo_ring", "--resume", "absent", "--output", "x"], "--output"),
+        (["evaluate", "absent"], "not the folder of a run"),
+        (["evaluate", "list.yaml"], "not the folder of a run"),
+        (["list", "rnig"], "did you mean ring?"),
+        (["train", "dppo_ring", "--ouput", "x"], "--output"),
+        (["evaluate"], "RUN_DIR"),
+        (["trian"], "train"),
+    ],
+)
+def test_a_mistake_ends_in_a_message_and_status_2(dmpo: Command, folder: Path, arguments: list[str], what: str) -> None:
+    files = {
+        "syntax.yaml": b"name: x\n]",
+        "double.yaml": b"scenario: {name: ring}\nscenario: {name: ring}",
+        "empty.yaml": b"",
+        "list.yaml": b"[1, 2]",
+        "bomb.yaml": b"a: &a [" + b"x," * 200 + b"]\nb: &b [" + b"*a," * 200 + b"]\nc: [" + b"*b," * 200 + b"]",
+        "code.yaml": b"scenario: !!python/object/apply:os.system ['touch hacked']",
+        "binary.yaml": bytes(range(128, 256)),
+    }
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    result = dmpo(*arguments)
+    assert result.status == 2
+    assert what in result.err
+    assert "Traceback" not in result.err
+    assert sorted(path.name for path in folder.iterdir()) == sorted(files)
+
+
+def test_a_run_folder_that_is_edited_badly_is_refused(dmpo: Command, folder: Path) -> None:
+    (folder / "run").mkdir()
+    (folder / "run" / "config.yaml").write_text("scenario: {name: ring}\nalgorithm: {name: dppo, kapa: 1}", "utf-8")
+    for command in (["train", "--resume", "run"], ["evaluate", "run"]):
+        result = dmpo(*command)
+        assert result.status == 2
+        assert "algorithm.kapa" in result.err
+
+
+def test_nothing_is_written_when_the_environment_does_not_start(
+    dmpo: Command, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dead(*arguments: Any, **named: Any) -> Any:
+        raise envs.SimulationError("SUMO did not start")
+
+    monkeypatch.setattr(envs, "make", dead)
+    result = dmpo("train", tiny, "--output", "run")
+    assert result.status == 1
+    assert result.err == "error: SUMO did not start; nothing was written\n"
+    assert not Path("run").exists()
+
+
+@pytest.mark.parametrize("failure", [RunError("no more"), OSError(28, "No space left on device"), MemoryError()])
+def test_a_failure_ends_in_a_message_and_status_1(
+    dmpo: Command, tiny: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    def fail(*arguments: Any) -> Any:
+        raise failure
+
+    monkeypatch.setattr(cli, "_train", fail)
+    result = dmpo("train", tiny)
+    assert result.status == 1
+    assert result.err.startswith("error: ")
+    assert "Traceback" not in result.err
+
+
+def test_a_fault_of_the_program_shows_where_it_is(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cli, "_train", fail)
+    monkeypatch.setattr(sys, "argv", ["dmpo", "train", "tiny.yaml"])
+    with pytest.raises(ZeroDivisionError):
+        cli.main()
+
+
+def test_list_shows_everything_there_is(dmpo: Command) -> None:
+    result = dmpo("list")
+    assert result.status == 0
+    for name in (*config.presets(), *envs.names(), "k_nearest", "small_world", "dppo", "kappa", "ring_length"):
+        assert name in result.out
+
+
+def test_list_shows_one_thing_when_asked(dmpo: Command) -> None:
+    result = dmpo("list", "k_nearest")
+    assert result.status == 0
+    assert "a multiple of 2" in " ".join(result.out.split())
+    assert "ring_length" not in result.out
+
+
+def test_an_override_that_makes_others_void_says_so(dmpo: Command, folder: Path) -> None:
+    (folder / "a.yaml").write_text(
+        "scenario: {name: ring}\nalgorithm: {name: dppo}\ngraph: {name: k_nearest, k: 4}", encoding="utf-8"
+    )
+    result = dmpo("train", "a.yaml", "graph.name=cycle", "--output", "a.yaml")
+    assert "note: graph.name=cycle: left out graph.k" in result.err
+
+
+def test_a_file_goes_before_a_preset_and_a_folder_does_not(folder: Path) -> None:
+    (folder / "dppo_ring").mkdir()
+    assert config.find("dppo_ring") == config.presets()["dppo_ring"]
+    (folder / "dppo_ring").rmdir()
+    (folder / "dppo_ring").write_text("scenario: {name: ring}", encoding="utf-8")
+    assert config.find("dppo_ring") == Path("dppo_ring")

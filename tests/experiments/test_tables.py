@@ -1,0 +1,67 @@
+import io
+from typing import Any
+
+from rich.console import Console
+
+from experiments import tables
+
+
+def printed(table: Any, width: int = 80) -> list[str]:
+    out = io.StringIO()
+    Console(file=out, width=width).print(table)
+    return out.getvalue().splitlines()
+
+
+REPORT = {
+    "env_steps": 1000,
+    "episodes": [{}] * 20,
+    "metrics": {
+        "eval/reward": -6.6123,
+        "eval/return": -3967.4,
+        "eval/speed": 15.33,
+        "eval/speed_final": 15.0,
+        "eval/collisions": 0.0,
+        "eval/length": 600.0,
+        "eval/reward_sampled": -5.9,
+        "eval/collisions_sampled": 3.0,
+    },
+    "controllers": {
+        "constant (0.5, 0)": {
+            "eval/reward": -839.47,
+            "eval/return": -503679.1,
+            "eval/speed": 19.76,
+            "eval/speed_final": 20.16,
+            "eval/collisions": 20.0,
+            "eval/length": 600.0,
+        },
+        "no speed known": {"eval/reward": 1.0, "eval/return": 2.0, "eval/collisions": 0.0, "eval/length": 30.0},
+    },
+}
+
+
+def test_the_comparison_fits_a_narrow_terminal_and_cuts_nothing() -> None:
+    lines = printed(tables.comparison(REPORT, "[a run] after 1,000 steps"))
+    assert max(map(len, lines)) <= 80
+    text = "\n".join(lines)
+    assert "…" not in text
+    assert "[a run] after 1,000 steps" in text
+    rows = {line.strip().split("  ")[0]: line.split() for line in lines}
+    assert rows["trained, likeliest"][-6:] == ["-6.612", "-3,967", "15.33", "15", "none", "60"]
+    assert rows["trained, drawn"][-4:] == ["-5.9", "3", "of", "20"]
+    assert rows["constant (0.5, 0)"][-8:] == ["-839.5", "-503,679", "19.76", "20.16", "20", "of", "20", "60"]
+    assert rows["no speed known"][-4:] == ["1", "2", "none", "3"]
+
+
+def test_a_listing_says_defaults_and_what_is_allowed() -> None:
+    (table,) = tables.listing("k_nearest")
+    text = " ".join(" ".join(printed(table, 160)).split())
+    assert "graph: {name: k_nearest}" in text
+    assert "a whole number of at least 2, a multiple of 2" in text
+    (table,) = tables.listing("file")
+    assert "needed" in "\n".join(printed(table, 160))
+
+
+def test_everything_that_can_be_named_is_listed() -> None:
+    for name in tables.known_names():
+        assert list(tables.listing(name))
+    assert not list(tables.listing("nothing"))
