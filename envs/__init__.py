@@ -14,6 +14,7 @@ from typing import Any
 from envs.controllers import controllers
 from envs.registry import names, parameters, register, scenario
 from envs.simulation import SimulationError
+from envs.spelling import check_names
 from envs.vector import VectorEnv
 
 __all__ = ["SimulationError", "VectorEnv", "controllers", "make", "names", "parameters", "register"]
@@ -27,4 +28,5 @@ def make(name: str, num_envs: int = 16, workers: int = 1, seed: int = 0, **scena
         SimulationError: SUMO did not start.
     """
     model = parameters(name)
+    check_names(f"parameter of {name}", scenario_parameters, model.model_fields)
     return VectorEnv(scenario(name), model(**scenario_parameters), num_envs, workers, seed)

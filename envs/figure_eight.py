@@ -14,7 +14,7 @@ from pydantic import Field
 from envs.loop import SPEED_LIMIT, Lanes, Loop, LoopParameters, Places, laps
 from envs.network import Connection, Edge, Node, Point, write_network
 from envs.registry import register
-from envs.simulation import Floats, Network, depot_length
+from envs.simulation import Floats, Network
 
 RADIUS = 30.0
 ARC = 1.5 * np.pi * RADIUS
@@ -94,15 +94,13 @@ class FigureEight(Loop[FigureEightParameters]):
         nodes: list[Node] = []
         edges: list[Edge] = []
         connections: list[Connection] = []
-        routes = []
-        length = depot_length(self.num_agents)
+        routes = {}
         for env in range(self.num_envs):
-            depot = f"depot.{env}"
-            nodes += [Node(f"{depot}.start", 0, 0), Node(f"{depot}.end", length, 0), *_nodes(env)]
-            edges += [Edge(depot, f"{depot}.start", f"{depot}.end", length, SPEED_LIMIT), *_edges(env)]
+            nodes += _nodes(env)
+            edges += _edges(env)
             connections += [Connection(f"bottom.{env}", f"top.{env}"), Connection(f"right.{env}", f"left.{env}")]
-            loop = [self._edge(name, 0, env) for name in self.edges]
-            routes.append([depot, *laps(loop, NAMED_LENGTH, self.parameters.horizon)])
+            names = [self._edge(name, 0, env) for name in self.edges]
+            routes[names[0]] = laps(names, NAMED_LENGTH, self.parameters.horizon)
         return Network(write_network(folder, nodes, edges, connections), routes)
 
     def _choose_variant(self, env: int) -> int:

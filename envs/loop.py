@@ -21,6 +21,7 @@ from pydantic import Field, field_validator
 from envs.observations import Observations
 from envs.scenario import Actions, Scenario, ScenarioParameters, Spec, State
 from envs.simulation import STEP_SECONDS, Bools, Driving, Floats, Network, Simulation
+from envs.starts import StartField
 
 VEHICLE_LENGTH = 5.0
 SPEED_LIMIT = 30.0
@@ -125,6 +126,19 @@ class Lanes:
         lane = np.searchsorted(self.starts, position, side="right") - 1
         return Places(lane, position - self.starts[lane])
 
+    def on_roads(self, roads: Sequence[int], offsets: Floats) -> Places:
+        """Places ``offsets`` (N,) in m behind the beginnings of roads, which are counted in driving order.
+
+        Raises:
+            ValueError: an offset beyond the end of its road.
+        """
+        # Roads and junction lanes alternate.
+        lane = 2 * np.array(roads)
+        lengths = np.diff(self.starts, append=self.length)[lane]
+        for i in np.flatnonzero(offsets > lengths):
+            raise ValueError(f"offset = {offsets[i]:g}: the road {self.names[lane[i]]} is {lengths[i]:g} m long")
+        return Places(lane, offsets.astype(np.float64))
+
     def spread(self, count: int, spacing: float) -> Places:
         """Places ``spacing`` m apart; one that would fall inside a junction moves to the start of the next road.
 
@@ -158,12 +172,15 @@ class Loop(Scenario[P]):
 
     def __init__(self, parameters: P, numbers: range, seed: int, folder: Path) -> None:
         super().__init__(parameters, numbers, seed, folder)
-        self.simulation = Simulation(self._network(folder), self.num_agents, _driving(parameters.min_gap))
+        self.simulation = Simulation(
+            self._network(folder), self.num_envs, self.num_agents, _driving(parameters.min_gap)
+        )
         self._lanes: dict[tuple[int, int], Lanes] = {}
         shape = (self.num_envs, self.num_agents)
         self.speed, self.position, self.acceleration = np.zeros((3, *shape))
         self.variant = np.zeros(self.num_envs, dtype=np.int64)
         self.loop_length = np.ones((self.num_envs, 1))
+        self._placed = np.ones(self.num_envs, dtype=np.bool_)
 
     @classmethod
     def spec(cls, parameters: P) -> Spec:
@@ -177,6 +194,7 @@ class Loop(Scenario[P]):
             action_space=gymnasium.spaces.Box(-bound, bound, (1,), np.float32),
             reference_starts=cls._reference_starts(parameters),
             state_names=cls.state_names,
+            start={"edge": StartField(n, cls.edges), "offset": StartField(n), "speed": StartField(n)},
         )
 
     @classmethod
@@ -184,7 +202,8 @@ class Loop(Scenario[P]):
     def _reference_starts(cls, parameters: P) -> int: ...
 
     @abstractmethod
-    def _network(self, folder: Path) -> Network: ...
+    def _network(self, folder: Path) -> Network:
+        """The E loops in every variant; a route round a loop has the name of the loop's first edge."""
 
     @abstractmethod
     def _edge(self, name: str, variant: int, env: int) -> str:
@@ -206,20 +225,22 @@ class Loop(Scenario[P]):
 
     def _begin(self, env: int, start: State | None) -> None:
         variant = self._choose_variant(env)
-        places = self._start_places(self._lanes_of(env, variant), variant)
-        speed = np.zeros(self.num_agents)
-        if start is not None:
-            # Roads and junction lanes alternate.
-            lane = 2 * np.array([self.edges.index(edge) for edge in start["edge"]])
-            places, speed = Places(lane, np.asarray(start["offset"], np.float64)), start["speed"]
+        lanes = self._lanes_of(env, variant)
+        if start is None:
+            places, speed = self._start_places(lanes, variant), np.zeros(self.num_agents)
+        else:
+            roads = [self.edges.index(edge) for edge in start["edge"]]
+            places, speed = lanes.on_roads(roads, start["offset"]), start["speed"]
         self._put(env, variant, places, speed)
         self.acceleration[env] = 0.0
 
     def _put(self, env: int, variant: int, places: Places, speed: Floats) -> None:
         lanes = self._lanes_of(env, variant)
-        self.simulation.place(env, [lanes.names[k] for k in places.lane], places.offset, speed)
+        names = [lanes.names[k] for k in places.lane]
+        self.simulation.place(env, self._edge(self.edges[0], variant, env), names, places.offset, speed)
         self.variant[env], self.loop_length[env] = variant, lanes.length
         self.position[env], self.speed[env] = lanes.starts[places.lane] + places.offset, speed
+        self._placed[env] = True
 
     def _lanes_of(self, env: int, variant: int) -> Lanes:
         key = (env, variant)
@@ -229,13 +250,24 @@ class Loop(Scenario[P]):
 
     def _advance(self, actions: Actions) -> tuple[Floats, Bools, Bools]:
         command = np.clip(actions[..., 0].astype(np.float64), -self.max_acceleration, self.max_acceleration)
+        overlapping = self._overlapping()
         speed = self.simulation.step(np.maximum(self.speed + command * STEP_SECONDS, 0.0))
         self.acceleration[:] = (speed - self.speed) / STEP_SECONDS
         self.speed[:] = speed
         self.position += speed * STEP_SECONDS
         self.position -= self.loop_length * (self.position >= self.loop_length)
-        collision = self.simulation.collided()
+        # SUMO begins a step by looking at the lanes that were in use before it. Right after vehicles were placed these
+        # are those of the episode before, and what is seen would depend on it.
+        collision = np.where(self._placed, overlapping, self.simulation.collided())
+        self._placed[:] = False
         return self._reward(command), collision, collision
+
+    def _overlapping(self) -> Bools:
+        """In which loops (E,) vehicles stand closer than SUMO lets IDM vehicles be, a tenth of minGap."""
+        position = np.sort(self.position, axis=1)
+        ahead = np.diff(position, append=position[:, :1] + self.loop_length, axis=1)
+        closest: Floats = ahead.min(axis=1)
+        return closest < VEHICLE_LENGTH + 0.1 * self.parameters.min_gap
 
     def observe(self) -> Floats:
         """See :class:`~envs.scenario.Scenario`."""
@@ -271,7 +303,7 @@ class Loop(Scenario[P]):
 
 
 def laps(edges: Sequence[str], lap_length: float, horizon: int) -> list[str]:
-    """A route round a loop that no episode of ``horizon`` steps drives to its end."""
+    """Edges of a route round a loop that no episode of ``horizon`` steps drives to its end."""
     # SUMO looks 3,000 m ahead along the route; the end must stay out of sight at the speed limit.
     metres = horizon * STEP_SECONDS * SPEED_LIMIT + 3000.0
     return list(edges) * (int(metres / lap_length) + 2)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from envs.scenario import nearest
 from envs.simulation import Floats
+from envs.spelling import check_names
 
 View = TypeVar("View")
 
@@ -29,8 +29,7 @@ class Observations(Generic[View]):
 
     def check(self, name: str) -> str:
         """The name itself; raises ValueError, with the names there are, for an unknown one."""
-        if name not in self._functions:
-            raise ValueError(f"must be one of {', '.join(self._functions)}{nearest(name, self._functions)}")
+        check_names("observation", [name], self._functions)
         return name
 
     def size(self, name: str) -> int:

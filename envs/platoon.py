@@ -20,7 +20,8 @@ from envs.network import Edge, Node, write_network
 from envs.observations import Observations
 from envs.registry import register
 from envs.scenario import Actions, Scenario, ScenarioParameters, Spec, State
-from envs.simulation import STEP_SECONDS, Bools, Driving, Floats, Network, Simulation, depot_length
+from envs.simulation import STEP_SECONDS, Bools, Driving, Floats, Network, Simulation
+from envs.starts import StartField
 
 TARGET_HEADWAY, TARGET_SPEED = 20.0, 15.0
 STOP_HEADWAY, GO_HEADWAY, MAX_SPEED = 5.0, 35.0, 30.0
@@ -106,7 +107,7 @@ class PlatoonScenario(Scenario[P]):
 
     def __init__(self, parameters: P, numbers: range, seed: int, folder: Path) -> None:
         super().__init__(parameters, numbers, seed, folder)
-        self.simulation = Simulation(self._network(folder), self.num_agents + 1, _DRIVING)
+        self.simulation = Simulation(self._network(folder), self.num_envs, self.num_agents + 1, _DRIVING)
         shape = (self.num_envs, self.num_agents)
         self.speed, self.headway, self.acceleration = np.zeros((3, *shape))
         self.leader_position = np.zeros(self.num_envs)
@@ -124,6 +125,11 @@ class PlatoonScenario(Scenario[P]):
             action_space=gymnasium.spaces.Discrete(len(GAINS)),
             reference_starts=REFERENCE_STARTS,
             state_names=cls.state_names,
+            start={
+                "headway": StartField(parameters.num_vehicles),
+                "speed": StartField(parameters.num_vehicles),
+                "leader_speed": StartField(parameters.horizon + 1),
+            },
         )
 
     @abstractmethod
@@ -134,15 +140,10 @@ class PlatoonScenario(Scenario[P]):
         nodes: list[Node] = []
         edges: list[Edge] = []
         road = self._start_room() + self.parameters.horizon * STEP_SECONDS * _LANE_SPEED + 100.0
-        depot = depot_length(self.num_agents + 1)
         for env in range(self.num_envs):
-            nodes += [Node(f"{name}.{env}", x, 0.0) for name, x in (("a", -depot), ("b", 0.0), ("c", road))]
-            edges += [
-                Edge(f"depot.{env}", f"a.{env}", f"b.{env}", depot, _LANE_SPEED),
-                Edge(f"road.{env}", f"b.{env}", f"c.{env}", road, _LANE_SPEED),
-            ]
-        routes = [[f"depot.{env}", f"road.{env}"] for env in range(self.num_envs)]
-        return Network(write_network(folder, nodes, edges), routes)
+            nodes += [Node(f"start.{env}", 0.0, 0.0), Node(f"end.{env}", road, 0.0)]
+            edges.append(Edge(f"road.{env}", f"start.{env}", f"end.{env}", road, _LANE_SPEED))
+        return Network(write_network(folder, nodes, edges), {edge.id: [edge.id] for edge in edges})
 
     def _start_room(self) -> float:
         """Road in m behind the leader's start, for the longest platoon."""
@@ -167,8 +168,9 @@ class PlatoonScenario(Scenario[P]):
                 f"headway = {headway.tolist()}: the platoon is longer than the {leader_position:g} m of road behind "
                 "its leader; start with smaller headways"
             )
-        lanes = [f"road.{env}_0"] * len(fronts)
-        self.simulation.place(env, lanes, fronts, np.concatenate([[leader_speed], speed]))
+        road = f"road.{env}"
+        speeds = np.concatenate([[leader_speed], speed])
+        self.simulation.place(env, road, [f"{road}_0"] * len(fronts), fronts, speeds)
 
     def _positions(self) -> Floats:
         return self.leader_position[:, None] - np.cumsum(self.headway + _VEHICLE_LENGTH, axis=1)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, TypeVar
 
-from envs.scenario import Scenario, ScenarioParameters, nearest
+from envs.scenario import Scenario, ScenarioParameters
+from envs.spelling import check_names
 
 _scenarios: dict[str, type[Scenario[Any]]] = {}
 _S = TypeVar("_S", bound=type[Scenario[Any]])
@@ -28,16 +29,15 @@ def scenario(name: str) -> type[Scenario[Any]]:
     Raises:
         ValueError: there is none; the message names those there are.
     """
-    if name not in names():
-        raise ValueError(f"there is no scenario '{name}'{nearest(name, names())} (there are: {', '.join(names())})")
+    check_names("scenario", [name], names())
     return _scenarios[name]
 
 
 def names() -> list[str]:
-    """Names of all scenarios, in the order of registration."""
+    """Names of all scenarios in alphabetical order."""
     for module in ("ring", "figure_eight", "platoon"):
         import_module(f"envs.{module}")
-    return list(_scenarios)
+    return sorted(_scenarios)
 
 
 def parameters(name: str) -> type[ScenarioParameters]:

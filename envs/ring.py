@@ -15,7 +15,7 @@ from scipy.optimize import brentq
 from envs.loop import SPEED_LIMIT, VEHICLE_LENGTH, Lanes, Loop, LoopParameters, Places, laps
 from envs.network import Edge, Node, write_network
 from envs.registry import register
-from envs.simulation import Floats, Network, depot_length
+from envs.simulation import Floats, Network
 
 _Length = Annotated[int, Field(gt=0)]
 _ARC_POINTS = 40
@@ -70,19 +70,14 @@ class Ring(Loop[RingParameters]):
     def _network(self, folder: Path) -> Network:
         nodes: list[Node] = []
         edges: list[Edge] = []
-        routes = []
+        routes = {}
         for env in range(self.num_envs):
-            depot = f"depot.{env}"
-            nodes += [Node(f"{depot}.start", 0, 0), Node(f"{depot}.end", depot_length(self.num_agents), 0)]
-            edges.append(Edge(depot, f"{depot}.start", f"{depot}.end", depot_length(self.num_agents), SPEED_LIMIT))
-            route = [depot]
             for variant, length in enumerate(self.parameters.lengths):
                 names = [self._edge(name, variant, env) for name in self.edges]
                 ring_nodes, ring_edges = _ring(names, length)
                 nodes += ring_nodes
                 edges += ring_edges
-                route += laps(names, length, self.parameters.horizon)
-            routes.append(route)
+                routes[names[0]] = laps(names, length, self.parameters.horizon)
         return Network(write_network(folder, nodes, edges), routes)
 
     def _choose_variant(self, env: int) -> int:

@@ -6,9 +6,8 @@ the ends of episodes, random numbers and snapshots are the same for all and stan
 
 from __future__ import annotations
 
-import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
@@ -20,6 +19,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from envs.simulation import Bools, Floats
+from envs.spelling import check_names
+from envs.starts import StartField
 
 Actions = NDArray[Any]
 State = Mapping[str, NDArray[Any]]
@@ -62,6 +63,7 @@ class Spec:
         action_space: of one agent, a Box in physical units or a Discrete.
         reference_starts: number of start states that evaluation goes through.
         state_names: keys of ``info["state"]``.
+        start: the arrays of a start state, by name.
     """
 
     num_agents: int
@@ -70,6 +72,7 @@ class Spec:
     action_space: gymnasium.spaces.Box | gymnasium.spaces.Discrete
     reference_starts: int
     state_names: tuple[str, ...]
+    start: Mapping[str, StartField]
 
 
 class Scenario(ABC, Generic[P]):
@@ -79,7 +82,7 @@ class Scenario(ABC, Generic[P]):
         parameters: an instance of the class's ``Parameters``.
         numbers: the numbers of these E environments among all, which fix their random streams and reference starts.
         seed: of the experiment.
-        folder: for SUMO's files, kept until ``close``.
+        folder: for SUMO's files, gone after the construction.
 
     Attributes (all of the last step):
         reward: (E, N), summed over the repeated simulated steps.
@@ -91,7 +94,7 @@ class Scenario(ABC, Generic[P]):
     constant_actions: ClassVar[Mapping[str, float | int]] = {}
 
     def __init__(self, parameters: P, numbers: range, seed: int, folder: Path) -> None:
-        self.parameters, self.numbers, self.folder = parameters, numbers, folder
+        self.parameters, self.numbers = parameters, numbers
         self.num_envs, self.num_agents = len(numbers), parameters.num_vehicles
         self.clock = np.zeros(self.num_envs, dtype=np.int64)
         self.reward = np.zeros((self.num_envs, self.num_agents))
@@ -143,8 +146,8 @@ class Scenario(ABC, Generic[P]):
 
     def begin(self, env: int, start: State | None = None) -> None:
         """Begin a new episode in one environment."""
-        self.clock[env] = 0
         self._begin(env, start)
+        self.clock[env] = 0
 
     def step(self, actions: Actions) -> None:
         """Hold actions (E, N, A) or (E, N) for ``action_repeat`` simulated steps; the attributes hold the outcome."""
@@ -170,27 +173,33 @@ class Scenario(ABC, Generic[P]):
         Every environment is put at what was written down: SUMO's own last digits are not readable, and only so does
         this simulation go on exactly as a restored one.
         """
-        snapshot = self._snapshot()
-        self._restore_all(snapshot)
-        random = np.array([_pack(generator) for generator in self.random])
-        return {"clock": self.clock.copy(), "random": random, **snapshot}
+        state = self._written_down()
+        self._restore_all(state)
+        return state
 
     def set_state(self, state: State) -> None:
-        """Go on from what ``get_state`` gave."""
+        """Go on from what ``get_state`` gave.
+
+        Raises:
+            ValueError: arrays of another scenario.
+        """
+        expected = self._written_down()
+        check_names("array of a saved state", state, expected)
+        for name, rows in expected.items():
+            if name not in state or state[name].shape != rows.shape:
+                raise ValueError(f"the saved state needs an array {name} of shape (E, ...) = {rows.shape}")
         self.clock[:] = state["clock"]
         for generator, words in zip(self.random, state["random"], strict=True):
             _unpack(generator, words)
         self._restore_all(state)
 
+    def _written_down(self) -> dict[str, NDArray[Any]]:
+        random = np.array([_pack(generator) for generator in self.random])
+        return {"clock": self.clock.copy(), "random": random, **self._snapshot()}
+
     def _restore_all(self, snapshot: State) -> None:
         for env in range(self.num_envs):
             self._restore(env, snapshot)
-
-
-def nearest(word: str, choices: Iterable[str]) -> str:
-    """An error message's hint: ``; did you mean 'x'?`` where one of the choices is near, otherwise nothing."""
-    near = difflib.get_close_matches(word, list(choices), n=1)
-    return f"; did you mean '{near[0]}'?" if near else ""
 
 
 def _pack(generator: np.random.Generator) -> NDArray[np.uint64]:

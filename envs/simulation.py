@@ -1,6 +1,6 @@
 """Many copies of a road in one SUMO simulation, driven by speed commands.
 
-SUMO decides every speed. A copy is put back to any state by moving its vehicles, never by restarting SUMO.
+SUMO decides every speed. A copy is put back to any state by new vehicles in its place, never by restarting SUMO.
 """
 
 from __future__ import annotations
@@ -29,14 +29,13 @@ class SimulationError(RuntimeError):
 
 @dataclass(frozen=True)
 class Network:
-    """A SUMO network with one disconnected piece of road per environment.
+    """A SUMO network that holds a road of its own for each of E copies, and the ways to drive on it.
 
-    ``routes[e]`` lists the edges that the vehicles of environment e may drive, in order. Its first edge is the depot: a
-    road of its own, on which vehicles are inserted and through which they pass on their way back to a start state.
+    ``routes`` lists by name the edges that a vehicle drives, in order, further than any vehicle comes.
     """
 
     net_file: Path
-    routes: Sequence[Sequence[str]]
+    routes: Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -69,57 +68,65 @@ class Simulation:
     """E copies of M vehicles in one SUMO simulation; one per process, because libsumo holds global state.
 
     Args:
-        network: the roads; its number of routes is E.
+        network: the roads.
+        num_envs: E.
         num_vehicles: M, vehicles per copy.
         driving: vehicle type and step method.
 
     Raises:
-        SimulationError: SUMO did not accept the network or did not insert every vehicle.
+        SimulationError: SUMO did not accept the network.
     """
 
-    def __init__(self, network: Network, num_vehicles: int, driving: Driving) -> None:
+    def __init__(self, network: Network, num_envs: int, num_vehicles: int, driving: Driving) -> None:
         use_packaged_sumo()
         import libsumo
 
-        self._sumo = libsumo
-        self._num_envs, self._num_vehicles = len(network.routes), num_vehicles
-        self._depots = [route[0] + "_0" for route in network.routes]
-        self._ids = [[f"{e}.{i}" for i in range(num_vehicles)] for e in range(self._num_envs)]
-        self._all_ids = [vehicle for copy in self._ids for vehicle in copy]
+        self._sumo, self._speed_mode = libsumo, driving.speed_mode
+        self._num_envs, self._num_vehicles = num_envs, num_vehicles
+        self._ids: list[list[str]] = [[] for _ in range(num_envs)]
+        self._all_ids: list[str] = []
+        self._placements = 0
         with tempfile.TemporaryDirectory(prefix="dmpo-sumo-") as folder:
             types = Path(folder) / "types.add.xml"
             attributes = " ".join(f"{key}={quoteattr(value)}" for key, value in driving.vehicle_type.items())
             types.write_text(f'<additional><vType id="vehicle" {attributes}/></additional>')
             try:
                 libsumo.start(_command_line(network.net_file, types, driving))
+                for name, edges in network.routes.items():
+                    libsumo.route.add(name, list(edges))
             except (libsumo.TraCIException, libsumo.FatalTraCIError) as error:
                 raise SimulationError(f"SUMO refused the network {network.net_file}: {error}") from error
-        self._insert(network, driving.speed_mode)
+        self._speed_factors = self._draw_speed_factors(next(iter(network.routes)))
 
-    def _insert(self, network: Network, speed_mode: int) -> None:
-        vehicle = self._sumo.vehicle
-        for e, route in enumerate(network.routes):
-            self._sumo.route.add(f"route.{e}", list(route))
-            for i, identity in enumerate(self._ids[e]):
-                vehicle.add(identity, f"route.{e}", typeID="vehicle", departPos=str(_depot_offset(i)), departSpeed="0")
-        self._sumo.simulationStep()
-        if vehicle.getIDCount() != len(self._all_ids):
-            raise SimulationError(f"SUMO inserted {vehicle.getIDCount()} of {len(self._all_ids)} vehicles at the start")
-        # SUMO draws a speed factor for every vehicle it inserts. The draws of the first copy are those of a simulation
-        # with one copy only; all copies get these, so that they are the same road.
-        factors = [vehicle.getSpeedFactor(identity) for identity in self._ids[0]]
-        for copy in self._ids:
-            for identity, factor in zip(copy, factors, strict=True):
-                vehicle.setSpeedFactor(identity, factor)
-                vehicle.setSpeedMode(identity, speed_mode)
+    def _draw_speed_factors(self, route: str) -> list[float]:
+        """The factors (M) that SUMO draws for the vehicles of a simulation with one copy.
 
-    def place(self, env: int, lanes: Sequence[str], offsets: Floats, speeds: Floats) -> None:
-        """Put the M vehicles of one copy on lanes (M names), at offsets (M,) in m and speeds (M,) in m/s."""
+        Every copy gets them in every episode, so that all are the same road.
+        """
         vehicle = self._sumo.vehicle
-        # Moving a vehicle within the lane it is on would leave SUMO's order of that lane wrong, so all pass the depot.
-        for i, identity in enumerate(self._ids[env]):
-            vehicle.moveTo(identity, self._depots[env], _depot_offset(i))
-        for identity, lane, offset, speed in zip(self._ids[env], lanes, offsets.tolist(), speeds.tolist(), strict=True):
+        ids = [f"drawn.{i}" for i in range(self._num_vehicles)]
+        for identity in ids:
+            vehicle.add(identity, route, typeID="vehicle")
+        factors = [vehicle.getSpeedFactor(identity) for identity in ids]
+        for identity in ids:
+            vehicle.remove(identity)
+        return factors
+
+    def place(self, env: int, route: str, lanes: Sequence[str], offsets: Floats, speeds: Floats) -> None:
+        """Put M vehicles on one copy's lanes (M names) of a route, at offsets (M,) in m and speeds (M,) in m/s."""
+        vehicle = self._sumo.vehicle
+        for identity in self._ids[env]:
+            vehicle.remove(identity)
+        # New vehicles, because SUMO's own remember what TraCI cannot take from them: whether they had to wait at the
+        # next junction, when they entered the last, whether they braked. That would make an episode depend on the last.
+        self._placements += 1
+        self._ids[env] = [f"{env}.{i}.{self._placements}" for i in range(self._num_vehicles)]
+        self._all_ids = [identity for copy in self._ids for identity in copy]
+        places = zip(self._ids[env], self._speed_factors, lanes, offsets.tolist(), speeds.tolist(), strict=True)
+        for identity, factor, lane, offset, speed in places:
+            vehicle.add(identity, route, typeID="vehicle")
+            vehicle.setSpeedFactor(identity, factor)
+            vehicle.setSpeedMode(identity, self._speed_mode)
             vehicle.moveTo(identity, lane, offset)
             vehicle.setPreviousSpeed(identity, speed)
 
@@ -167,15 +174,6 @@ class Simulation:
         self.close()
 
 
-def depot_length(num_vehicles: int) -> float:
-    """Length in m of a depot that takes ``num_vehicles`` vehicles."""
-    return _depot_offset(num_vehicles + 1)
-
-
-def _depot_offset(vehicle: int) -> float:
-    return 20.0 * (vehicle + 1)
-
-
 def _command_line(net_file: Path, types: Path, driving: Driving) -> list[str]:
     options = {
         "net-file": net_file,
@@ -185,8 +183,6 @@ def _command_line(net_file: Path, types: Path, driving: Driving) -> list[str]:
         "time-to-teleport": -1,
         "collision.action": "warn" if driving.report_collisions else "none",
         "collision.check-junctions": True,
-        # A route runs through roads that are not connected: vehicles are moved from one to the next.
-        "ignore-route-errors": True,
         "no-warnings": True,
         "no-step-log": True,
         "xml-validation": "never",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import logging
 import multiprocessing
-from collections.abc import Mapping, Sequence
-from multiprocessing.connection import Connection
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,25 +16,35 @@ from numpy.typing import ArrayLike, NDArray
 
 from envs.scenario import Scenario
 from envs.simulation import STEP_SECONDS, SimulationError
+from envs.spelling import check_names
+from envs.starts import start_rows
 from envs.worker import Fields, Job, memory_size, run, views
 
 #: Seconds after which a worker that has not answered counts as hung.
 ANSWER_SECONDS = 60.0
-_MAX_RESTARTS_IN_A_ROW = 3
+_MAX_FAILURES_IN_A_ROW = 3
 _context = multiprocessing.get_context("spawn")
 _log = logging.getLogger(__name__)
 
 
 class Worker:
-    """One worker process as its environment sees it: started, spoken to, and started again if it dies or hangs."""
+    """One worker process as its environment sees it: started, spoken to, and started again if it dies or hangs.
+
+    Attributes:
+        failures: how often in a row it died or hung.
+        cut_off: whether episodes were lost with its last process, which the next step has to report.
+    """
 
     def __init__(self, job: Job, memory: Any, num_envs: int) -> None:
         self.job, self._memory, self._num_envs = job, memory, num_envs
-        self.restarts = 0
-        self._launch(job)
+        self._launches = self.failures = 0
+        self.cut_off = False
+        self._launch(job.seed)
 
-    def _launch(self, job: Job) -> None:
-        self.connection, theirs = _context.Pipe()
+    def _launch(self, seed: int) -> None:
+        self._launches += 1
+        self._connection, theirs = _context.Pipe()
+        job = Job(self.job.scenario, self.job.parameters, self.job.numbers, seed)
         arguments = (theirs, self._memory, self._num_envs, job)
         self.process = _context.Process(target=run, args=arguments, daemon=True, name=f"sumo-{job.numbers.start}")
         self.process.start()
@@ -46,33 +56,39 @@ class Worker:
         return slice(self.job.numbers.start, self.job.numbers.stop)
 
     def restart(self) -> None:
-        """Replace a dead or hung process by a new one, with random streams of their own."""
+        """Replace a dead or hung process by a new one, which begins new episodes with random streams of its own."""
         self.kill()
-        self.restarts += 1
-        seed = int(np.random.SeedSequence([self.job.seed, self.restarts]).generate_state(1)[0])
-        self._launch(Job(self.job.scenario, self.job.parameters, self.job.numbers, seed))
+        self._launch(int(np.random.SeedSequence([self.job.seed, self._launches]).generate_state(1)[0]))
+        self.answer()
+        self.ask("reset", (None, None))
+        self.answer()
 
     def kill(self) -> None:
         """End the process without asking it."""
         self.process.kill()
         self.process.join()
-        self.connection.close()
+        self._connection.close()
 
     def ask(self, command: str, argument: Any = None) -> None:
         """Send a command; a broken pipe is noticed by ``answer``."""
         try:
-            self.connection.send((command, argument))
-        except (BrokenPipeError, ConnectionResetError):
+            self._connection.send((command, argument))
+        except OSError:
             _log.debug("worker %s does not take commands", self.process.name)
 
     def answer(self) -> Any:
-        """Wait for the answer to the last command.
+        """Wait for the answer to the last command, or to the start.
 
         Raises:
             SimulationError: the worker died or hung.
             ValueError: the worker refused what it was given.
         """
-        answer = _receive(self.connection, self.process.name)
+        try:
+            if not self._connection.poll(ANSWER_SECONDS):
+                raise SimulationError(f"SUMO worker {self.process.name} has not answered for {ANSWER_SECONDS:g} s")
+            answer = self._connection.recv()
+        except (EOFError, OSError) as error:
+            raise SimulationError(f"SUMO worker {self.process.name} died") from error
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -113,8 +129,9 @@ class VectorEnv:
         memory = _context.RawArray(ctypes.c_byte, memory_size(self.spec, num_envs))
         self._fields: Fields = views(memory, self.spec, num_envs)
         self._state = {name: self._fields[f"state.{name}"] for name in self.spec.state_names}
-        bounds = np.linspace(0, num_envs, workers + 1).astype(int).tolist()
-        jobs = [Job(scenario, parameters, range(a, b), seed) for a, b in zip(bounds, bounds[1:], strict=False)]
+        bounds = [num_envs * worker // workers for worker in range(workers + 1)]
+        jobs = [Job(scenario, parameters, range(a, b), seed) for a, b in itertools.pairwise(bounds)]
+        self._begun = False
         self._workers = [Worker(job, memory, num_envs) for job in jobs]
         try:
             for worker in self._workers:
@@ -140,11 +157,12 @@ class VectorEnv:
         Raises:
             ValueError: a start state of the wrong form.
         """
-        start = None if options is None else self._start_state(options)
-        for worker in self._workers:
-            rows = None if start is None else {name: values[worker.rows] for name, values in start.items()}
-            worker.ask("reset", (seed, rows))
-        self._answers()
+        start = self._start(options or {})
+        self._exchange(
+            ("reset", (seed, None if start is None else {name: rows[worker.rows] for name, rows in start.items()}))
+            for worker in self._workers
+        )
+        self._whole()
         return self._fields["obs"], {"state": self._state}
 
     def step(
@@ -161,14 +179,15 @@ class VectorEnv:
             (E,) and ``restarts``, the number of workers that had to be replaced so far.
 
         Raises:
-            ValueError: actions of the wrong shape, outside the action numbers, or not finite.
+            ValueError: actions of the wrong shape or kind, outside the action numbers, or not finite.
             SimulationError: a worker fails again and again.
         """
+        if not self._begun:
+            raise gymnasium.error.ResetNeeded("the first step needs a reset() or set_state() before it")
         self._fields["actions"][:] = self._checked(np.asarray(actions))
-        for worker in self._workers:
-            worker.ask("step")
-        for worker in self._workers:
-            self._step_answer(worker)
+        # A worker that lost its episodes since the last step has new ones, which this step shows from their beginning.
+        self._exchange(("reset", (None, None)) if worker.cut_off else ("step", None) for worker in self._workers)
+        self._report_cut_off()
         fields = self._fields
         info = {
             "final_obs": fields["final_obs"],
@@ -180,56 +199,94 @@ class VectorEnv:
 
     def get_state(self) -> dict[str, NDArray[Any]]:
         """Everything needed to go on exactly, as arrays (E, …); see ``set_state``."""
-        for worker in self._workers:
-            worker.ask("get_state")
-        states = self._answers()
+        states = self._exchange(("get_state", None) for _ in self._workers)
         return {name: np.concatenate([state[name] for state in states]) for name in states[0]}
 
     def set_state(self, state: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-        """Go on from what ``get_state`` gave, bit for bit, under any number of workers; returns observations."""
-        for worker in self._workers:
-            worker.ask("set_state", {name: rows[worker.rows] for name, rows in state.items()})
-        self._answers()
+        """Go on from what ``get_state`` gave, bit for bit, under any number of workers; returns observations (E, N, D).
+
+        Raises:
+            ValueError: the state is that of other environments.
+        """
+        for name, rows in state.items():
+            if len(rows) != self.num_envs:
+                raise ValueError(f"the state holds {name} of {len(rows)} environments; here there are {self.num_envs}")
+        self._exchange(
+            ("set_state", {name: rows[worker.rows] for name, rows in state.items()}) for worker in self._workers
+        )
+        self._whole()
         return self._fields["obs"]
 
     def close(self) -> None:
         """End all worker processes."""
         for worker in self._workers:
-            if worker.process.is_alive():
-                worker.ask("close")
+            worker.ask("close")
         for worker in self._workers:
             worker.process.join(timeout=5.0)
             worker.kill()
         self._workers = []
 
-    def _answers(self) -> list[Any]:
-        # All answers are taken before an error is raised: one left in a pipe would answer the next question.
-        answers = [_receive(worker.connection, worker.process.name) for worker in self._workers]
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
+    def _exchange(self, requests: Iterable[tuple[str, Any]]) -> list[Any]:
+        """Make one request, a command and its argument, of each worker; returns their answers."""
+        if not self._workers:
+            raise gymnasium.error.ClosedEnvironmentError("this environment is closed; make a new one")
+        pairs = list(zip(self._workers, requests, strict=True))
+        for worker, request in pairs:
+            worker.ask(*request)
+        answers, failure = [], None
+        # All answers are taken before an error is raised: one left in a pipe would answer the next request.
+        for worker, request in pairs:
+            try:
+                answers.append(self._answer(worker, *request))
+            except (SimulationError, ValueError) as error:
+                failure = error
+        if failure is not None:
+            raise failure
         return answers
 
-    def _step_answer(self, worker: Worker) -> None:
-        for _ in range(_MAX_RESTARTS_IN_A_ROW):
+    def _answer(self, worker: Worker, command: str, argument: Any) -> Any:
+        """Wait for an answer; a worker that dies or hangs is started again, and asked again for all but a step."""
+        while True:
             try:
-                worker.answer()
-                return
+                answer = worker.answer()
             except SimulationError as error:
-                _log.warning("%s; its episodes are cut off and it is started again", error)
-                self._replace(worker)
-        worker.answer()
+                self._recover(worker, error)
+                if command == "step":
+                    return None
+                worker.ask(command, argument)
+            else:
+                worker.failures = 0
+                return answer
 
-    def _replace(self, worker: Worker) -> None:
-        """Start a worker again; the episodes it had are truncated where they were last seen."""
-        self.restarts += 1
-        last_seen = self._fields["obs"][worker.rows].copy()
-        worker.restart()
-        worker.answer()
-        worker.ask("reset", (None, None))
-        for name, value in (("reward", 0.0), ("terminated", False), ("truncated", True), ("collision", False)):
-            self._fields[name][worker.rows] = value
-        self._fields["final_obs"][worker.rows] = last_seen
+    def _recover(self, worker: Worker, error: SimulationError) -> None:
+        """Start a worker again; the episodes it had end where they were last seen."""
+        if not worker.cut_off:
+            self._fields["final_obs"][worker.rows] = self._fields["obs"][worker.rows]
+            worker.cut_off = True
+        while worker.failures < _MAX_FAILURES_IN_A_ROW:
+            worker.failures += 1
+            self.restarts += 1
+            _log.warning("%s; its episodes are cut off and it is started again", error)
+            try:
+                worker.restart()
+            except SimulationError as again:
+                error = again
+            else:
+                return
+        raise SimulationError(f"{error}; it was started again {worker.failures} times in a row") from error
+
+    def _report_cut_off(self) -> None:
+        for worker in self._workers:
+            if worker.cut_off:
+                for name, value in (("reward", 0.0), ("terminated", False), ("truncated", True), ("collision", False)):
+                    self._fields[name][worker.rows] = value
+                worker.cut_off = False
+
+    def _whole(self) -> None:
+        """All environments are where they were asked to be: no lost episode is left to report."""
+        self._begun = True
+        for worker in self._workers:
+            worker.cut_off = False
 
     def _checked(self, actions: NDArray[Any]) -> NDArray[Any]:
         expected = self._fields["actions"].shape
@@ -241,19 +298,17 @@ class VectorEnv:
             raise ValueError(f"the action of agent {agent} in environment {env} is not a finite number")
         if isinstance(self.action_space, gymnasium.spaces.Discrete):
             count = int(self.action_space.n)
-            outside = actions[(actions < 0) | (actions >= count)]
+            outside = actions[(actions < 0) | (actions >= count) | (actions % 1 != 0)]
             if outside.size:
-                raise ValueError(f"action numbers must lie between 0 and {count - 1}; there is a {outside[0]}")
+                raise ValueError(f"actions must be whole numbers from 0 to {count - 1}; there is a {outside[0]}")
         return actions
 
-    def _start_state(self, options: Mapping[str, Mapping[str, ArrayLike]]) -> dict[str, NDArray[Any]]:
-        if set(options) != {"state"}:
-            raise ValueError(f"options hold {sorted(options)}; only 'state' is known")
-        start = {}
-        for name, values in options["state"].items():
-            array = np.asarray(values)
-            start[name] = np.broadcast_to(array, (self.num_envs, array.shape[-1]))
-        return start
+    def _start(self, options: Mapping[str, Mapping[str, ArrayLike]]) -> dict[str, NDArray[Any]] | None:
+        """The start state among the options of ``reset``, a row an environment; None where there is none."""
+        check_names("option", options, ["state"])
+        if not options:
+            return None
+        return start_rows(options["state"], self.spec.start, self.num_envs)
 
     def __enter__(self) -> Self:
         return self
@@ -262,17 +317,3 @@ class VectorEnv:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _receive(connection: Connection, name: str) -> Any:
-    try:
-        if not connection.poll(ANSWER_SECONDS):
-            raise SimulationError(f"SUMO worker {name} has not answered for {ANSWER_SECONDS:g} s")
-        return connection.recv()
-    except (EOFError, ConnectionResetError, OSError) as error:
-        raise SimulationError(f"SUMO worker {name} died") from error
-
-
-def worker_processes(env: VectorEnv) -> Sequence[int]:
-    """Process numbers of the workers of an environment."""
-    return [worker.process.pid for worker in env._workers if worker.process.pid is not None]

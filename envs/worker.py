@@ -6,6 +6,7 @@ It obeys commands from a pipe and leaves the results in memory that it shares wi
 from __future__ import annotations
 
 import tempfile
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.scenario import Scenario, Spec, State
+from envs.simulation import SimulationError
 
 Fields = dict[str, NDArray[Any]]
 
@@ -74,21 +76,21 @@ def run(connection: Connection, memory: Any, num_envs: int, job: Job) -> None:
     spec = job.scenario.spec(job.parameters)
     mine = slice(job.numbers.start, job.numbers.stop)
     fields = {name: rows[mine] for name, rows in views(memory, spec, num_envs).items()}
-    with tempfile.TemporaryDirectory(prefix="dmpo-roads-") as folder:
-        try:
+    try:
+        with tempfile.TemporaryDirectory(prefix="dmpo-roads-") as folder:
             scenario = job.scenario(job.parameters, job.numbers, job.seed, Path(folder))
-        except Exception as error:
-            connection.send(error)
-            return
-        connection.send(None)
-        try:
-            while _obey(connection, scenario, fields):
-                pass
-        except (EOFError, BrokenPipeError, KeyboardInterrupt):
-            # The environment's process is gone or going: nobody is left to answer.
+    except Exception as error:
+        connection.send(_failure(error))
+        return
+    connection.send(None)
+    try:
+        while _obey(connection, scenario, fields):
             pass
-        finally:
-            scenario.close()
+    except (EOFError, BrokenPipeError, KeyboardInterrupt):
+        # The environment's process is gone or going: nobody is left to answer.
+        pass
+    finally:
+        scenario.close()
 
 
 def _obey(connection: Connection, scenario: Scenario[Any], fields: Fields) -> bool:
@@ -96,10 +98,19 @@ def _obey(connection: Connection, scenario: Scenario[Any], fields: Fields) -> bo
     command, argument = connection.recv()
     try:
         answer = _commands[command](scenario, fields, argument) if command in _commands else None
-    except (ValueError, RuntimeError) as error:
-        answer = error
+    except Exception as error:
+        answer = _failure(error)
     connection.send(answer)
     return bool(command != "close")
+
+
+def _failure(error: Exception) -> Exception:
+    """A refusal or a failed simulation: errors that the environment's process can read without loading SUMO."""
+    if isinstance(error, ValueError | SimulationError):
+        return error
+    failure = SimulationError(f"the simulation failed: {type(error).__name__}: {error}")
+    failure.add_note(traceback.format_exc())
+    return failure
 
 
 def _step(scenario: Scenario[Any], fields: Fields, _: None) -> None:

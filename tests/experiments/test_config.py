@@ -51,13 +51,13 @@ BAD: list[tuple[str, str, str]] = [
     # what is missing
     ("{}", "scenario", "missing"),
     ("scenario: {name: ring}", "algorithm", "missing"),
-    ("scenario: {}\nalgorithm: {name: dppo}", "scenario.name", "missing; allowed: ring"),
+    ("scenario: {}\nalgorithm: {name: dppo}", "scenario.name", "missing; allowed: cacc_catchup"),
     (RING + "graph: {k: 2}", "graph.name", "missing"),
     (RING + "graph: {name: file}", "graph.path", "missing; allowed: text"),
     # wrong types
-    ("scenario: ring\nalgorithm: {name: dppo}", "scenario", "a mapping {name: …} with one of the names ring"),
+    ("scenario: ring\nalgorithm: {name: dppo}", "scenario", "a mapping {name: …} with one of the names cacc_catchup"),
     ("scenario: [ring]\nalgorithm: {name: dppo}", "scenario", "a mapping"),
-    ("scenario: {name: [ring]}\nalgorithm: {name: dppo}", "scenario.name", "allowed: ring"),
+    ("scenario: {name: [ring]}\nalgorithm: {name: dppo}", "scenario.name", "allowed: cacc_catchup"),
     ("scenario: {name: ring}\nalgorithm: null", "algorithm", "a mapping"),
     (RING + "graph: complete", "graph", "or null"),
     (RING + "name: 3", "name", "text"),

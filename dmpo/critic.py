@@ -1,0 +1,67 @@
+"""The extended value functions: V_i(states of N_i^κ), own parameters per agent."""
+
+from collections.abc import Sequence
+
+import networkx as nx
+import torch
+from torch import Tensor, nn
+
+from dmpo.moments import Moments
+from dmpo.networks import StackedMLP
+from graphs import Neighborhood
+
+HEAD_GAIN = 1.0
+MEMORY = 0.5  # rewards change by orders of magnitude while an agent learns, so old returns are soon forgotten
+
+
+class Critic(nn.Module):
+    """V_i(s_j, j ∈ N_i^κ) = mean_i + std_i · network_i, own state first, padding zero.
+
+    The network learns returns normalised by their running mean and standard deviation, per agent, so that rewards of
+    any scale can be learnt. When these move, the last layer is changed so that V does not (PopArt, van Hasselt et al.
+    2016). Advantages are normalised as well, so rewards need no scaling of their own.
+
+    Args:
+        graph: who talks to whom.
+        kappa: κ.
+        features: D, numbers in one agent's state.
+        hidden: widths of the hidden layers.
+        stacks: R, N for own parameters, 1 for shared ones.
+        generator: where the initial weights are drawn from.
+
+    Shapes:
+        (B, N, D) -> (B, N), in units of the rewards.
+    """
+
+    def __init__(
+        self, graph: nx.Graph, kappa: int, features: int, hidden: Sequence[int], stacks: int, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.neighborhood = Neighborhood(graph, hops=kappa)
+        self.network = StackedMLP(stacks, self.neighborhood.size * features, hidden, 1, HEAD_GAIN, generator)
+        self.moments = Moments(stacks, (), MEMORY)
+        self.moments.variance.zero_()  # before the first returns nothing is known of their size, and V is about zero
+
+    def normalized(self, states: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N), in units of the standard deviation of the returns."""
+        received = self.neighborhood.gather(states).flatten(-2)  # (B, N, K, D) -> (B, N, K·D)
+        values: Tensor = self.network(received)
+        return values.squeeze(-1)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N), in units of the rewards."""
+        return self.moments.denormalize(self.normalized(states))
+
+    @torch.no_grad()
+    def observe(self, returns: Tensor) -> None:
+        """Take in the returns (B, N) of a batch; V stays what it is, but before the first there is nothing to keep."""
+        first = float(self.moments.weight) == 0
+        mean, std = self.moments.mean.clone(), self.moments.std
+        self.moments.update(returns)
+        if first:
+            return
+        head, new = self.network.head, self.moments
+        scale = (std / new.std)[:, None, None]  # (R, 1, 1)
+        shift = ((mean - new.mean) / new.std)[:, None, None]
+        head.weight.mul_(scale)
+        head.bias.mul_(scale).add_(shift)

@@ -1,0 +1,152 @@
+"""Distributions over one agent's actions, described by P numbers per agent and state.
+
+Both have the same methods, all elementwise over agents: the parameters are (..., N, P), the actions (..., N, A) or
+(..., N), and what is computed of them (..., N).
+"""
+
+import math
+from typing import Any, Protocol
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Distribution(Protocol):
+    """What a policy needs to know of its actions."""
+
+    outputs: int  # numbers that the network gives
+    scales: int  # numbers that do not depend on the state: A log standard deviations, or none
+
+    def parameters(self, outputs: Tensor, log_std: Tensor) -> Tensor:
+        """The P numbers (..., N, P) from a network's outputs and `scales` learnt numbers (N or 1, A)."""
+
+    def sample(self, parameters: Tensor, generator: torch.Generator) -> Tensor:
+        """Drawn actions."""
+
+    def mode(self, parameters: Tensor) -> Tensor:
+        """The likeliest actions."""
+
+    def log_prob(self, parameters: Tensor, actions: Tensor) -> Tensor:
+        """Log-probability, (..., N)."""
+
+    def entropy(self, parameters: Tensor) -> Tensor:
+        """Entropy, (..., N)."""
+
+    def kl(self, old: Tensor, new: Tensor) -> Tensor:
+        """KL(old ‖ new), (..., N), exact."""
+
+    def commands(self, actions: Tensor) -> np.ndarray[Any, Any]:
+        """Actions in the environment's units."""
+
+
+class Gaussian:
+    """Independent Gaussians in units where ±1 are the bounds of the box.
+
+    Scaled to the environment's units, and clipped, only when handed to it: the log-probability is that of the draw.
+    P = 2A: the means, then the log standard deviations.
+
+    Args:
+        space: a `Box` (A,) with finite bounds.
+        device: where actions are scaled.
+    """
+
+    def __init__(self, space: gymnasium.spaces.Box, device: torch.device | str = "cpu") -> None:
+        low, high = (torch.as_tensor(bound, dtype=torch.float32, device=device) for bound in (space.low, space.high))
+        if low.dim() != 1 or not bool(torch.isfinite(high - low).all()):
+            raise ValueError(f"action_space={space} is not possible: a Box (A,) with finite bounds is needed.")
+        self.low, self.high = low, high
+        self.middle, self.half = (low + high) / 2, (high - low) / 2
+        self.outputs = self.scales = len(low)
+
+    def parameters(self, outputs: Tensor, log_std: Tensor) -> Tensor:
+        """(..., N, A) and (N, A) or (1, A) -> (..., N, 2A)."""
+        return torch.cat([outputs, log_std.expand_as(outputs)], -1)
+
+    def sample(self, parameters: Tensor, generator: torch.Generator) -> Tensor:
+        """Drawn from N(mean, std²), (..., N, A)."""
+        mean, log_std = parameters.chunk(2, -1)
+        noise = torch.empty_like(mean, memory_format=torch.contiguous_format).normal_(generator=generator)
+        return torch.addcmul(mean, log_std.exp(), noise)
+
+    def mode(self, parameters: Tensor) -> Tensor:
+        """The mean, (..., N, A)."""
+        return parameters.chunk(2, -1)[0]
+
+    def log_prob(self, parameters: Tensor, actions: Tensor) -> Tensor:
+        """Summed over the A dimensions, (..., N)."""
+        mean, log_std = parameters.chunk(2, -1)
+        distance = (actions - mean) * torch.exp(-log_std)
+        return (-0.5 * distance.square() - log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
+
+    def entropy(self, parameters: Tensor) -> Tensor:
+        """Summed over the A dimensions, (..., N)."""
+        log_std = parameters.chunk(2, -1)[1]
+        return (log_std + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)
+
+    def kl(self, old: Tensor, new: Tensor) -> Tensor:
+        """log(σ'/σ) + (σ² + (μ - μ')²) / 2σ'² - 1/2, summed over the A dimensions, (..., N)."""
+        (mean, log_std), (new_mean, new_log_std) = old.chunk(2, -1), new.chunk(2, -1)
+        squares = torch.exp(2 * log_std) + (mean - new_mean).square()
+        return (new_log_std - log_std + 0.5 * squares * torch.exp(-2 * new_log_std) - 0.5).sum(-1)
+
+    def commands(self, actions: Tensor) -> np.ndarray[Any, Any]:
+        """Scaled and clipped to the box, (..., N, A) float32."""
+        scaled = torch.addcmul(self.middle, self.half, actions)
+        clipped: np.ndarray[Any, Any] = torch.clamp(scaled, self.low, self.high).contiguous().cpu().numpy()
+        return clipped
+
+
+class Categorical:
+    """One of P actions; the parameters are their log-probabilities.
+
+    Args:
+        space: a `Discrete` of P actions.
+    """
+
+    scales = 0
+
+    def __init__(self, space: gymnasium.spaces.Discrete) -> None:
+        self.outputs = int(space.n)
+        self.start = int(space.start)
+
+    def parameters(self, outputs: Tensor, log_std: Tensor) -> Tensor:
+        """Logits (..., N, P) -> log-probabilities."""
+        # Over the first dimension it is twenty times as fast as over a short last one.
+        return outputs.movedim(-1, 0).log_softmax(0).movedim(0, -1)
+
+    def sample(self, parameters: Tensor, generator: torch.Generator) -> Tensor:
+        """The largest of log p - log w, w exponential (the Gumbel trick), (..., N) int64."""
+        waiting = torch.empty_like(parameters, memory_format=torch.contiguous_format).exponential_(generator=generator)
+        return (parameters - waiting.log_()).argmax(-1)
+
+    def mode(self, parameters: Tensor) -> Tensor:
+        """The likeliest action, (..., N) int64."""
+        return parameters.argmax(-1)
+
+    def log_prob(self, parameters: Tensor, actions: Tensor) -> Tensor:
+        """(..., N)."""
+        return parameters.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+
+    def entropy(self, parameters: Tensor) -> Tensor:
+        """-Σ p log p, (..., N)."""
+        return -(parameters.exp() * parameters).sum(-1)
+
+    def kl(self, old: Tensor, new: Tensor) -> Tensor:
+        """Σ p (log p - log p'), (..., N)."""
+        return (old.exp() * (old - new)).sum(-1)
+
+    def commands(self, actions: Tensor) -> np.ndarray[Any, Any]:
+        """(..., N) int64, counted from the first of the space."""
+        chosen: np.ndarray[Any, Any] = (actions + self.start).cpu().numpy()
+        return chosen
+
+
+def make_distribution(space: gymnasium.Space[Any], device: torch.device | str = "cpu") -> Distribution:
+    """The distribution that suits one agent's action space."""
+    if isinstance(space, gymnasium.spaces.Box):
+        return Gaussian(space, device)
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return Categorical(space)
+    raise ValueError(f"action_space={space} is not possible: an agent's actions are a Box (A,) or Discrete.")

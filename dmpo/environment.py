@@ -1,0 +1,30 @@
+"""What the learners need of an environment: the vectorised interface, and nothing of what happens on the road."""
+
+from typing import Any, Protocol
+
+import networkx as nx
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+
+class Environment(Protocol):
+    """E environments side by side with N agents each; episodes restart in the step in which they end."""
+
+    num_envs: int
+    num_agents: int
+    graph: nx.Graph
+    action_repeat: int
+    horizon: int
+
+    def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+        """Observations (E, N, D) and information."""
+
+    def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
+        """Observations (E, N, D), rewards (E, N), terminated and truncated (E,), information."""
+
+    def get_state(self) -> dict[str, Array]:
+        """Everything that an exact continuation needs."""
+
+    def set_state(self, state: dict[str, Array]) -> Array:
+        """Go on from there; gives the observations."""

@@ -1,0 +1,102 @@
+"""What a policy is worth: one episode of each environment, nothing learnt and nothing counted as experience."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from dmpo.environment import Array, Environment
+from dmpo.learner import Learner
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found."""
+
+    metrics: dict[str, float]
+    episode_returns: Array  # (E, N)
+    trajectory: dict[str, Array]  # of environment 0: each (T, N), or (T+1, N) if the start is known
+
+
+@dataclass
+class _Record:
+    # What happened so far; everything of an environment up to the end of its episode only.
+    returns: Array  # (E, N)
+    lengths: Array  # (E,), environment steps
+    collided: Array  # (E,) bool
+    running: Array  # (E,) bool
+    speeds: list[Array] = field(default_factory=list)  # T of (E,), means over agents
+    trajectory: dict[str, list[Array]] = field(default_factory=dict)
+
+    def draw(self, state: dict[str, Array]) -> None:
+        for name, x in state.items():
+            self.trajectory.setdefault(name, []).append(np.array(x[0]))
+
+    def add(self, reward: Array, ended: Array, info: dict[str, Any]) -> None:
+        self.returns += np.where(self.running[:, None], reward, 0.0)
+        self.lengths += self.running
+        self.collided |= self.running & info.get("collision", False)
+        state = info.get("state", {})
+        if "speed" in state:
+            self.speeds.append(np.array(state["speed"]).mean(1))
+        if self.running[0]:
+            self.draw(state)
+        self.running &= ~ended
+
+
+def evaluate(
+    env: Environment,
+    policy: Learner | Callable[[Array], Array],
+    deterministic: bool = True,
+    seed: int | None = None,
+) -> Evaluation:
+    """Run exactly one episode of each environment.
+
+    Args:
+        env: the environment; it is reset first.
+        policy: a learner, or any function from observations (E, N, D) to actions.
+        deterministic: whether a learner takes the likeliest action rather than draw one.
+        seed: for the reset.
+
+    Returns:
+        Metrics `eval/…` of all episodes: reward (mean per simulated step and agent), return (summed over the episode,
+        mean over agents), speed and speed_final (the last third of the episode), collisions (episodes with one), length
+        (simulated steps).
+
+    Raises:
+        RuntimeError: an episode goes on past the environment's horizon.
+    """
+    act = partial(policy.act, deterministic=deterministic) if hasattr(policy, "act") else policy
+    observation, info = env.reset(seed=seed)
+    record = _start(env.num_envs, env.num_agents)
+    record.draw(info.get("state", {}))
+    while record.running.any():
+        if record.lengths.max() * env.action_repeat >= env.horizon:
+            raise RuntimeError(f"An episode did not end within the environment's horizon of {env.horizon} steps.")
+        observation, reward, terminated, truncated, info = env.step(act(observation))
+        record.add(reward, terminated | truncated, info)
+    trajectory = {name: np.stack(rows) for name, rows in record.trajectory.items()}
+    return Evaluation(_metrics(record, env.action_repeat), record.returns, trajectory)
+
+
+def _start(environments: int, agents: int) -> _Record:
+    running = np.ones(environments, dtype=bool)
+    return _Record(np.zeros((environments, agents)), np.zeros(environments, dtype=int), ~running, running)
+
+
+def _metrics(record: _Record, action_repeat: int) -> dict[str, float]:
+    steps = record.lengths * action_repeat  # (E,)
+    metrics = {
+        "eval/reward": float((record.returns / steps[:, None]).mean()),
+        "eval/return": float(record.returns.mean()),
+        "eval/collisions": float(record.collided.sum()),
+        "eval/length": float(steps.mean()),
+    }
+    if record.speeds:
+        speeds = np.stack(record.speeds, 1)  # (E, T)
+        whole = [row[:length].mean() for row, length in zip(speeds, record.lengths, strict=True)]
+        last = [row[length * 2 // 3 : length].mean() for row, length in zip(speeds, record.lengths, strict=True)]
+        metrics |= {"eval/speed": float(np.mean(whole)), "eval/speed_final": float(np.mean(last))}
+    return metrics

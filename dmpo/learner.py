@@ -1,0 +1,42 @@
+"""What a learner is to the trunk: the parts of collect → fit → improve that it replaces."""
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from dmpo.rollout import Rollout
+
+
+class Exploration(NamedTuple):
+    """What all agents do next while data are collected."""
+
+    commands: np.ndarray[Any, Any]  # (E, N, A) float32 or (E, N) int64, in the environment's units
+    actions: Tensor  # the same in the policy's units
+    behaviour: Tensor  # (E, N, P), parameters of the distributions they were drawn from
+
+
+class Learner(Protocol):
+    """N agents that learn. Its state holds everything that a continuation needs, random generators included."""
+
+    @property
+    def collect_steps(self) -> int:
+        """T, the steps of each environment to collect for the next iteration."""
+
+    def explore(self, observations: Tensor) -> Exploration:
+        """Draw actions for (E, N, D) from the generator that training owns."""
+
+    def fit(self, batch: Rollout) -> dict[str, float]:
+        """Fit the model, if there is one, with the real steps just collected; gives metrics."""
+
+    def improve(self, batch: Rollout, progress: float) -> dict[str, float]:
+        """Improve the policy; `progress` in [0, 1) is the share of training behind us; gives metrics."""
+
+    def act(self, observations: np.ndarray[Any, Any] | Tensor, deterministic: bool = False) -> np.ndarray[Any, Any]:
+        """Actions in the environment's units for (E, N, D); never disturbs the course of training."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain dict of tensors, numbers, strings and lists."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""

@@ -1,0 +1,64 @@
+"""Adam for stacked parameters, where each agent clips, steps and stops for itself."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-5
+
+
+class StackedAdam:
+    """Adam (Kingma & Ba 2015) on R parameter sets that know nothing of each other.
+
+    Each set's gradient is clipped to its own norm, has its own count of steps, and a set that is not active keeps its
+    parameters and moments untouched, which Adam with a gradient of zero would not.
+
+    Args:
+        parameters: tensors (R, ...).
+        max_norm: largest norm of one set's gradient.
+    """
+
+    def __init__(self, parameters: Iterable[torch.nn.Parameter], max_norm: float) -> None:
+        self.parameters = list(parameters)
+        self.max_norm = max_norm
+        flat = torch.cat([p.detach().flatten(1) for p in self.parameters], 1)  # (R, P), P numbers a set
+        self.first, self.second = torch.zeros_like(flat), torch.zeros_like(flat)  # moments of the gradient
+        self.steps = flat.new_zeros(len(flat), 1)
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    @torch.no_grad()
+    def step(self, learning_rate: float, active: Tensor) -> None:
+        """One step of the active sets, active (R,) bool."""
+        gradient = torch.cat([_gradient(p).flatten(1) for p in self.parameters], 1)  # (R, P)
+        norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
+        gradient *= self.max_norm / norm.clamp(min=self.max_norm)
+        on = active.to(gradient.dtype).unsqueeze(1)  # (R, 1)
+        self.steps += on
+        self.first.lerp_(gradient, on * (1 - BETA_1))
+        self.second.lerp_(gradient.square_(), on * (1 - BETA_2))
+        taken = self.steps.clamp(min=1)
+        scale = on * learning_rate / (1 - BETA_1**taken)
+        root = (self.second / (1 - BETA_2**taken)).sqrt_().add_(EPSILON)
+        change = self.first.div(root).mul_(scale)  # (R, P)
+        pieces = torch.split(change, [p[0].numel() for p in self.parameters], 1)
+        for parameter, piece in zip(self.parameters, pieces, strict=True):
+            parameter.sub_(piece.view_as(parameter))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Moments and counts, as copies."""
+        return {"first": self.first.clone(), "second": self.second.clone(), "steps": self.steps.clone()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from `state_dict`."""
+        self.first.copy_(state["first"])
+        self.second.copy_(state["second"])
+        self.steps.copy_(state["steps"])
+
+
+def _gradient(parameter: torch.nn.Parameter) -> Tensor:
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad

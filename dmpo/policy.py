@@ -1,0 +1,53 @@
+"""The policies: π_i(a_i | states of N_i^1), own parameters per agent."""
+
+from collections.abc import Sequence
+
+import networkx as nx
+import torch
+from torch import Tensor, nn
+
+from dmpo.distributions import Distribution
+from dmpo.networks import StackedMLP
+from graphs import Neighborhood
+
+HEAD_GAIN = 0.01  # the first policy hardly depends on the state
+
+
+class Policy(nn.Module):
+    """π_i(a_i | s_j, j ∈ N_i^1), own state first, padding zero.
+
+    Args:
+        graph: who talks to whom.
+        features: D, numbers in one agent's state.
+        distribution: of one agent's actions.
+        hidden: widths of the hidden layers.
+        init_log_std: initial log standard deviation of continuous actions, which does not depend on the state.
+        stacks: R, N for own parameters, 1 for shared ones.
+        generator: where the initial weights are drawn from.
+
+    Shapes:
+        (B, N, D) -> (B, N, P), the parameters of the distribution.
+    """
+
+    def __init__(
+        self,
+        graph: nx.Graph,
+        features: int,
+        distribution: Distribution,
+        hidden: Sequence[int],
+        init_log_std: float,
+        stacks: int,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.neighborhood = Neighborhood(graph, hops=1)
+        self.distribution = distribution
+        inputs = self.neighborhood.size * features
+        self.network = StackedMLP(stacks, inputs, hidden, distribution.outputs, HEAD_GAIN, generator)
+        self.log_std = nn.Parameter(torch.full((stacks, distribution.scales), init_log_std))  # (R, A), or (R, 0)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, P)."""
+        received = self.neighborhood.gather(states).flatten(-2)  # (B, N, K, D) -> (B, N, K·D)
+        outputs: Tensor = self.network(received)
+        return self.distribution.parameters(outputs, self.log_std)

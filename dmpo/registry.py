@@ -1,0 +1,73 @@
+"""Algorithms by name. A new one is one file, its settings, and one line in the table."""
+
+from typing import Any, Protocol
+
+import gymnasium
+import networkx as nx
+import torch
+from pydantic import BaseModel
+
+from dmpo.configuration import DPPOSettings
+from dmpo.dppo import DPPO
+from dmpo.learner import Learner
+
+
+class LearnerType(Protocol):
+    """How a learner is built."""
+
+    def __call__(
+        self,
+        settings: Any,
+        graph: nx.Graph,
+        observation_space: gymnasium.Space[Any],
+        action_space: gymnasium.Space[Any],
+        seed: int,
+        device: torch.device | str,
+    ) -> Learner:
+        """Settings, who talks to whom, the spaces of one agent, and where the random numbers begin."""
+
+
+_ALGORITHMS: dict[str, tuple[type[BaseModel], LearnerType]] = {
+    "dppo": (DPPOSettings, DPPO),
+}
+
+
+def names() -> list[str]:
+    """All algorithms."""
+    return list(_ALGORITHMS)
+
+
+def settings(name: str) -> type[BaseModel]:
+    """The settings of an algorithm, a pydantic model with a default for each."""
+    return _entry(name)[0]
+
+
+def make_learner(
+    settings: BaseModel,
+    graph: nx.Graph,
+    observation_space: gymnasium.Space[Any],
+    action_space: gymnasium.Space[Any],
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> Learner:
+    """The learner that `settings.name` asks for.
+
+    Args:
+        settings: of the type that `dmpo.settings(name)` gives.
+        graph: who talks to whom, a networkx graph on 0..N-1.
+        observation_space: of one agent, a Box (D,).
+        action_space: of one agent, a Box (A,) with finite bounds or Discrete.
+        seed: of the initial parameters and of exploration.
+        device: where the networks live.
+
+    Raises:
+        ValueError: an unknown algorithm, or a space that no learner can handle.
+    """
+    learner = _entry(getattr(settings, "name", None))[1]
+    return learner(settings, graph, observation_space, action_space, seed, device)
+
+
+def _entry(name: str | None) -> tuple[type[BaseModel], LearnerType]:
+    if name not in _ALGORITHMS:
+        raise ValueError(f"algorithm={name!r} is not known. Known: {', '.join(_ALGORITHMS)}.")
+    return _ALGORITHMS[name]

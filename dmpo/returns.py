@@ -1,0 +1,86 @@
+"""Returns and advantages: pure functions on (T, E, N).
+
+An episode may end anywhere in a segment: `terminated` means that nothing follows, so nothing is bootstrapped;
+`truncated` (a time limit) that it would have gone on, so the value of its last state is. Neither lets anything of the
+next episode reach the one before. Both are (T, E, 1), or (T, E, N) where agents end one by one.
+"""
+
+import torch
+from torch import Tensor
+
+from graphs import Neighborhood
+
+
+def next_values(values: Tensor, final_index: Tensor, final_values: Tensor) -> Tensor:
+    """V(s^{t+1}), where the state that follows the last of an episode is that episode's, not the next one's.
+
+    Args:
+        values: (T+1, E, N), of the observed states, those that begin a new episode included.
+        final_index: (M,), t·E + e of the steps at which an episode ended.
+        final_values: (M, N), of the states in which it ended.
+
+    Returns:
+        (T, E, N).
+    """
+    following = values[1:].clone(memory_format=torch.contiguous_format)
+    following.view(-1, values.shape[-1])[final_index] = final_values
+    return following
+
+
+def reduced(neighborhood: Neighborhood, x: Tensor) -> Tensor:
+    """x̃_i = (1/n) Σ_{j∈N_i^κ} x_j (eq. 6), x (..., N)."""
+    return neighborhood.reduce(x, "sum") / neighborhood.num_agents
+
+
+def advantages(
+    rewards: Tensor,
+    values: Tensor,
+    following: Tensor,
+    terminated: Tensor,
+    truncated: Tensor,
+    gamma: float,
+    lambda_: float,
+) -> Tensor:
+    """Generalised advantage estimation (Schulman et al. 2015).
+
+    δ_t = r_t + γ (1 - terminated_t) V(s^{t+1}) - V(s^t);  A_t = δ_t + γλ (1 - ended_t) A_{t+1}.
+
+    Args:
+        rewards: (T, E, N).
+        values: (T, E, N), V(s^t).
+        following: (T, E, N), V(s^{t+1}) as `next_values` gives it.
+        terminated: (T, E, 1) bool.
+        truncated: (T, E, 1) bool.
+        gamma: discount γ.
+        lambda_: λ.
+
+    Returns:
+        (T, E, N).
+    """
+    result = rewards + gamma * following.masked_fill(terminated, 0.0) - values
+    kept = gamma * lambda_ * (~(terminated | truncated)).to(rewards.dtype)
+    for t in range(len(rewards) - 2, -1, -1):
+        result[t].addcmul_(kept[t], result[t + 1])
+    return result
+
+
+def returns(
+    rewards: Tensor,
+    values: Tensor,
+    following: Tensor,
+    terminated: Tensor,
+    truncated: Tensor,
+    gamma: float,
+    lambda_: float,
+) -> Tensor:
+    """Targets of the values: λ-returns A_t + V(s^t), for λ = 1 those of eq. 5. Arguments as for `advantages`.
+
+    R^t = Σ_{l=0}^{T-t-1} γ^l r^{t+l} + γ^{T-t} V(s^T), up to the end of the episode where that comes first.
+    """
+    return advantages(rewards, values, following, terminated, truncated, gamma, lambda_) + values
+
+
+def standardized(x: Tensor) -> Tensor:
+    """Per agent mean 0 and standard deviation 1 over all samples together, x (S, N)."""
+    spread, mean = torch.var_mean(x, 0, correction=0)
+    return (x - mean) / (spread.sqrt() + 1e-8)

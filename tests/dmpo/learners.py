@@ -1,0 +1,60 @@
+"""Learners and batches for tests."""
+
+from typing import Any
+
+import gymnasium
+import networkx as nx
+import numpy as np
+import torch
+
+from dmpo import DPPOSettings
+from dmpo.dppo import DPPO
+from dmpo.rollout import Rollout
+from tests.dmpo.environment import PointMasses
+
+D = 3
+SPACES: dict[str, gymnasium.Space[Any]] = {
+    "continuous": gymnasium.spaces.Box(-2.0, 2.0, (2,), np.float32),
+    "discrete": gymnasium.spaces.Discrete(4),
+}
+
+
+def make_learner(graph: nx.Graph, actions: str = "continuous", seed: int = 0, **settings: Any) -> DPPO:
+    """A small DPPO for agents with D numbers each."""
+    observations = gymnasium.spaces.Box(-np.inf, np.inf, (D,), np.float32)
+    chosen = DPPOSettings(**{"hidden": [8], "kappa": 1, "epochs": 2, "minibatches": 2, **settings})
+    return DPPO(chosen, graph, observations, SPACES[actions], seed)
+
+
+def learner_for(env: PointMasses, seed: int = 0, **settings: Any) -> DPPO:
+    """A small DPPO for an environment."""
+    quick = {"hidden": [16], "kappa": 1, "gamma": 0.95, "gae_lambda": 0.9, "rollout_steps": 10, "epochs": 2}
+    chosen = DPPOSettings(**{**quick, **settings})
+    return DPPO(chosen, env.graph, env.observation_space, env.action_space, seed)
+
+
+def random_batch(learner: DPPO, steps: int = 6, environments: int = 4, seed: int = 0) -> Rollout:
+    """Random states and rewards, with actions of the learner's own; one episode ends in the middle."""
+    generator = torch.Generator().manual_seed(seed)
+    agents = learner.policy.neighborhood.num_agents
+    observations = torch.randn(steps + 1, environments, agents, D, generator=generator)
+    parameters = torch.stack([learner.explore(row).behaviour for row in observations[:-1]]).clone()
+    truncated = torch.zeros(steps, environments, dtype=torch.bool)
+    truncated[2, 1] = True
+    return Rollout(
+        observations=observations,
+        actions=learner.distribution.sample(parameters, generator),
+        behaviour=parameters,
+        rewards=torch.randn(steps, environments, agents, generator=generator),
+        terminated=torch.zeros(steps, environments, dtype=torch.bool),
+        truncated=truncated,
+        valid=torch.ones(steps, environments, dtype=torch.bool),
+        final_index=torch.tensor([2 * environments + 1]),
+        final_observations=torch.randn(1, agents, D, generator=generator),
+    )
+
+
+def flat(learner: DPPO) -> torch.Tensor:
+    """All parameters, (R, P)."""
+    modules = (learner.policy, learner.critic)
+    return torch.cat([p.detach().flatten(1) for module in modules for p in module.parameters()], 1)

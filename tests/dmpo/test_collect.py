@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+import torch
+
+from dmpo import TrainingError
+from dmpo.collect import Collector
+from tests.dmpo.environment import PointMasses
+from tests.dmpo.learners import learner_for
+
+T = 10
+
+
+def replayed(env: PointMasses, actions: torch.Tensor) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
+    """Observations, rewards and last observations where the same commands lead, copied at each step."""
+    observations, rewards, finals = [env.reset(seed=0)[0].copy()], [], []
+    for row in actions:
+        command = np.clip(2 * row.numpy(), -2, 2)
+        observation, reward, terminated, truncated, info = env.step(command)
+        observations.append(observation.copy())
+        rewards.append(reward.copy())
+        finals.append(info["final_obs"][terminated | truncated].copy())
+    return observations, rewards, finals
+
+
+def test_a_rollout_is_what_happened() -> None:
+    env = PointMasses(horizon=4)
+    batch, _ = Collector(env, learner_for(env), seed=0).collect()
+    observations, rewards, finals = replayed(PointMasses(horizon=4), batch.actions)
+    np.testing.assert_array_equal(batch.observations, observations)
+    np.testing.assert_array_equal(batch.rewards, rewards)
+    np.testing.assert_array_equal(batch.final_observations, np.concatenate(finals))
+    assert batch.valid.all()
+
+
+def test_last_states_are_kept_only_where_an_episode_ended() -> None:
+    env = PointMasses(horizon=4)
+    batch, metrics = Collector(env, learner_for(env), seed=0).collect()
+    ended = (batch.terminated | batch.truncated).flatten().nonzero().squeeze(1)
+    assert torch.equal(batch.final_index, ended)
+    assert ended.tolist() == [12, 13, 14, 15, 28, 29, 30, 31]
+    assert metrics["train/episodes"] == 8
+    # What follows in the rollout is another episode.
+    assert not torch.equal(batch.observations[4], batch.final_observations[:4])
+
+
+def test_the_next_rollout_goes_on_where_the_last_one_stopped() -> None:
+    env = PointMasses(horizon=1000)
+    collector = Collector(env, learner_for(env), seed=0)
+    last = collector.collect()[0].observations[-1].clone()
+    batch, metrics = collector.collect()
+    assert torch.equal(batch.observations[0], last)
+    assert len(batch.final_index) == 0
+    assert "train/return" not in metrics
+
+
+def test_distributions_are_those_the_actions_were_drawn_from() -> None:
+    env = PointMasses()
+    learner = learner_for(env)
+    batch, _ = Collector(env, learner, seed=0).collect()
+    torch.testing.assert_close(batch.behaviour, learner.policy(batch.observations[:-1].flatten(0, 1)).view(T, 4, 3, 2))
+
+
+def test_returns_are_summed_over_whole_episodes_and_rewards_are_per_simulated_step() -> None:
+    env = PointMasses(horizon=16, action_repeat=2)  # episodes of 8 steps, one of which ends in the first 10
+    collector = Collector(env, learner_for(env), seed=0)
+    batch, metrics = collector.collect()
+    rewards = batch.rewards.clone()
+    assert metrics["train/return"] == pytest.approx(float(rewards[:8].sum(0).mean()), rel=1e-5)
+    assert metrics["train/reward"] == pytest.approx(float(rewards.mean()) / 2, rel=1e-5)
+    batch, metrics = collector.collect()
+    across = rewards[8:].sum(0) + batch.rewards[:6].sum(0)
+    assert metrics["train/return"] == pytest.approx(float(across.mean()), rel=1e-5)
+
+
+def test_a_reward_that_is_not_finite_is_noticed_and_its_agent_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = PointMasses()
+    step = env.step
+
+    def broken(actions: np.ndarray) -> tuple:
+        observation, reward, *others = step(actions)
+        reward[2, 1] = np.nan
+        return observation, reward, *others
+
+    monkeypatch.setattr(env, "step", broken)
+    with pytest.raises(TrainingError, match="reward of agent 1"):
+        Collector(env, learner_for(env), seed=0).collect()

@@ -1,0 +1,84 @@
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from torch.distributions import Categorical as TorchCategorical
+from torch.distributions import Normal, kl_divergence
+
+from dmpo.distributions import Categorical, Gaussian, make_distribution
+
+BOX = gymnasium.spaces.Box(np.array([-1.0, 0.0], np.float32), np.array([3.0, 0.5], np.float32))
+SHAPE = (3, 4)  # (B, N)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def normal_pair() -> tuple[torch.Tensor, Normal]:
+    parameters = torch.randn(*SHAPE, 4)
+    return parameters, Normal(parameters[..., :2], parameters[..., 2:].exp())
+
+
+def test_gaussians_agree_with_pytorchs() -> None:
+    gaussian, (old, p), (new, q) = Gaussian(BOX), normal_pair(), normal_pair()
+    actions = torch.randn(*SHAPE, 2)
+    torch.testing.assert_close(gaussian.log_prob(old, actions), p.log_prob(actions).sum(-1))
+    torch.testing.assert_close(gaussian.entropy(old), p.entropy().sum(-1))
+    torch.testing.assert_close(gaussian.kl(old, new), kl_divergence(p, q).sum(-1))
+
+
+def test_categoricals_agree_with_pytorchs() -> None:
+    categorical = Categorical(gymnasium.spaces.Discrete(3))
+    old, new = (categorical.parameters(torch.randn(*SHAPE, 3), torch.empty(1, 0)) for _ in range(2))
+    p, q = TorchCategorical(logits=old), TorchCategorical(logits=new)
+    actions = torch.randint(3, SHAPE)
+    torch.testing.assert_close(categorical.log_prob(old, actions), p.log_prob(actions))
+    torch.testing.assert_close(categorical.entropy(old), p.entropy())
+    torch.testing.assert_close(categorical.kl(old, new), kl_divergence(p, q))
+
+
+def test_draws_are_distributed_as_they_say() -> None:
+    gaussian, categorical = Gaussian(BOX), Categorical(gymnasium.spaces.Discrete(3))
+    means, log_std = torch.tensor([0.5, -1.0]), torch.tensor([-0.5, 0.3])
+    drawn = gaussian.sample(torch.cat([means, log_std]).expand(50_000, 1, 4), seeded())
+    torch.testing.assert_close(drawn.mean((0, 1)), means, atol=0.03, rtol=0)
+    torch.testing.assert_close(drawn.std((0, 1)), log_std.exp(), atol=0.03, rtol=0)
+    p = torch.tensor([0.2, 0.7, 0.1])
+    chosen = categorical.sample(p.log().expand(50_000, 1, 3), seeded())
+    torch.testing.assert_close(torch.bincount(chosen.flatten()) / 50_000, p, atol=0.01, rtol=0)
+
+
+def test_one_seed_draws_one_sequence() -> None:
+    for distribution, outputs in ((Gaussian(BOX), 4), (Categorical(gymnasium.spaces.Discrete(3)), 3)):
+        parameters = torch.zeros(5, 2, outputs)
+        first, again, other = (distribution.sample(parameters, seeded(seed)) for seed in (0, 0, 1))
+        assert torch.equal(first, again)
+        assert not torch.equal(first, other)
+
+
+def test_the_mode_is_the_mean_or_the_likeliest() -> None:
+    parameters, p = normal_pair()
+    assert torch.equal(Gaussian(BOX).mode(parameters), p.mean)
+    log_p = torch.tensor([0.2, 0.7, 0.1]).log().expand(2, 2, 3)
+    assert Categorical(gymnasium.spaces.Discrete(3)).mode(log_p).eq(1).all()
+
+
+def test_plus_and_minus_one_are_the_bounds_and_beyond_is_clipped() -> None:
+    actions = torch.tensor([[-1.0, -1.0], [0.0, 0.0], [1.0, 1.0], [-7.0, 7.0]])
+    commands = Gaussian(BOX).commands(actions)
+    np.testing.assert_allclose(commands, [[-1, 0], [1, 0.25], [3, 0.5], [-1, 0.5]])
+    assert commands.dtype == np.float32
+
+
+def test_discrete_commands_count_from_the_first_of_the_space() -> None:
+    commands = Categorical(gymnasium.spaces.Discrete(3, start=5)).commands(torch.tensor([0, 2]))
+    assert commands.tolist() == [5, 7]
+    assert commands.dtype == np.int64
+
+
+def test_spaces_that_no_policy_can_handle_are_refused() -> None:
+    with pytest.raises(ValueError, match="finite bounds"):
+        make_distribution(gymnasium.spaces.Box(-np.inf, np.inf, (1,)))
+    with pytest.raises(ValueError, match="Discrete"):
+        make_distribution(gymnasium.spaces.MultiBinary(3))

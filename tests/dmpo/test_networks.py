@@ -1,0 +1,92 @@
+import torch
+from torch import nn
+
+from dmpo.networks import StackedMLP
+
+N, B, INPUTS, OUTPUTS = 5, 7, 4, 3
+HIDDEN = [8, 6]
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def stacked(stacks: int = N, seed: int = 0) -> StackedMLP:
+    network = StackedMLP(stacks, INPUTS, HIDDEN, OUTPUTS, 1.0, seeded(seed))
+    for parameter in network.parameters():  # biases as well, which begin with zero
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=seeded(1))
+    return network
+
+
+def single(network: StackedMLP, row: int) -> nn.Sequential:
+    """The network of one agent, of PyTorch's own layers."""
+    layers: list[nn.Module] = []
+    for layer in [*network.hidden, network.head]:
+        linear = nn.Linear(*layer.weight.shape[1:])
+        linear.weight.data = layer.weight.data[row].T.clone()
+        linear.bias.data = layer.bias.data[row, 0].clone()
+        layers += [linear, nn.Tanh()]
+    return nn.Sequential(*layers[:-1])
+
+
+def test_stacked_networks_give_what_a_loop_over_single_ones_gives() -> None:
+    network, x = stacked(), torch.randn(B, N, INPUTS)
+    loop = torch.stack([single(network, i)(x[:, i]) for i in range(N)], 1)
+    torch.testing.assert_close(network(x), loop)
+
+
+def test_acting_without_gradients_gives_the_same() -> None:
+    network, x = stacked(), torch.randn(B, N, INPUTS)
+    with torch.inference_mode():
+        quick = network(x)
+    assert torch.equal(quick, network(x))
+
+
+def test_stacked_gradients_are_those_of_a_loop_over_single_networks() -> None:
+    network, x = stacked(), torch.randn(B, N, INPUTS, requires_grad=True)
+    network(x).square().sum().backward()
+    to_x = x.grad
+    assert to_x is not None
+    for i in range(N):
+        alone, own = single(network, i), x.detach()[:, i].requires_grad_()
+        alone(own).square().sum().backward()
+        torch.testing.assert_close(to_x[:, i], own.grad)
+        for layer, linear in zip([*network.hidden, network.head], alone[::2], strict=True):
+            torch.testing.assert_close(layer.weight.grad[i], linear.weight.grad.T)
+            torch.testing.assert_close(layer.bias.grad[i, 0], linear.bias.grad)
+
+
+def test_a_shared_network_is_one_network_for_everybody() -> None:
+    network, x = stacked(stacks=1), torch.randn(B, N, INPUTS)
+    alone = single(network, 0)
+    torch.testing.assert_close(network(x), torch.stack([alone(x[:, i]) for i in range(N)], 1))
+
+
+def test_a_batch_of_nothing_is_nothing() -> None:
+    for stacks in (1, N):
+        assert stacked(stacks)(torch.empty(0, N, INPUTS)).shape == (0, N, OUTPUTS)
+
+
+def test_no_agent_reaches_another() -> None:
+    network, x = stacked(), torch.randn(B, N, INPUTS, requires_grad=True)
+    network(x)[:, 2].sum().backward()
+    assert x.grad is not None
+    assert bool((x.grad[:, 2] != 0).any())
+    assert not x.grad[:, [0, 1, 3, 4]].any()
+
+
+def test_initial_layers_are_orthogonal_with_their_gain_and_differ_between_agents() -> None:
+    network = StackedMLP(N, INPUTS, [16], OUTPUTS, 0.01, seeded())
+    for layer, gain in ((network.hidden[0], 2**0.5), (network.head, 0.01)):
+        for w in layer.weight.detach():  # (inputs, outputs)
+            short = w @ w.T if w.shape[0] <= w.shape[1] else w.T @ w
+            torch.testing.assert_close(short, gain**2 * torch.eye(len(short)), atol=1e-5, rtol=1e-5)
+        assert not torch.equal(layer.weight[0], layer.weight[1])
+        assert not layer.bias.any()
+
+
+def test_one_seed_gives_one_network() -> None:
+    same, other = (StackedMLP(N, INPUTS, HIDDEN, OUTPUTS, 1.0, seeded(seed)) for seed in (0, 1))
+    again = StackedMLP(N, INPUTS, HIDDEN, OUTPUTS, 1.0, seeded(0))
+    assert all(torch.equal(a, b) for a, b in zip(same.parameters(), again.parameters(), strict=True))
+    assert not torch.equal(same.head.weight, other.head.weight)

@@ -1,0 +1,74 @@
+import pytest
+import torch
+from torch import nn
+
+from dmpo.optimizer import StackedAdam
+
+R = 3
+
+
+def parameters(seed: int = 0) -> list[nn.Parameter]:
+    generator = torch.Generator().manual_seed(seed)
+    return [nn.Parameter(torch.randn(R, *shape, generator=generator)) for shape in ((4, 2), (1, 2), (5,))]
+
+
+def set_gradients(stacked: list[nn.Parameter], seed: int, scale: float = 1.0) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in stacked:
+        parameter.grad = torch.randn(parameter.shape, generator=generator) * scale
+
+
+def test_each_set_steps_as_with_pytorchs_adam_and_clipping_of_its_own() -> None:
+    stacked = parameters()
+    alone = [[nn.Parameter(p.detach()[r].clone()) for p in stacked] for r in range(R)]
+    ours, theirs = StackedAdam(stacked, 0.5), [torch.optim.Adam(row, lr=0.01, eps=1e-5) for row in alone]
+    for step in range(5):
+        set_gradients(stacked, step, scale=0.1 if step % 2 else 3.0)  # below and above the largest norm
+        for r, (row, adam) in enumerate(zip(alone, theirs, strict=True)):
+            for parameter, own in zip(stacked, row, strict=True):
+                assert parameter.grad is not None
+                own.grad = parameter.grad[r].clone()
+            nn.utils.clip_grad_norm_(row, 0.5)
+            adam.step()
+        ours.step(0.01, torch.ones(R, dtype=torch.bool))
+    for r, row in enumerate(alone):
+        for parameter, own in zip(stacked, row, strict=True):
+            torch.testing.assert_close(parameter[r], own, atol=1e-5, rtol=1e-4)
+
+
+def test_a_set_that_is_not_active_is_left_as_it_is_and_goes_on_as_if_nothing_had_been() -> None:
+    rested, steady = parameters(), parameters()
+    first, second = StackedAdam(rested, 0.5), StackedAdam(steady, 0.5)
+    everybody, not_one = torch.tensor([True, True, True]), torch.tensor([True, False, True])
+    for step, active in enumerate([everybody, not_one, everybody]):
+        before = [p.detach()[1].clone() for p in rested]
+        set_gradients(rested, step)
+        first.step(0.01, active)
+        kept = [torch.equal(p[1], b) for p, b in zip(rested, before, strict=True)]
+        assert all(kept) == (step == 1)
+    for step in (0, 2):
+        set_gradients(steady, step)
+        second.step(0.01, everybody)
+    assert all(torch.equal(a[1], b[1]) for a, b in zip(rested, steady, strict=True))
+
+
+def test_it_goes_on_exactly_from_a_saved_state() -> None:
+    stacked, copies = parameters(), parameters()
+    active = torch.ones(R, dtype=torch.bool)
+    adam = StackedAdam(stacked, 0.5)
+    set_gradients(stacked, 0)
+    adam.step(0.01, active)
+    for parameter, copy in zip(stacked, copies, strict=True):
+        copy.data = parameter.detach().clone()
+    again = StackedAdam(copies, 0.5)
+    again.load_state_dict(adam.state_dict())
+    for optimizer, row in ((adam, stacked), (again, copies)):
+        set_gradients(row, 1)
+        optimizer.step(0.01, active)
+    assert all(torch.equal(a, b) for a, b in zip(stacked, copies, strict=True))
+
+
+def test_a_state_of_another_size_is_refused() -> None:
+    other = StackedAdam([nn.Parameter(torch.zeros(R, 2))], 0.5)
+    with pytest.raises(RuntimeError):
+        StackedAdam(parameters(), 0.5).load_state_dict(other.state_dict())
