@@ -10,7 +10,6 @@ INSTALLED := $(VENV)/.installed
 demo: $(INSTALLED)
 	rm -rf runs/demo
 	$(BIN)/dmpo train dppo_cacc_catchup --output runs/demo
-	$(BIN)/dmpo evaluate runs/demo
 
 ## Lint, check types, run all tests.
 test: $(INSTALLED)

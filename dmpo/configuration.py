@@ -1,8 +1,10 @@
 """Settings of the algorithms: the schema of the `algorithm` part of an experiment."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field
+
+Width = Annotated[int, Field(ge=1, le=4_096)]
 
 
 class DPPOSettings(BaseModel):
@@ -25,16 +27,23 @@ class DPPOSettings(BaseModel):
         description="An agent stops improving its policy in an iteration once the mean KL divergence from the policy "
         "that collected the data passes 1.5 times this; null never stops.",
     )
-    epochs: PositiveInt = Field(10, description="Passes over the data of an iteration.")
-    minibatches: PositiveInt = Field(4, description="Gradient steps per epoch, each on an equal share of the data.")
-    rollout_steps: PositiveInt = Field(128, description="Steps of each environment per iteration.")
-    hidden: list[PositiveInt] = Field([64, 64], description="Widths of the hidden layers of policies and values.")
+    epochs: int = Field(10, ge=1, le=1_000, description="Passes over the data of an iteration.")
+    minibatches: int = Field(
+        4, ge=1, le=10_000, description="Gradient steps per epoch, each on an equal share of the data."
+    )
+    rollout_steps: int = Field(128, ge=1, le=100_000, description="Steps of each environment per iteration.")
+    hidden: list[Width] = Field(
+        [64, 64], max_length=8, description="Widths of the hidden layers of policies and values."
+    )
     entropy_coefficient: float = Field(0.0, ge=0, description="Weight of the entropy bonus, at the start.")
     entropy_coefficient_final: float | None = Field(
         None, ge=0, description="Weight of the entropy bonus at the end, reached linearly; null keeps the first."
     )
     init_log_std: float = Field(
         -0.5, description="Initial log standard deviation of continuous actions, in units where ±1 are their bounds."
+    )
+    init_mean: float = Field(
+        0.0, description="Initial mean of continuous actions, in units where ±1 are their bounds; 0 for discrete ones."
     )
     share_parameters: bool = Field(
         False, description="Whether all agents share one network; each still sees only its neighbourhood."

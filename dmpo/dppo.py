@@ -50,9 +50,12 @@ class DPPO:
         self.generator, self.acting = (torch.Generator(self.device).manual_seed(s) for s in seeds[1:])
         self.stacks = 1 if settings.share_parameters else len(graph)  # R
         self.distribution = make_distribution(action_space, self.device)
-        self.policy = Policy(
-            graph, shape[0], self.distribution, settings.hidden, settings.init_log_std, self.stacks, initial
-        ).to(self.device)
+        if settings.init_mean and not self.distribution.scales:
+            raise ValueError(f"init_mean={settings.init_mean} is not possible: the actions are discrete, allowed: 0.")
+        start = settings.init_mean, settings.init_log_std
+        self.policy = Policy(graph, shape[0], self.distribution, settings.hidden, *start, self.stacks, initial).to(
+            self.device
+        )
         self.critic = Critic(graph, settings.kappa, shape[0], settings.hidden, self.stacks, initial).to(self.device)
         self.seen = Moments(self.stacks, shape).to(self.device)
         self.ppo = PPO(self.policy, self.critic, settings, self.generator)

@@ -21,6 +21,7 @@ class Policy(nn.Module):
         features: D, numbers in one agent's state.
         distribution: of one agent's actions.
         hidden: widths of the hidden layers.
+        init_mean: initial mean of continuous actions.
         init_log_std: initial log standard deviation of continuous actions, which does not depend on the state.
         stacks: R, N for own parameters, 1 for shared ones.
         generator: where the initial weights are drawn from.
@@ -35,6 +36,7 @@ class Policy(nn.Module):
         features: int,
         distribution: Distribution,
         hidden: Sequence[int],
+        init_mean: float,
         init_log_std: float,
         stacks: int,
         generator: torch.Generator,
@@ -44,6 +46,7 @@ class Policy(nn.Module):
         self.distribution = distribution
         inputs = self.neighborhood.size * features
         self.network = StackedMLP(stacks, inputs, hidden, distribution.outputs, HEAD_GAIN, generator)
+        nn.init.constant_(self.network.head.bias, init_mean)
         self.log_std = nn.Parameter(torch.full((stacks, distribution.scales), init_log_std))  # (R, A), or (R, 0)
 
     def forward(self, states: Tensor) -> Tensor:

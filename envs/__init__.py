@@ -13,11 +13,23 @@ from typing import Any
 
 from envs.controllers import controllers
 from envs.registry import names, parameters, register, scenario
+from envs.scenario import ScenarioParameters, Spec
 from envs.simulation import SimulationError
 from envs.spelling import check_names
 from envs.vector import VectorEnv
 
-__all__ = ["SimulationError", "VectorEnv", "controllers", "make", "names", "parameters", "register"]
+__all__ = [
+    "ScenarioParameters",
+    "SimulationError",
+    "Spec",
+    "VectorEnv",
+    "controllers",
+    "make",
+    "names",
+    "parameters",
+    "register",
+    "spec",
+]
 
 
 def make(name: str, num_envs: int = 16, workers: int = 1, seed: int = 0, **scenario_parameters: Any) -> VectorEnv:
@@ -27,6 +39,24 @@ def make(name: str, num_envs: int = 16, workers: int = 1, seed: int = 0, **scena
         ValueError: an unknown scenario, or parameters that it refuses (pydantic's ``ValidationError`` is one).
         SimulationError: SUMO did not start.
     """
+    return VectorEnv(scenario(name), _parameters(name, scenario_parameters), num_envs, workers, seed)
+
+
+def spec(of: str | ScenarioParameters, **scenario_parameters: Any) -> Spec:
+    """Agents, graph and spaces of a scenario; nothing is started.
+
+    Args:
+        of: the scenario's name, or its parameters: an instance of the model ``envs.parameters(name)``.
+        scenario_parameters: where ``of`` is a name.
+
+    Raises:
+        ValueError: an unknown scenario, or parameters that it refuses.
+    """
+    checked = _parameters(of, scenario_parameters) if isinstance(of, str) else of
+    return scenario(checked.name).spec(checked)
+
+
+def _parameters(name: str, given: dict[str, Any]) -> ScenarioParameters:
     model = parameters(name)
-    check_names(f"parameter of {name}", scenario_parameters, model.model_fields)
-    return VectorEnv(scenario(name), model(**scenario_parameters), num_envs, workers, seed)
+    check_names(f"parameter of {name}", given, model.model_fields)
+    return model(**given)

@@ -14,6 +14,7 @@ from pydantic import Field
 from envs.loop import SPEED_LIMIT, Lanes, Loop, LoopParameters, Places, laps
 from envs.network import Connection, Edge, Node, Point, write_network
 from envs.registry import register
+from envs.scenario import MAX_HORIZON
 from envs.simulation import Floats, Network
 
 RADIUS = 30.0
@@ -65,13 +66,13 @@ PUBLISHED_START = (
 
 
 class FigureEightParameters(LoopParameters):
-    """Parameters of ``figure_eight``."""
+    """Figure Eight: vehicles on a loop that crosses itself; a collision at the crossing ends the episode."""
 
     name: Literal["figure_eight"] = "figure_eight"
     num_vehicles: int = Field(
         len(PUBLISHED_START), gt=0, le=40, description="vehicles on the figure, all of them learning"
     )
-    horizon: int = Field(1500, gt=0, description="simulated steps of 0.1 s in an episode")
+    horizon: int = Field(1500, gt=0, le=MAX_HORIZON, description="simulated steps of 0.1 s in an episode")
 
 
 @register("figure_eight")

@@ -73,7 +73,9 @@ def _relative_harmonics(traffic: Traffic) -> Floats:
 class LoopParameters(ScenarioParameters):
     """Parameters of the loops."""
 
-    observation: str = Field("published", description="what an agent sees of itself, by name")
+    observation: str = Field(
+        "published", description="what an agent sees of itself, by name", json_schema_extra=observations.list_in
+    )
     min_gap: float = Field(2.5, ge=0, description="SUMO's minGap in m: the standing gap of the car-following model")
     target_speed: float = Field(20.0, gt=0, description="speed in m/s that the reward asks for")
 

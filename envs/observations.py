@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+from envs import plugins
 from envs.simulation import Floats
 from envs.spelling import check_names
 
@@ -19,10 +20,15 @@ class Observations(Generic[View]):
         self._sizes: dict[str, int] = {}
 
     def register(self, name: str, size: int) -> Callable[[Callable[[View], Floats]], Callable[[View], Floats]]:
-        """Decorator that makes a function known under a name for the YAML; ``size`` is its D."""
+        """Decorator that makes a function known under a name for the YAML; ``size`` is its D.
+
+        Raises:
+            ValueError: another function has this name already.
+        """
 
         def add(function: Callable[[View], Floats]) -> Callable[[View], Floats]:
-            self._functions[name], self._sizes[name] = function, size
+            plugins.enter(self._functions, "observation", name, function)
+            self._sizes[name] = size
             return function
 
         return add
@@ -32,9 +38,13 @@ class Observations(Generic[View]):
         check_names("observation", [name], self._functions)
         return name
 
+    def list_in(self, schema: dict[str, Any]) -> None:
+        """Write the names there are now into the JSON Schema of a parameter: its ``json_schema_extra``."""
+        schema["enum"] = list(self._functions)
+
     def size(self, name: str) -> int:
         """D of the observation of that name."""
-        return self._sizes[name]
+        return self._sizes[self.check(name)]
 
     def observe(self, name: str, view: View) -> Floats:
         """The observation (E, N, D) of that name."""

@@ -19,7 +19,7 @@ from pydantic import Field, field_validator
 from envs.network import Edge, Node, write_network
 from envs.observations import Observations
 from envs.registry import register
-from envs.scenario import Actions, Scenario, ScenarioParameters, Spec, State
+from envs.scenario import MAX_HORIZON, Actions, Scenario, ScenarioParameters, Spec, State
 from envs.simulation import STEP_SECONDS, Bools, Driving, Floats, Network, Simulation
 from envs.starts import StartField
 
@@ -84,10 +84,19 @@ class PlatoonParameters(ScenarioParameters):
     """Parameters of the platoons."""
 
     num_vehicles: int = Field(8, gt=0, le=200, description="vehicles behind the leader, all of them learning")
-    horizon: int = Field(600, gt=0, description="simulated steps of 0.1 s in an episode")
-    observation: str = Field("published", description="what an agent sees of itself, by name")
+    horizon: int = Field(600, gt=0, le=MAX_HORIZON, description="simulated steps of 0.1 s in an episode")
+    observation: str = Field(
+        "published", description="what an agent sees of itself, by name", json_schema_extra=observations.list_in
+    )
     target_speed: Literal["profile", "final"] = Field(
         "profile", description="speed that the reward asks for: the leader's at the time, or its last, 15 m/s"
+    )
+    collision_steps: int | None = Field(
+        None,
+        gt=0,
+        le=10_000,
+        description="in training, what a collision costs: null, the platoon stands still and every agent pays 1000 a "
+        "step to the end of the episode; a number, the episode ends and every agent pays for so many steps at once",
     )
 
     @field_validator("observation")
@@ -190,7 +199,10 @@ class PlatoonScenario(Scenario[P]):
         self.acceleration[going] = ((speed - self.speed) / STEP_SECONDS)[going]
         self.speed[going], self.headway[going] = speed[going], headway[going]
         self.collided |= (self.headway < COLLISION_HEADWAY).any(axis=1)
-        return self._reward(next_leader), np.zeros_like(self.collided), self.collided
+        reward, charge = self._reward(next_leader), self.parameters.collision_steps
+        if charge is None or self.parameters.mode == "evaluate":
+            return reward, np.zeros_like(self.collided), self.collided
+        return np.where(self.collided[:, None], charge * COLLISION_REWARD, reward), self.collided, self.collided
 
     def _drive(self, leader: Floats, command: Floats) -> Floats:
         """Speeds (E, N) that SUMO gives the followers; a collided platoon stands still."""
@@ -238,14 +250,14 @@ class PlatoonScenario(Scenario[P]):
 
 
 class CatchupParameters(PlatoonParameters):
-    """Parameters of ``cacc_catchup``."""
+    """CACC Catch-up: a platoon whose first vehicle starts 1.5 to 2.5 times too far behind the leader."""
 
     name: Literal["cacc_catchup"] = "cacc_catchup"
 
 
 @register("cacc_catchup")
 class Catchup(PlatoonScenario[CatchupParameters]):
-    """The first follower starts 1.5 to 2.5 times too far behind, and everybody at the target speed."""
+    """See :class:`CatchupParameters`. Everybody starts at the target speed."""
 
     Parameters = CatchupParameters
 
@@ -257,14 +269,14 @@ class Catchup(PlatoonScenario[CatchupParameters]):
 
 
 class SlowdownParameters(PlatoonParameters):
-    """Parameters of ``cacc_slowdown``."""
+    """CACC Slow-down: a platoon that starts 1.5 to 2.5 times too fast, behind a leader that slows to 15 m/s."""
 
     name: Literal["cacc_slowdown"] = "cacc_slowdown"
 
 
 @register("cacc_slowdown")
 class Slowdown(PlatoonScenario[SlowdownParameters]):
-    """Everybody starts 1.5 to 2.5 times too fast; the leader slows to the target speed within 30 s."""
+    """See :class:`SlowdownParameters`. The leader is at the target speed within 30 s."""
 
     Parameters = SlowdownParameters
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
+from envs import plugins
 from envs.scenario import Scenario, ScenarioParameters
 from envs.spelling import check_names
 
@@ -14,10 +15,15 @@ _S = TypeVar("_S", bound=type[Scenario[Any]])
 
 
 def register(name: str) -> Callable[[_S], _S]:
-    """Class decorator that makes a scenario known under a name, for ``envs.make`` and the YAML."""
+    """Class decorator that makes a scenario known under a name, for ``envs.make`` and the YAML.
+
+    Raises:
+        ValueError: another class has this name already, or its ``Parameters`` do not say the name.
+    """
 
     def add(scenario: _S) -> _S:
-        _scenarios[name] = scenario
+        _check_parameters(name, scenario)
+        plugins.enter(_scenarios, "scenario", name, scenario)
         return scenario
 
     return add
@@ -43,3 +49,16 @@ def names() -> list[str]:
 def parameters(name: str) -> type[ScenarioParameters]:
     """The pydantic model of a scenario's parameters, ``name`` among its fields."""
     return scenario(name).Parameters
+
+
+def _check_parameters(name: str, scenario: type[Scenario[Any]]) -> None:
+    model = getattr(scenario, "Parameters", None)
+    field = None
+    if isinstance(model, type) and issubclass(model, ScenarioParameters):
+        field = model.model_fields["name"]
+    # The schema tells scenarios apart by this field.
+    if field is None or get_args(field.annotation) != (name,) or field.default != name:
+        raise ValueError(
+            f"the scenario '{name}' needs an attribute Parameters, a subclass of ScenarioParameters with the field "
+            f'name: Literal["{name}"] = "{name}"'
+        )

@@ -15,18 +15,20 @@ from scipy.optimize import brentq
 from envs.loop import SPEED_LIMIT, VEHICLE_LENGTH, Lanes, Loop, LoopParameters, Places, laps
 from envs.network import Edge, Node, write_network
 from envs.registry import register
+from envs.scenario import MAX_HORIZON, MAX_VEHICLES
 from envs.simulation import Floats, Network
 
-_Length = Annotated[int, Field(gt=0)]
+_Length = Annotated[int, Field(gt=0, le=100_000)]
+_MAX_LENGTHS = 1_000  # each has a ring of its own in every environment
 _ARC_POINTS = 40
 
 
 class RingParameters(LoopParameters):
-    """Parameters of ``ring``."""
+    """Ring Attenuation: vehicles on a one-lane ring, whose length is drawn anew for every episode."""
 
     name: Literal["ring"] = "ring"
-    num_vehicles: int = Field(22, gt=0, description="vehicles on the ring, all of them learning")
-    horizon: int = Field(3000, gt=0, description="simulated steps of 0.1 s in an episode")
+    num_vehicles: int = Field(22, gt=0, le=MAX_VEHICLES, description="vehicles on the ring, all of them learning")
+    horizon: int = Field(3000, gt=0, le=MAX_HORIZON, description="simulated steps of 0.1 s in an episode")
     ring_length: _Length | tuple[_Length, _Length] = Field(
         (220, 270), description="metres round the ring: one whole number, or [low, high] to draw from for each episode"
     )
@@ -41,6 +43,11 @@ class RingParameters(LoopParameters):
     def _room(self) -> Self:
         if not self.lengths:
             raise ValueError(f"ring_length = {list(self.ring_length)} is empty; give [low, high] with low <= high")  # type: ignore[arg-type]
+        if len(self.lengths) > _MAX_LENGTHS:
+            raise ValueError(
+                f"ring_length = {list(self.ring_length)} has {len(self.lengths):,} lengths, each with a ring of its "  # type: ignore[arg-type]
+                f"own; allowed: at most {_MAX_LENGTHS:,}"
+            )
         needed = self.num_vehicles * (VEHICLE_LENGTH + self.min_gap)
         if self.lengths[0] <= needed:
             raise ValueError(

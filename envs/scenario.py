@@ -25,18 +25,30 @@ from envs.starts import StartField
 Actions = NDArray[Any]
 State = Mapping[str, NDArray[Any]]
 
+# More is a slip of the pen, and would fill the memory.
+MAX_VEHICLES, MAX_HORIZON = 2_000, 1_000_000
+# Its multiples, modulo 1, spread evenly however many there are.
+_GOLDEN_RATIO = 0.5 * (5**0.5 - 1)
+
 
 class ScenarioParameters(BaseModel):
     """Parameters that every scenario has."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    num_vehicles: int = Field(gt=0, description="vehicles on the road, all of them learning")
-    horizon: int = Field(gt=0, description="simulated steps of 0.1 s in an episode")
+    name: str = Field(description="of the scenario; a subclass narrows it to the Literal that it is registered under")
+    num_vehicles: int = Field(gt=0, le=MAX_VEHICLES, description="vehicles on the road, all of them learning")
+    horizon: int = Field(gt=0, le=MAX_HORIZON, description="simulated steps of 0.1 s in an episode")
     action_repeat: int = Field(1, gt=0, description="simulated steps for which an action is held; rewards are summed")
     mode: Literal["train", "evaluate"] = Field(
         "train",
         description="train draws the start of every episode; evaluate begins environment e at reference start e",
+    )
+
+    stagger: bool = Field(
+        False,
+        description="in training, whether the first episodes are cut off after different shares of the horizon, so "
+        "that environments side by side are always at different times of their episodes",
     )
 
     @model_validator(mode="after")
@@ -97,6 +109,7 @@ class Scenario(ABC, Generic[P]):
         self.parameters, self.numbers = parameters, numbers
         self.num_envs, self.num_agents = len(numbers), parameters.num_vehicles
         self.clock = np.zeros(self.num_envs, dtype=np.int64)
+        self.limit = np.full(self.num_envs, parameters.horizon)
         self.reward = np.zeros((self.num_envs, self.num_agents))
         self.terminated, self.truncated, self.collision = np.zeros((3, self.num_envs), dtype=np.bool_)
         self.seed(seed)
@@ -143,11 +156,19 @@ class Scenario(ABC, Generic[P]):
         """Begin a new episode everywhere; ``start`` holds one row (E, …) an environment."""
         for env in range(self.num_envs):
             self.begin(env, None if start is None else {key: rows[env] for key, rows in start.items()})
+        if start is None and self.parameters.stagger and self.parameters.mode == "train":
+            self.limit[:] = [self._first_limit(number) for number in self.numbers]
+
+    def _first_limit(self, number: int) -> int:
+        """Simulated steps of an environment's first episode where episodes are staggered."""
+        actions = self.parameters.horizon // self.parameters.action_repeat
+        share = (number * _GOLDEN_RATIO) % 1.0
+        return self.parameters.action_repeat * max(1, round((1.0 - share) * actions))
 
     def begin(self, env: int, start: State | None = None) -> None:
         """Begin a new episode in one environment."""
         self._begin(env, start)
-        self.clock[env] = 0
+        self.clock[env], self.limit[env] = 0, self.parameters.horizon
 
     def step(self, actions: Actions) -> None:
         """Hold actions (E, N, A) or (E, N) for ``action_repeat`` simulated steps; the attributes hold the outcome."""
@@ -159,7 +180,7 @@ class Scenario(ABC, Generic[P]):
             self.terminated |= ended
             self.collision |= collision
             self.clock += 1
-        self.truncated[:] = (self.clock >= self.parameters.horizon) & ~self.terminated
+        self.truncated[:] = (self.clock >= self.limit) & ~self.terminated
 
     def reference_start(self, env: int) -> int | None:
         """Number of the reference start of an environment, None in training."""
@@ -188,14 +209,14 @@ class Scenario(ABC, Generic[P]):
         for name, rows in expected.items():
             if name not in state or state[name].shape != rows.shape:
                 raise ValueError(f"the saved state needs an array {name} of shape (E, ...) = {rows.shape}")
-        self.clock[:] = state["clock"]
+        self.clock[:], self.limit[:] = state["clock"], state["limit"]
         for generator, words in zip(self.random, state["random"], strict=True):
             _unpack(generator, words)
         self._restore_all(state)
 
     def _written_down(self) -> dict[str, NDArray[Any]]:
         random = np.array([_pack(generator) for generator in self.random])
-        return {"clock": self.clock.copy(), "random": random, **self._snapshot()}
+        return {"clock": self.clock.copy(), "limit": self.limit.copy(), "random": random, **self._snapshot()}
 
     def _restore_all(self, snapshot: State) -> None:
         for env in range(self.num_envs):

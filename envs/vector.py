@@ -6,7 +6,9 @@ import ctypes
 import itertools
 import logging
 import multiprocessing
+import select
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,6 +16,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from envs import plugins
 from envs.scenario import Scenario
 from envs.simulation import STEP_SECONDS, SimulationError
 from envs.spelling import check_names
@@ -23,6 +26,11 @@ from envs.worker import Fields, Job, memory_size, run, views
 #: Seconds after which a worker that has not answered counts as hung.
 ANSWER_SECONDS = 60.0
 _MAX_FAILURES_IN_A_ROW = 3
+# The commonest causes; Python prints what happened, but in the worker's words.
+_AT_ITS_START = (
+    ' at its start; it has printed why. A script that makes environments does so under `if __name__ == "__main__":`, '
+    "and registers its own scenarios above that line"
+)
 _context = multiprocessing.get_context("spawn")
 _log = logging.getLogger(__name__)
 
@@ -38,15 +46,17 @@ class Worker:
     def __init__(self, job: Job, memory: Any, num_envs: int) -> None:
         self.job, self._memory, self._num_envs = job, memory, num_envs
         self._launches = self.failures = 0
-        self.cut_off = False
+        self.cut_off = self._begun = False
         self._launch(job.seed)
 
     def _launch(self, seed: int) -> None:
         self._launches += 1
         self._connection, theirs = _context.Pipe()
-        job = Job(self.job.scenario, self.job.parameters, self.job.numbers, seed)
-        arguments = (theirs, self._memory, self._num_envs, job)
-        self.process = _context.Process(target=run, args=arguments, daemon=True, name=f"sumo-{job.numbers.start}")
+        self._ready = select.poll()
+        self._ready.register(self._connection, select.POLLIN)
+        arguments = (theirs, self._memory, self._num_envs, replace(self.job, seed=seed))
+        name = f"sumo-{self.job.numbers.start}"
+        self.process = _context.Process(target=run, args=arguments, daemon=True, name=name)
         self.process.start()
         theirs.close()
 
@@ -84,11 +94,15 @@ class Worker:
             ValueError: the worker refused what it was given.
         """
         try:
-            if not self._connection.poll(ANSWER_SECONDS):
+            # A poll object; the connection's own poll() makes a new selector for each of some thousand calls a second.
+            if not self._ready.poll(1000.0 * ANSWER_SECONDS):
                 raise SimulationError(f"SUMO worker {self.process.name} has not answered for {ANSWER_SECONDS:g} s")
             answer = self._connection.recv()
         except (EOFError, OSError) as error:
-            raise SimulationError(f"SUMO worker {self.process.name} died") from error
+            raise SimulationError(
+                f"SUMO worker {self.process.name} died{'' if self._begun else _AT_ITS_START}"
+            ) from error
+        self._begun = True
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -130,7 +144,7 @@ class VectorEnv:
         self._fields: Fields = views(memory, self.spec, num_envs)
         self._state = {name: self._fields[f"state.{name}"] for name in self.spec.state_names}
         bounds = [num_envs * worker // workers for worker in range(workers + 1)]
-        jobs = [Job(scenario, parameters, range(a, b), seed) for a, b in itertools.pairwise(bounds)]
+        jobs = [Job(scenario, parameters, range(a, b), seed, plugins.modules()) for a, b in itertools.pairwise(bounds)]
         self._begun = False
         self._workers = [Worker(job, memory, num_envs) for job in jobs]
         try:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from envs import plugins
 from envs.scenario import Scenario, Spec, State
 from envs.simulation import SimulationError
 
@@ -24,12 +25,17 @@ Fields = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker needs to know: the scenario, its parameters, and which environments are its own."""
+    """What a worker needs to know: the scenario, its parameters, and which environments are its own.
+
+    Attributes:
+        modules: to be imported first, for the scenarios and observations that they register.
+    """
 
     scenario: type[Scenario[Any]]
     parameters: Any
     numbers: range
     seed: int
+    modules: tuple[str, ...] = ()
 
 
 def layout(spec: Spec, num_envs: int) -> dict[str, tuple[tuple[int, ...], type[Any]]]:
@@ -73,10 +79,11 @@ def _padded(size: int) -> int:
 
 def run(connection: Connection, memory: Any, num_envs: int, job: Job) -> None:
     """Obey commands until told to close or until the other end of the pipe is gone."""
-    spec = job.scenario.spec(job.parameters)
     mine = slice(job.numbers.start, job.numbers.stop)
-    fields = {name: rows[mine] for name, rows in views(memory, spec, num_envs).items()}
     try:
+        plugins.load(job.modules)
+        spec = job.scenario.spec(job.parameters)
+        fields = {name: rows[mine] for name, rows in views(memory, spec, num_envs).items()}
         with tempfile.TemporaryDirectory(prefix="dmpo-roads-") as folder:
             scenario = job.scenario(job.parameters, job.numbers, job.seed, Path(folder))
     except Exception as error:

@@ -4,11 +4,10 @@ import json
 from typing import Any
 
 import networkx as nx
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 import envs
 import graphs
-from envs.scenario import Spec
 from experiments.errors import ConfigError, refusal, shown
 from experiments.explain import explain, located
 from experiments.schema import Experiment, experiment_model
@@ -32,16 +31,6 @@ def check(experiment: Experiment) -> None:
         raise ConfigError(problems)
 
 
-def spec(scenario: BaseModel) -> Spec:
-    """Agents, graph and spaces of a scenario with these parameters."""
-    return envs.registry.scenario(name_of(scenario)).spec(scenario)
-
-
-def name_of(axis: BaseModel) -> str:
-    """The `name` by which an axis is told apart."""
-    return str(axis.name)  # type: ignore[attr-defined]
-
-
 def evaluation_scenario(experiment: Experiment) -> Any:
     """The scenario's parameters in evaluation: training's, those of `evaluate.scenario`, and the reference starts.
 
@@ -61,24 +50,24 @@ def evaluation_scenario(experiment: Experiment) -> Any:
         raise ConfigError([f"evaluate.{line}" for line in explain(error, data)]) from None
 
 
-def communication_graph(experiment: Experiment, scenario: BaseModel) -> nx.Graph:
+def communication_graph(experiment: Experiment, scenario: envs.ScenarioParameters) -> nx.Graph:
     """Who talks to whom: the graph asked for or, where none is, the scenario's own.
 
     Raises:
         ConfigError: there is no such graph of the scenario's agents.
     """
-    here = spec(scenario)
+    here = envs.spec(scenario)
     if experiment.graph is None:
         return here.graph
     parameters = experiment.graph.model_dump(exclude={"name"})
     try:
-        return graphs.make(name_of(experiment.graph), n=here.num_agents, **parameters)
+        return graphs.make(experiment.graph.name, n=here.num_agents, **parameters)
     except ValueError as error:
         raise ConfigError(located("graph", str(error), list(parameters))) from error
 
 
 def _check_evaluation(experiment: Experiment) -> None:
-    training, evaluation = spec(experiment.scenario), spec(evaluation_scenario(experiment))
+    training, evaluation = envs.spec(experiment.scenario), envs.spec(evaluation_scenario(experiment))
     for what, there, here in (
         ("agents", training.num_agents, evaluation.num_agents),
         ("observations", training.observation_space, evaluation.observation_space),
@@ -91,7 +80,7 @@ def _check_evaluation(experiment: Experiment) -> None:
 
 
 def _check_graph(experiment: Experiment) -> None:
-    agents = spec(experiment.scenario).num_agents
+    agents = envs.spec(experiment.scenario).num_agents
     if agents > MAX_AGENTS:
         raise ConfigError(f"scenario: {agents} agents are too many; allowed: at most {MAX_AGENTS:,}")
     communication_graph(experiment, experiment.scenario)

@@ -1,4 +1,4 @@
-"""The command line: `dmpo train`, `dmpo evaluate`, `dmpo list`.
+"""The command line: `dmpo train`, `dmpo evaluate`, `dmpo list`, and `dmpo --import MODULE` before each of them.
 
 Exit status 0 for success, 2 for a mistake in what the user gave, 1 for a failure, 130 when interrupted.
 """
@@ -33,8 +33,30 @@ Overrides = Annotated[
 ]
 
 
+@app.callback()
+def options(
+    context: typer.Context,
+    modules: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--import",
+            metavar="MODULE",
+            help="Import a module, perhaps from this folder, that registers scenarios, graphs or observations; "
+            "may be given several times.",
+        ),
+    ] = None,
+) -> None:
+    """What goes before the command."""
+    context.obj = " ".join(["dmpo", *(f"--import {module}" for module in modules or [])])
+    if modules:
+        from experiments.imports import import_modules
+
+        import_modules(modules)
+
+
 @app.command()
 def train(
+    context: typer.Context,
     file: Annotated[
         str | None, typer.Argument(metavar="FILE", help="A YAML file, or the name of a preset (see `dmpo list`).")
     ] = None,
@@ -52,11 +74,11 @@ def train(
         values.insert(0, file)
         file = None
     if resume is not None:
-        _resume(file, values, output, resume)
+        _resume(file, values, output, resume, context.obj)
     elif file is None:
         raise ConfigError(f"FILE: missing; {_presets()}")
     else:
-        _train(file, values, output)
+        _train(file, values, output, context.obj)
 
 
 @app.command()
@@ -121,7 +143,7 @@ class _Terminated(KeyboardInterrupt):
     """SIGTERM, which must close the simulations as Ctrl-C does."""
 
 
-def _train(file: str, values: list[str], output: Path | None) -> None:
+def _train(file: str, values: list[str], output: Path | None, program: str) -> None:
     from experiments import config, runner
 
     loaded = config.load(file, values)
@@ -129,12 +151,12 @@ def _train(file: str, values: list[str], output: Path | None) -> None:
         _note(note)
     experiment = loaded.experiment
     folder = output or Path("runs") / f"{experiment.name}-seed{experiment.train.seed}"
-    with _going_on(folder), _progress(experiment.name) as progress:
+    with _going_on(folder, program), _progress(experiment.name) as progress:
         outcome = runner.train(experiment, folder, progress)
     _report(outcome)
 
 
-def _resume(file: str | None, values: list[str], output: Path | None, path: Path) -> None:
+def _resume(file: str | None, values: list[str], output: Path | None, path: Path, program: str) -> None:
     from experiments import config, runner
     from experiments.folder import RunFolder
 
@@ -146,7 +168,7 @@ def _resume(file: str | None, values: list[str], output: Path | None, path: Path
     for note in loaded.notes:
         _note(note)
     config.check_unchanged(begun, loaded.experiment, runner.FREE_TO_CHANGE, "and going on with it may not change that")
-    with _going_on(path), _progress(begun.name) as progress:
+    with _going_on(path, program), _progress(begun.name) as progress:
         outcome = runner.resume(loaded.experiment, folder, progress)
     if outcome.was_finished:
         steps = outcome.report["env_steps"]
@@ -155,20 +177,20 @@ def _resume(file: str | None, values: list[str], output: Path | None, path: Path
 
 
 @contextmanager
-def _going_on(folder: Path) -> Iterator[None]:
-    """Say how to go on when a run stops before its end."""
+def _going_on(folder: Path, program: str) -> Iterator[None]:
+    """Say how to go on, with the program as it was called, when a run stops before its end."""
     try:
         yield
     except KeyboardInterrupt as error:
         status = 128 + (signal.SIGTERM if isinstance(error, _Terminated) else signal.SIGINT)
-        raise StoppedError(f"stopped; {_how_to_go_on(folder)}", status) from None
+        raise StoppedError(f"stopped; {_how_to_go_on(folder, program)}", status) from None
     except _failures() as error:
-        raise RunError(f"{error}; {_how_to_go_on(folder)}") from error
+        raise RunError(f"{error}; {_how_to_go_on(folder, program)}") from error
 
 
-def _how_to_go_on(folder: Path) -> str:
+def _how_to_go_on(folder: Path, program: str) -> str:
     begun = (folder / "config.yaml").is_file()
-    return f"go on with: dmpo train --resume {folder}" if begun else "nothing was written"
+    return f"go on with: {program} train --resume {folder}" if begun else "nothing was written"
 
 
 def _progress(name: str) -> "ProgressBar":

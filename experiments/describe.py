@@ -71,7 +71,8 @@ class Schema:
                 return f"a list [{', '.join(self.allowed(item) for item in node['prefixItems'])}]"
             case "array":
                 least = f", at least {node['minItems']}" if node.get("minItems") else ""
-                return f"a list, each {self.allowed(node.get('items', {}))}{least}"
+                most = f", at most {node['maxItems']} of them" if "maxItems" in node else ""
+                return f"a list, each {self.allowed(node.get('items', {}))}{least}{most}"
             case "object":
                 keys = list(node.get("properties", {}))
                 return f"a mapping with keys among {', '.join(keys)}" if keys else "a mapping of keys"
@@ -132,6 +133,8 @@ def _word(value: Any) -> str:
 
 def _bounds(node: Node) -> str:
     low, above = node.get("minimum"), node.get("exclusiveMinimum")
+    if node.get("type") == "integer" and low is None and above is not None:
+        low, above = above + 1, None
     high, below = node.get("maximum"), node.get("exclusiveMaximum")
     if low is not None and high is not None:
         return f" from {low:,} to {high:,}{_multiple(node)}"

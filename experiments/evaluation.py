@@ -8,12 +8,11 @@ from importlib import metadata
 from typing import Any
 
 import torch
-from pydantic import BaseModel
 
 import dmpo
 import envs
 from experiments import config, reading
-from experiments.checks import communication_graph, evaluation_scenario, name_of, spec
+from experiments.checks import communication_graph, evaluation_scenario
 from experiments.errors import ConfigError
 from experiments.folder import RunFolder
 from experiments.schema import Experiment
@@ -49,24 +48,24 @@ def set_threads(experiment: Experiment) -> None:
     torch.set_num_threads(experiment.train.threads or max(1, min(cores - experiment.train.workers, MAX_THREADS)))
 
 
-def make_env(scenario: BaseModel, num_envs: int, workers: int, seed: int) -> envs.VectorEnv:
+def make_env(scenario: envs.ScenarioParameters, num_envs: int, workers: int, seed: int) -> envs.VectorEnv:
     """The environments of a scenario with checked parameters."""
-    return envs.make(name_of(scenario), num_envs, workers, seed, **scenario.model_dump(exclude={"name"}))
+    return envs.make(scenario.name, num_envs, workers, seed, **scenario.model_dump(exclude={"name"}))
 
 
-def make_evaluation_env(scenario: BaseModel, workers: int) -> envs.VectorEnv:
+def make_evaluation_env(scenario: envs.ScenarioParameters, workers: int) -> envs.VectorEnv:
     """One environment for each reference start."""
-    starts = spec(scenario).reference_starts
+    starts = envs.spec(scenario).reference_starts
     return make_env(scenario, starts, min(workers, starts), SEED)
 
 
-def make_learner(experiment: Experiment, scenario: BaseModel) -> dmpo.Learner:
+def make_learner(experiment: Experiment, scenario: envs.ScenarioParameters) -> dmpo.Learner:
     """The learner that the experiment asks for, untrained.
 
     Raises:
         ConfigError: the algorithm cannot handle what the scenario's agents see or do.
     """
-    here, graph = spec(scenario), communication_graph(experiment, scenario)
+    here, graph = envs.spec(scenario), communication_graph(experiment, scenario)
     train = experiment.train
     try:
         return dmpo.make_learner(
@@ -84,9 +83,9 @@ def assess(env: envs.VectorEnv, learner: dmpo.Learner) -> Assessment:
     return Assessment(metrics, deterministic, sampled)
 
 
-def assess_controllers(env: envs.VectorEnv, scenario: BaseModel) -> dict[str, dict[str, float]]:
+def assess_controllers(env: envs.VectorEnv, scenario: envs.ScenarioParameters) -> dict[str, dict[str, float]]:
     """Metrics of the controllers to compare with, by name."""
-    controllers = envs.controllers(name_of(scenario))
+    controllers = envs.controllers(scenario.name)
     return {name: dmpo.evaluate(env, policy, seed=SEED).metrics for name, policy in controllers.items()}
 
 
@@ -167,9 +166,9 @@ def _shapes(part: Any) -> Any:
     return tuple(part.shape) if isinstance(part, torch.Tensor) else type(part)
 
 
-def _demands(experiment: Experiment, scenario: BaseModel) -> str:
+def _demands(experiment: Experiment, scenario: envs.ScenarioParameters) -> str:
     """What a policy depends on, in words."""
-    here = spec(scenario)
+    here = envs.spec(scenario)
     others = Neighborhood(communication_graph(experiment, scenario), hops=1).size - 1
     return (
         f"{here.num_agents} agents that hear up to {others} others, observe {here.observation_space.shape[0]} numbers "

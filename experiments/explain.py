@@ -11,6 +11,8 @@ from experiments.errors import nearest, refusal, shown, suggestion
 from experiments.schema import AXES, json_schema
 
 MISSING = object()
+REGISTERED = ("scenario", "graph")  # axes that users add to without touching this package
+HINT = "one registered in a module of yours needs the option --import MODULE before the command"
 
 
 def explain(error: ValidationError, data: dict[str, Any]) -> list[str]:
@@ -34,10 +36,15 @@ def _line(kind: str, message: str, path: tuple[Key, ...], data: dict[str, Any], 
         return f"{dotted}: unknown key (given {shown(value)}); {_right_key(path, data, schema)}"
     kinds = schema.kinds(path[:-1]) if last == "name" else []
     if kinds:
-        given = "missing" if value is MISSING else f"{shown(value)} is unknown"
-        return f"{dotted}: {given}; {suggestion('' if value is MISSING else str(value), kinds)}"
+        if value is MISSING:
+            return f"{dotted}: missing; {suggestion('', kinds)}"
+        line = f"{dotted}: {shown(value)} is unknown; {suggestion(str(value), kinds)}"
+        return f"{line}; {HINT}" if path[0] in REGISTERED else line
     if kind in ("value_error", "assertion_error"):
-        return located(dotted, message.partition(", ")[2], schema.keys(path, data), value)
+        line = located(dotted, message.partition(", ")[2], schema.keys(path, data), value)
+        # A name among others that anybody may register, such as that of an observation.
+        named = isinstance(value, str) and "enum" in (schema.node(path, data) or {})
+        return f"{line}; {HINT}" if named else line
     node = schema.node(path, data)
     allowed = schema.allowed(node) if node else message.replace("Input should be ", "")
     return f"{dotted}: missing; allowed: {allowed}" if value is MISSING else refusal(dotted, value, allowed)

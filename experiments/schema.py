@@ -6,7 +6,6 @@ The parameters of the axes are defined where they are used: scenarios in `envs`,
 `python -m experiments.schema` writes `schema.json` anew.
 """
 
-import inspect
 import json
 import operator
 import re
@@ -127,7 +126,7 @@ def graph_model(name: str) -> type[BaseModel]:
 
 def documentation(topology: str) -> tuple[str, dict[str, str]]:
     """First line of a topology's docstring, and its `Args:` by name."""
-    text = inspect.getdoc(graphs.registry._lookup(topology)) or topology
+    text = graphs.docstring(topology) or topology
     described = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)*)", text, re.MULTILINE)
     parameters = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", described[1] if described else "", re.MULTILINE)
     return text.splitlines()[0], {key: " ".join(words.split()) for key, words in parameters}

@@ -7,6 +7,6 @@
 from graphs import files as files
 from graphs import topologies as topologies
 from graphs.neighborhood import Neighborhood
-from graphs.registry import make, names, parameters, register
+from graphs.registry import docstring, make, names, parameters, register
 
-__all__ = ["Neighborhood", "make", "names", "parameters", "register"]
+__all__ = ["Neighborhood", "docstring", "make", "names", "parameters", "register"]

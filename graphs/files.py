@@ -2,13 +2,17 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import EFBIG, EINVAL
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from xml.etree.ElementTree import ParseError
 
 import networkx as nx
 
 from graphs.checks import excerpt, refusal
 from graphs.registry import register
+
+MAX_BYTES = 64 * 2**20  # a complete graph of 2,000 agents is an edge list of 20 MB
 
 
 @register("file")
@@ -25,7 +29,8 @@ def file(n: int, path: str, directed: bool = False) -> nx.Graph:
         directed: read each line `u v` of an edge list as u speaks to v only.
 
     Raises:
-        ValueError: the file is missing or unreadable, of another suffix, a multigraph, or its labels are not 0..n-1.
+        ValueError: the file is missing or unreadable, larger than 64 MiB, of another suffix, a multigraph, or its
+            labels are not 0..n-1.
     """
     source = Path(path)
     suffix = source.suffix.lower()
@@ -75,6 +80,7 @@ def _read_edge_list(source: Path, directed: bool, delimiter: str | None) -> nx.G
 def _reading(source: Path, form: str) -> Iterator[None]:
     """Turn what readers raise on a missing, unreadable or malformed file into a `ValueError` that says what to do."""
     try:
+        _check_file(source)
         yield
     except OSError as error:
         allowed = f"the file cannot be read ({error.strerror})"
@@ -83,6 +89,16 @@ def _reading(source: Path, form: str) -> Iterator[None]:
     except (ParseError, nx.NetworkXException, AttributeError, LookupError, TypeError, ValueError) as error:
         allowed = f"the file is not {form} ({error})"
         raise refusal("path", str(source), allowed, "Repair it, or give it the suffix of its format.") from error
+
+
+def _check_file(source: Path) -> None:
+    """Refuse what would block, never end or fill the memory, before it is opened."""
+    status = source.stat()
+    if not S_ISREG(status.st_mode):
+        raise OSError(EINVAL, "it is a folder" if S_ISDIR(status.st_mode) else "it is not a regular file")
+    if status.st_size > MAX_BYTES:
+        many = f"it has {status.st_size:,} bytes, at most {MAX_BYTES:,} are read: write nothing but the edges"
+        raise OSError(EFBIG, many)
 
 
 def _numbered(graph: nx.Graph, n: int, source: Path) -> nx.Graph:

@@ -57,6 +57,15 @@ def parameters(name: str) -> dict[str, inspect.Parameter]:
     return {key: parameter for key, parameter in signature.parameters.items() if key != "n"}
 
 
+def docstring(name: str) -> str:
+    """What a topology says of itself and, under `Args:`, of its parameters; empty where it says nothing.
+
+    Raises:
+        ValueError: no topology has this name.
+    """
+    return inspect.getdoc(_lookup(name)) or ""
+
+
 def make(name: str, n: int, **parameters: Any) -> nx.Graph:
     """The graph of the topology `name` on the nodes 0..n-1, for instance `make("k_nearest", n=22, k=4)`.
 

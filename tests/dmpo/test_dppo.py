@@ -143,3 +143,8 @@ def test_impossible_settings_are_refused(wrong: dict[str, object]) -> None:
 
 def test_every_setting_is_described() -> None:
     assert all(field.description for field in DPPOSettings.model_fields.values())
+
+
+def test_a_first_mean_of_discrete_actions_is_refused() -> None:
+    with pytest.raises(ValueError, match="init_mean=0.1 is not possible: the actions are discrete"):
+        make_learner(nx.path_graph(3), "discrete", init_mean=0.1)

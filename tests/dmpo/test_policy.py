@@ -14,10 +14,10 @@ SPACES = {
 }
 
 
-def make_policy(graph: nx.Graph, actions: str = "continuous", shared: bool = False) -> Policy:
+def make_policy(graph: nx.Graph, actions: str = "continuous", shared: bool = False, init_mean: float = 0.0) -> Policy:
     stacks = 1 if shared else len(graph)
     distribution = make_distribution(SPACES[actions])
-    return Policy(graph, D, distribution, [16], -0.5, stacks, torch.Generator().manual_seed(0))
+    return Policy(graph, D, distribution, [16], init_mean, -0.5, stacks, torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("actions", SPACES)
@@ -53,6 +53,12 @@ def test_the_first_policy_hardly_prefers_anything(actions: str) -> None:
     policy = make_policy(nx.cycle_graph(5), actions)
     parameters = policy(torch.randn(50, 5, D))[..., : policy.distribution.outputs]
     assert parameters.std().item() < 0.05
+
+
+def test_the_first_policy_acts_about_the_mean_that_is_asked_for() -> None:
+    policy = make_policy(nx.cycle_graph(5), init_mean=0.3)
+    mean = policy.distribution.mode(policy(torch.randn(50, 5, D)))
+    assert (mean - 0.3).abs().max().item() < 0.1
 
 
 def test_agents_have_parameters_of_their_own_unless_shared() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -11,12 +14,20 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+import envs
 from envs import VectorEnv
 
 Array = NDArray[Any]
 Episode = dict[str, Array]
 Result = TypeVar("Result")
 DATA = Path(__file__).parents[1] / "data"
+#: Parameters that keep a scenario quick to build.
+SMALL: dict[str, dict[str, Any]] = {
+    "ring": {"ring_length": (230, 233)},
+    "figure_eight": {},
+    "cacc_catchup": {},
+    "cacc_slowdown": {},
+}
 
 
 def golden(name: str) -> Episode:
@@ -24,6 +35,11 @@ def golden(name: str) -> Episode:
     file, _, prefix = name.partition("/")
     with np.load(DATA / f"{file}.npz") as recording:
         return {key.removeprefix(prefix + "/"): recording[key] for key in recording if key.startswith(prefix)}
+
+
+def small(name: str, num_envs: int = 3, workers: int = 1, seed: int = 0, **changes: Any) -> VectorEnv:
+    """Environments of a scenario with few roads and short episodes."""
+    return envs.make(name, num_envs, workers, seed, **({"horizon": 60} | SMALL[name] | changes))
 
 
 def random_actions(env: VectorEnv, steps: int, seed: int = 0, same_everywhere: bool = False) -> Array:
@@ -75,6 +91,21 @@ def rows(episode: Episode, envs: Any) -> Episode:
 def pids(env: VectorEnv) -> list[int]:
     """Process numbers of an environment's workers."""
     return [worker.process.pid or 0 for worker in env._workers]
+
+
+def run_python(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run Python on arguments, in a folder whose modules it can import beside this project's."""
+    root = str(DATA.parents[1])
+    # The output ends when the last process that inherited it has gone.
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=folder or root,
+        env=os.environ | {"PYTHONPATH": root},
+    )
 
 
 def in_own_process(function: Callable[..., Result], *arguments: Any) -> Result:

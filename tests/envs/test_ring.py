@@ -57,7 +57,7 @@ def test_an_episode_equals_flows(recorded: envs.VectorEnv, start: str) -> None:
 def test_ring_lengths_are_drawn_evenly_for_every_episode_in_one_simulation(drawn: envs.VectorEnv) -> None:
     workers = pids(drawn)
     begin(drawn, seed=0)
-    episodes = play(drawn, constant(drawn, 0.0, 120))
+    episodes = play(drawn, constant(drawn, 0.0, 60))
 
     # All stand where they began, and the second vehicle began one spacing from the start of the ring.
     lengths = np.round(22 * episodes["position"][:, :, 1], 6)

@@ -146,6 +146,17 @@ def test_list_shows_everything_there_is(dmpo: Command) -> None:
         assert name in result.out
 
 
+def test_list_says_what_a_scenario_is_and_which_observations_it_has(dmpo: Command) -> None:
+    for name, observations in (
+        ("ring", ["published", "relative", "relative_harmonics"]),
+        ("cacc_catchup", ["published"]),
+    ):
+        words = " ".join(dmpo("list", name).out.split())
+        assert "Parameters of" not in words
+        assert all(observation in words for observation in observations)
+    assert "Ring Attenuation: vehicles on a one-lane ring" in " ".join(dmpo("list", "ring").out.split())
+
+
 def test_list_shows_one_thing_when_asked(dmpo: Command) -> None:
     result = dmpo("list", "k_nearest")
     assert result.status == 0

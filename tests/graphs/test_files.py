@@ -1,5 +1,6 @@
 """Graphs from files: round trips, and errors that say what to do."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +106,28 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path, name: str, text: str,
 def test_files_that_cannot_be_read_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=f"{name}' .*No such file.*working directory"):
         graphs.make("file", n=2, path=str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["a.graphml", "a.txt"])
+def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)  # opening it would wait for a writer for ever
+    with pytest.raises(ValueError, match=f"{name}' .*not a regular file"):
+        graphs.make("file", n=2, path=str(tmp_path / name))
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to("/dev/zero")  # reading it would never end
+    with pytest.raises(ValueError, match="not a regular file"):
+        graphs.make("file", n=2, path=str(tmp_path / name))
+    (tmp_path / name).unlink()
     (tmp_path / name).mkdir()
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(ValueError, match=r"cannot be read \(it is a folder\)"):
+        graphs.make("file", n=2, path=str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["a.graphml", "a.txt"])
+def test_a_file_that_would_fill_the_memory_is_refused_unread(tmp_path: Path, name: str) -> None:
+    with (tmp_path / name).open("wb") as file:
+        file.truncate(2**30)  # takes no space on the disk
+    with pytest.raises(ValueError, match="has 1,073,741,824 bytes, at most 67,108,864 are read"):
         graphs.make("file", n=2, path=str(tmp_path / name))
 
 

@@ -48,6 +48,14 @@ def test_parameters_tell_types_and_defaults() -> None:
     assert path.annotation is str and path.default is inspect.Parameter.empty
 
 
+def test_topologies_say_what_they_are() -> None:
+    first, *others = graphs.docstring("small_world").splitlines()
+    assert "rewired" in first
+    assert "    seed: the same seed gives the same graph." in others
+    graphs.register("mine")(without_words)
+    assert graphs.docstring("mine") == ""
+
+
 @pytest.mark.parametrize("name", sorted(BUILT_IN - {"file"}))
 def test_every_parameter_has_a_default_that_works(name: str) -> None:
     assert len(graphs.make(name, n=22)) == 22
@@ -69,7 +77,7 @@ def test_parameters_make_a_schema() -> None:
     [("cycel", "cycle"), ("Grid", "grid"), ("k-nearest", "k_nearest"), ("STAR", "star"), ("smallworld", "small_world")],
 )
 def test_a_misspelt_name_is_answered_with_the_nearest(wrong: str, right: str) -> None:
-    for call in (lambda: graphs.make(wrong, n=5), lambda: graphs.parameters(wrong)):
+    for call in (lambda: graphs.make(wrong, n=5), lambda: graphs.parameters(wrong), lambda: graphs.docstring(wrong)):
         with pytest.raises(ValueError, match=f"'{wrong}'.*Did you mean '{right}'.*Known: complete, cycle"):
             call()
 
@@ -131,6 +139,10 @@ def test_registering_the_same_function_again_replaces_it() -> None:
             return nx.path_graph(n) if edges else nx.empty_graph(n)
 
     assert graphs.make("mine", 3).number_of_edges() == 2
+
+
+def without_words(n: int) -> nx.Graph:
+    return nx.empty_graph(n)
 
 
 def without_n(agents: int) -> nx.Graph:

@@ -1,0 +1,108 @@
+"""What README.md tells the reader to do is done here, with a budget of a few steps."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TINY = ("train.env_steps=40", "train.num_envs=2", "train.threads=1", "scenario.horizon=20", "algorithm.rollout_steps=4")
+
+# Runs commands as the installed `dmpo` does, but all in one process, because starting one takes seconds.
+RUNNER = """
+import json, sys
+from experiments.cli import main
+
+for command in json.load(sys.stdin):
+    sys.argv = ["dmpo", *command]
+    try:
+        main()
+    except SystemExit as end:
+        if end.code:
+            sys.exit(f"status {end.code}: {command}")
+"""
+
+
+def sections() -> dict[str, str]:
+    """The text below each heading."""
+    return {part.partition("\n")[0]: part for part in re.split(r"^#{2,} ", README, flags=re.MULTILINE)}
+
+
+def blocks(text: str) -> list[str]:
+    """What stands between fences."""
+    return [block for _, block in re.findall(r"^```(\w+)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)]
+
+
+def commands(text: str) -> list[list[str]]:
+    """The arguments of each `dmpo`."""
+    lines = re.findall(r"^    \.venv/bin/dmpo (.*)$", text, re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def begun(told: list[list[str]]) -> list[list[str]]:
+    """The commands that begin a run."""
+    return [command for command in told if "train" in command and "--resume" not in command]
+
+
+def run_of(command: list[str]) -> str:
+    """The folder that a run is written into."""
+    values = dict(word.split("=", 1) for word in command if "=" in word)
+    name = values.get("name", Path(command[command.index("train") + 1]).stem)
+    return f"runs/{name}-seed{values.get('train.seed', 0)}"
+
+
+def shortened(command: list[str]) -> list[str]:
+    """The same command with less to do."""
+    if "--resume" in command:
+        return [*command, "train.env_steps=80"]  # of the rest, a resumed run may change nothing
+    return [*command, *TINY] if "train" in command else command
+
+
+def python(folder: Path, *arguments: str, given: str = "") -> str:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        [sys.executable, "-P", *arguments], cwd=folder, env=environment, input=given, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.mark.parametrize("heading", [heading for heading, text in sections().items() if commands(text)])
+def test_the_commands_of_a_section_work_with_its_files(tmp_path: Path, heading: str) -> None:
+    text = sections()[heading]
+    for block in blocks(text):
+        name = re.match(r"# (\S+)\n", block)
+        assert name, "a file begins with its name"
+        (tmp_path / name[1]).write_text(block, encoding="utf-8")
+    told = [shortened(command) for command in commands(text)]
+    python(tmp_path, "-c", RUNNER, given=json.dumps(told))
+    for command in begun(told):
+        run = tmp_path / run_of(command)
+        assert (run / "evaluation.json").is_file()
+        assert {path.name for path in (run / "plots").iterdir()} == {"learning_curve.png", "time_space.png"}
+
+
+def test_no_two_commands_write_into_the_same_folder() -> None:
+    folders = [run_of(command) for command in begun(commands(README))]
+    assert len(set(folders)) == len(folders) > 5
+
+
+def test_the_example_in_python_runs(tmp_path: Path) -> None:
+    (example,) = blocks(sections()["From Python"])
+    (tmp_path / "example.py").write_text(example, encoding="utf-8")
+    assert 0 < float(python(tmp_path, "example.py")) < 30
+
+
+def test_the_files_that_are_named_exist() -> None:
+    linked = re.findall(r"\]\((?!http)([^)]+)\)", README)
+    folders = re.findall(r"^    (\w+/) {2,}", sections()["Layout"], re.MULTILINE)
+    named = re.findall(r"`((?:envs|experiments|graphs|dmpo)/[\w/.]+)`", README)
+    assert folders and named
+    for path in (*linked, *folders, *named):
+        assert (ROOT / path).exists(), path
