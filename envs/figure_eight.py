@@ -11,8 +11,10 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from envs.loop import SPEED_LIMIT, Lanes, Loop, LoopParameters, Places, laps
+from envs import loop
+from envs.loop import SPEED_LIMIT, Lanes, Loop, LoopParameters, Places, Traffic, laps, relative_harmonics
 from envs.network import Connection, Edge, Node, Point, write_network
+from envs.observations import Observations
 from envs.registry import register
 from envs.scenario import MAX_HORIZON
 from envs.simulation import Floats, Network
@@ -42,6 +44,8 @@ _TABLE = np.array(
         0.0,
     ]
 )
+#: Where the driven loop leaves the crossing northwards and westwards, in m.
+CROSSING_ENDS = (39.4, 250.37)
 # The lanes of the four small junctions have one position only in it.
 _SMALL_JUNCTIONS = (3, 5, 9, 11)
 
@@ -65,14 +69,39 @@ PUBLISHED_START = (
 )
 
 
+#: Those of all loops, and the ones that know of the crossing.
+observations: Observations[Traffic] = Observations(loop.observations)
+
+
+@observations.register("crossing", size=14)
+def _crossing(traffic: Traffic) -> Floats:
+    ways = np.stack([(end - traffic.driven) % traffic.loop_length for end in CROSSING_ENDS])  # (2, E, N), m to each
+    road, first = ways.argmin(axis=0), ways.argmin(axis=2)  # (E, N), whose turn is next; (2, E), who is next
+    envs = np.arange(len(road))
+    nearest = np.take_along_axis(ways, first[:, :, None], axis=2)[..., 0]  # (2, E)
+    speed = np.stack([traffic.speed[envs, vehicle] for vehicle in first])  # (2, E)
+    other = 1 - road, envs[:, None]
+    # 100 m is farther than a vehicle can see there.
+    seen = np.minimum(np.stack([ways.min(axis=0), nearest[other]], axis=-1), 100.0) / 50.0
+    return np.concatenate([relative_harmonics(traffic), seen, speed[other][..., None] / 10.0], axis=-1)
+
+
 class FigureEightParameters(LoopParameters):
     """Figure Eight: vehicles on a loop that crosses itself; a collision at the crossing ends the episode."""
+
+    known_observations: ClassVar = observations
 
     name: Literal["figure_eight"] = "figure_eight"
     num_vehicles: int = Field(
         len(PUBLISHED_START), gt=0, le=40, description="vehicles on the figure, all of them learning"
     )
     horizon: int = Field(1500, gt=0, le=MAX_HORIZON, description="simulated steps of 0.1 s in an episode")
+    observation: str = Field(
+        "published",
+        description="what an agent sees of itself, by name; crossing adds to relative_harmonics the way to the end of "
+        "the crossing, and the way and speed of the vehicle that is next to reach it on the other road",
+        json_schema_extra=observations.list_in,
+    )
 
 
 @register("figure_eight")

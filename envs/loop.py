@@ -34,6 +34,7 @@ class Traffic:
     Attributes:
         speed: own speed.
         position: along the loop, as the published environment counts it.
+        driven: along the loop, as it is driven.
         loop_length: (E, 1).
         gap: free road to the vehicle in front.
         relative_speed: speed of the vehicle in front less one's own.
@@ -41,6 +42,7 @@ class Traffic:
 
     speed: Floats
     position: Floats
+    driven: Floats
     loop_length: Floats
     gap: Floats
     relative_speed: Floats
@@ -64,7 +66,8 @@ def _relative(traffic: Traffic) -> Floats:
 
 
 @observations.register("relative_harmonics", size=11)
-def _relative_harmonics(traffic: Traffic) -> Floats:
+def relative_harmonics(traffic: Traffic) -> Floats:
+    """``relative``, and three higher harmonics of the phase, (E, N, 11)."""
     phase = 2 * np.pi * traffic.position / traffic.loop_length
     waves = [wave(k * phase) for k in (2, 3, 4) for wave in (np.sin, np.cos)]
     return np.concatenate([_relative(traffic), np.stack(waves, axis=-1)], axis=-1)
@@ -72,6 +75,8 @@ def _relative_harmonics(traffic: Traffic) -> Floats:
 
 class LoopParameters(ScenarioParameters):
     """Parameters of the loops."""
+
+    known_observations: ClassVar[Observations[Traffic]] = observations
 
     observation: str = Field(
         "published", description="what an agent sees of itself, by name", json_schema_extra=observations.list_in
@@ -82,7 +87,7 @@ class LoopParameters(ScenarioParameters):
     @field_validator("observation")
     @classmethod
     def _known_observation(cls, name: str) -> str:
-        return observations.check(name)
+        return cls.known_observations.check(name)
 
 
 class Places(NamedTuple):
@@ -188,7 +193,7 @@ class Loop(Scenario[P]):
     def spec(cls, parameters: P) -> Spec:
         """See :class:`~envs.scenario.Spec`; the graph is the cycle of each vehicle with the ones before and behind."""
         n, bound = parameters.num_vehicles, cls.max_acceleration
-        size = observations.size(parameters.observation)
+        size = parameters.known_observations.size(parameters.observation)
         return Spec(
             num_agents=n,
             graph=nx.cycle_graph(n) if n > 2 else nx.path_graph(n),
@@ -273,7 +278,8 @@ class Loop(Scenario[P]):
 
     def observe(self) -> Floats:
         """See :class:`~envs.scenario.Scenario`."""
-        return observations.observe(self.parameters.observation, self.traffic())
+        parameters = self.parameters
+        return parameters.known_observations.observe(parameters.observation, self.traffic())
 
     def traffic(self) -> Traffic:
         """The present state as observations see it."""
@@ -281,6 +287,7 @@ class Loop(Scenario[P]):
         return Traffic(
             speed=self.speed,
             position=self._published_position(),
+            driven=self.position,
             loop_length=self.loop_length,
             gap=(ahead - VEHICLE_LENGTH) % self.loop_length,
             relative_speed=np.roll(self.speed, -1, axis=1) - self.speed,

@@ -13,11 +13,16 @@ View = TypeVar("View")
 
 
 class Observations(Generic[View]):
-    """The observations of one kind of scenario, functions from its ``View`` to (E, N, D)."""
+    """The observations of one kind of scenario, functions from its ``View`` to (E, N, D).
 
-    def __init__(self) -> None:
+    Args:
+        others: observations of a more general kind, which are possible here as well.
+    """
+
+    def __init__(self, others: Observations[Any] | None = None) -> None:
         self._functions: dict[str, Callable[[View], Floats]] = {}
         self._sizes: dict[str, int] = {}
+        self._others = others
 
     def register(self, name: str, size: int) -> Callable[[Callable[[View], Floats]], Callable[[View], Floats]]:
         """Decorator that makes a function known under a name for the YAML; ``size`` is its D.
@@ -35,17 +40,25 @@ class Observations(Generic[View]):
 
     def check(self, name: str) -> str:
         """The name itself; raises ValueError, with the names there are, for an unknown one."""
-        check_names("observation", [name], self._functions)
+        check_names("observation", [name], self.names())
         return name
+
+    def names(self) -> list[str]:
+        """All names there are now, those of the more general kind first."""
+        return [*(self._others.names() if self._others else ()), *self._functions]
 
     def list_in(self, schema: dict[str, Any]) -> None:
         """Write the names there are now into the JSON Schema of a parameter: its ``json_schema_extra``."""
-        schema["enum"] = list(self._functions)
+        schema["enum"] = self.names()
 
     def size(self, name: str) -> int:
         """D of the observation of that name."""
+        if self._others and self.check(name) not in self._sizes:
+            return self._others.size(name)
         return self._sizes[self.check(name)]
 
     def observe(self, name: str, view: View) -> Floats:
         """The observation (E, N, D) of that name."""
+        if self._others and name not in self._functions:
+            return self._others.observe(name, view)
         return self._functions[name](view)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import envs
-from envs.figure_eight import NAMED_LENGTH, PUBLISHED_START
+from envs.figure_eight import CROSSING_ENDS, NAMED_LENGTH, PUBLISHED_START
 from envs.loop import Lanes
 from tests.envs.helpers import assert_same, begin, constant, golden, play, random_actions, rows
 
@@ -51,6 +51,33 @@ def test_the_rule_for_other_numbers_of_vehicles_gives_the_published_start_too() 
     assert places.lane[0] == 0
     assert places.offset[0] == 0.0
     assert len(set(zip(places.lane.tolist(), places.offset.tolist(), strict=True))) == len(PUBLISHED_START)
+
+
+def test_the_crossing_is_seen_by_both_roads() -> None:
+    # Two vehicles head for the crossing, 9.4 m long, on either road; the others wait far behind or are past it.
+    start = {**WAITING, "offset": [*np.arange(12) * 10.0, 10.0, 5.0], "speed": [0.0] * 12 + [6.0, 9.0]}
+    with (
+        envs.make("figure_eight", num_envs=2, observation="crossing") as env,
+        envs.make("figure_eight", num_envs=2, observation="relative_harmonics") as plain,
+    ):
+        seen, without = begin(env, state=start), begin(plain, state=start)
+    np.testing.assert_array_equal(seen[..., :11], without)
+    northwards, westwards = (20 + 9.4) / 50, (25 + 9.4) / 50
+    np.testing.assert_allclose(seen[:, 12, 11:], [[northwards, westwards, 0.9]] * 2, atol=1e-6)
+    np.testing.assert_allclose(seen[:, 13, 11:], [[westwards, northwards, 0.6]] * 2, atol=1e-6)
+    # The first in the queue waits 110 m along the lower ring, 31.37 m before the road northwards: its turn is behind
+    # the vehicle on it, and what it has to look out for is the one on the road westwards.
+    np.testing.assert_allclose(seen[:, 11, 11:], [[(31.37 + 0.1 + 30 + 9.4) / 50, westwards, 0.9]] * 2, atol=1e-6)
+
+
+def test_the_crossing_ends_where_sumo_says(env: envs.VectorEnv) -> None:
+    for road, end in zip(("top", "left"), CROSSING_ENDS, strict=True):
+        begin(
+            env,
+            state={**WAITING, "edge": ["lower_ring"] * 12 + [road, "right"], "offset": [*np.arange(12) * 9.0, 0, 3]},
+        )
+        state = env.get_state()
+        np.testing.assert_allclose(state["position"][:, 12], end, atol=1e-9)
 
 
 def put_on_the_crossing(env: envs.VectorEnv, collided: list[int]) -> None:
