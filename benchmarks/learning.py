@@ -25,6 +25,7 @@ from rich.progress import track
 from rich.table import Table
 
 from envs.ring import uniform_flow_speed
+from experiments import config
 
 RING_LENGTHS, RING_VEHICLES = range(220, 271, 10), 22
 Report = dict[str, Any]
@@ -68,8 +69,14 @@ FIGURES = {
 def run(preset: str, seed: int, folder: Path) -> Report:
     """The evaluation of a finished run, trained first (or to its end) where that has not been done."""
     path = folder / f"{preset}-seed{seed}"
+    begun = (path / "config.yaml").is_file()
+    if begun:
+        wanted = config.load(preset, [f"train.seed={seed}", "train.threads=1"]).experiment
+        there = config.load(path / "config.yaml").experiment
+        config.check_unchanged(
+            there, wanted, (), f"so {path} is of another preset: delete it or choose another --folder"
+        )
     if not (path / "evaluation.json").is_file():
-        begun = (path / "config.yaml").is_file()
         asked = ["--resume", str(path)] if begun else [preset, f"train.seed={seed}", "--output", str(path)]
         command = [sys.executable, "-m", "experiments", "train", *asked, *([] if begun else ["train.threads=1"])]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -14,7 +14,9 @@ class DPPOSettings(BaseModel):
 
     name: Literal["dppo"] = Field("dppo", description="Decentralised PPO.")
     kappa: int = Field(3, ge=0, description="κ: how many hops a critic sees, and values are reduced over.")
-    gamma: float = Field(0.99, gt=0, le=1, description="Discount of one environment step (not of a repeated one).")
+    gamma: float = Field(
+        0.99, gt=0, le=1, description="Discount of one action, however many simulated steps it is held."
+    )
     gae_lambda: float = Field(0.5, ge=0, le=1, description="λ of the advantages.")
     return_lambda: float = Field(1.0, ge=0, le=1, description="λ of the values' targets; 1 is eq. 5 of the paper.")
     lr_policy: float = Field(1e-3, gt=0, description="Learning rate of the policies.")
@@ -31,7 +33,9 @@ class DPPOSettings(BaseModel):
     minibatches: int = Field(
         4, ge=1, le=10_000, description="Gradient steps per epoch, each on an equal share of the data."
     )
-    rollout_steps: int = Field(128, ge=1, le=100_000, description="Steps of each environment per iteration.")
+    rollout_steps: int = Field(
+        128, ge=1, le=100_000, description="Actions of each agent, in each environment, per iteration."
+    )
     hidden: list[Width] = Field(
         [64, 64], max_length=8, description="Widths of the hidden layers of policies and values."
     )

@@ -57,6 +57,8 @@ class DPPO:
             self.device
         )
         self.critic = Critic(graph, settings.kappa, shape[0], settings.hidden, self.stacks, initial).to(self.device)
+        for part in (self.policy, self.critic):
+            part.neighborhood = part.neighborhood.to(self.device)
         self.seen = Moments(self.stacks, shape).to(self.device)
         self.ppo = PPO(self.policy, self.critic, settings, self.generator)
 
@@ -81,6 +83,10 @@ class DPPO:
         mode, sample = self.distribution.mode, self.distribution.sample
         return self.distribution.commands(mode(parameters) if deterministic else sample(parameters, self.acting))
 
+    def seed_acting(self, seed: int) -> None:
+        """From here on `act` draws the same actions for the same seed."""
+        self.acting.manual_seed(seed)
+
     def fit(self, batch: Rollout) -> dict[str, float]:
         """There is no model."""
         return {}
@@ -88,8 +94,8 @@ class DPPO:
     def improve(self, batch: Rollout, progress: float) -> dict[str, float]:
         """PPO on the real steps; what is known of the states' moments stays the same until it is done."""
         batch = batch.to(self.device)
-        seen = self._states(batch.observations), self._states(batch.final_observations)
-        metrics = self.ppo.improve(replace(batch, observations=seen[0], final_observations=seen[1]), progress)
+        observations, final = self._states(batch.observations), self._states(batch.final_observations)
+        metrics = self.ppo.improve(replace(batch, observations=observations, final_observations=final), progress)
         if self.settings.normalize_observations:
             self.seen.update(batch.observations[:-1][batch.valid])  # (S, N, D)
         return metrics | self._communication(batch)

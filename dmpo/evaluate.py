@@ -10,6 +10,8 @@ import numpy as np
 from dmpo.environment import Array, Environment
 from dmpo.learner import Learner
 
+ATTEMPTS = 3
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -24,7 +26,7 @@ class Evaluation:
 class _Record:
     # What happened so far; everything of an environment up to the end of its episode only.
     returns: Array  # (E, N)
-    lengths: Array  # (E,), environment steps
+    lengths: Array  # (E,), actions of each agent
     collided: Array  # (E,) bool
     running: Array  # (E,) bool
     speeds: list[Array] = field(default_factory=list)  # T of (E,), means over agents
@@ -62,13 +64,25 @@ def evaluate(
 
     Returns:
         Metrics `eval/…` of all episodes: reward (mean per simulated step and agent), return (summed over the episode,
-        mean over agents), speed and speed_final (the last third of the episode), collisions (episodes with one), length
-        (simulated steps).
+        mean over agents), speed and speed_final (after each action; of the whole episode and of its last third),
+        collisions (episodes with one), length (simulated steps).
 
     Raises:
-        RuntimeError: an episode goes on past the environment's horizon.
+        RuntimeError: an episode goes on past the environment's horizon, or episodes are lost again and again.
     """
     act = partial(policy.act, deterministic=deterministic) if hasattr(policy, "act") else policy
+    for _ in range(ATTEMPTS):
+        record = _play(env, act, seed)
+        if record is not None:
+            trajectory = {name: np.stack(rows) for name, rows in record.trajectory.items()}
+            return Evaluation(_metrics(record, env.action_repeat), record.returns, trajectory)
+    raise RuntimeError(
+        f"Episodes were lost in each of {ATTEMPTS} evaluations in a row. See what the simulation reports."
+    )
+
+
+def _play(env: Environment, act: Callable[[Array], Array], seed: int | None) -> _Record | None:
+    # One episode of each environment; nothing where one of them was lost, which says nothing of the policy.
     observation, info = env.reset(seed=seed)
     record = _start(env.num_envs, env.num_agents)
     record.draw(info.get("state", {}))
@@ -76,9 +90,10 @@ def evaluate(
         if record.lengths.max() * env.action_repeat >= env.horizon:
             raise RuntimeError(f"An episode did not end within the environment's horizon of {env.horizon} steps.")
         observation, reward, terminated, truncated, info = env.step(act(observation))
+        if np.any(record.running & info.get("lost", False)):
+            return None
         record.add(reward, terminated | truncated, info)
-    trajectory = {name: np.stack(rows) for name, rows in record.trajectory.items()}
-    return Evaluation(_metrics(record, env.action_repeat), record.returns, trajectory)
+    return record
 
 
 def _start(environments: int, agents: int) -> _Record:

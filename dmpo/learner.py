@@ -35,6 +35,9 @@ class Learner(Protocol):
     def act(self, observations: np.ndarray[Any, Any] | Tensor, deterministic: bool = False) -> np.ndarray[Any, Any]:
         """Actions in the environment's units for (E, N, D); never disturbs the course of training."""
 
+    def seed_acting(self, seed: int) -> None:
+        """From here on `act` draws the same actions for the same seed."""
+
     def state_dict(self) -> dict[str, Any]:
         """Plain dict of tensors, numbers, strings and lists."""
 

@@ -44,7 +44,7 @@ class Trainer:
         metrics |= self.learner.fit(batch)
         metrics |= self.learner.improve(batch, progress)
         end = perf_counter()
-        steps = batch.valid.numel() * self.env.action_repeat
+        steps = int(batch.valid.sum()) * self.env.action_repeat
         self.env_steps += steps
         self.iteration += 1
         return {

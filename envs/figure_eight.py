@@ -98,7 +98,7 @@ class FigureEightParameters(LoopParameters):
     horizon: int = Field(1500, gt=0, le=MAX_HORIZON, description="simulated steps of 0.1 s in an episode")
     observation: str = Field(
         "published",
-        description="what an agent sees of itself, by name; crossing adds to relative_harmonics the way to the end of "
+        description="what an agent senses, by name; crossing adds to relative_harmonics the way to the end of "
         "the crossing, and the way and speed of the vehicle that is next to reach it on the other road",
         json_schema_extra=observations.list_in,
     )

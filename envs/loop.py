@@ -79,7 +79,7 @@ class LoopParameters(ScenarioParameters):
     known_observations: ClassVar[Observations[Traffic]] = observations
 
     observation: str = Field(
-        "published", description="what an agent sees of itself, by name", json_schema_extra=observations.list_in
+        "published", description="what an agent senses, by name", json_schema_extra=observations.list_in
     )
     min_gap: float = Field(2.5, ge=0, description="SUMO's minGap in m: the standing gap of the car-following model")
     target_speed: float = Field(20.0, gt=0, description="speed in m/s that the reward asks for")
@@ -257,7 +257,7 @@ class Loop(Scenario[P]):
 
     def _advance(self, actions: Actions) -> tuple[Floats, Bools, Bools]:
         command = np.clip(actions[..., 0].astype(np.float64), -self.max_acceleration, self.max_acceleration)
-        overlapping = self._overlapping()
+        overlapping = self._overlapping() if self._placed.any() else self._placed
         speed = self.simulation.step(np.maximum(self.speed + command * STEP_SECONDS, 0.0))
         self.acceleration[:] = (speed - self.speed) / STEP_SECONDS
         self.speed[:] = speed

@@ -86,7 +86,7 @@ class PlatoonParameters(ScenarioParameters):
     num_vehicles: int = Field(8, gt=0, le=200, description="vehicles behind the leader, all of them learning")
     horizon: int = Field(600, gt=0, le=MAX_HORIZON, description="simulated steps of 0.1 s in an episode")
     observation: str = Field(
-        "published", description="what an agent sees of itself, by name", json_schema_extra=observations.list_in
+        "published", description="what an agent senses, by name", json_schema_extra=observations.list_in
     )
     target_speed: Literal["profile", "final"] = Field(
         "profile", description="speed that the reward asks for: the leader's at the time, or its last, 15 m/s"

@@ -1,4 +1,4 @@
-"""Start states that a user gives, checked as a whole before any environment is touched."""
+"""Start states that a user gives: checked here in all that can be told without the road."""
 
 from __future__ import annotations
 

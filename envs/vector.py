@@ -140,6 +140,7 @@ class VectorEnv:
         self.horizon, self.action_repeat = parameters.horizon, parameters.action_repeat
         self.step_seconds = STEP_SECONDS
         self.restarts = 0
+        self._lost = np.zeros(num_envs, dtype=np.bool_)
         memory = _context.RawArray(ctypes.c_byte, memory_size(self.spec, num_envs))
         self._fields: Fields = views(memory, self.spec, num_envs)
         self._state = {name: self._fields[f"state.{name}"] for name in self.spec.state_names}
@@ -190,7 +191,8 @@ class VectorEnv:
         Returns:
             Observations (E, N, D), rewards (E, N), terminated (E,), truncated (E,), and ``info`` with ``final_obs``
             (E, N, D; valid where an episode ended), ``state`` (of the ended episode where one ended), ``collision``
-            (E,) and ``restarts``, the number of workers that had to be replaced so far.
+            (E,), ``lost`` (E,), where an episode was cut off because its worker died or hung (the state is then that of
+            the next episode), and ``restarts``, the number of workers that had to be replaced so far.
 
         Raises:
             ValueError: actions of the wrong shape or kind, outside the action numbers, or not finite.
@@ -207,6 +209,7 @@ class VectorEnv:
             "final_obs": fields["final_obs"],
             "state": self._state,
             "collision": fields["collision"],
+            "lost": self._lost,
             "restarts": self.restarts,
         }
         return fields["obs"], fields["reward"], fields["terminated"], fields["truncated"], info
@@ -290,8 +293,10 @@ class VectorEnv:
         raise SimulationError(f"{error}; it was started again {worker.failures} times in a row") from error
 
     def _report_cut_off(self) -> None:
+        self._lost[:] = False
         for worker in self._workers:
             if worker.cut_off:
+                self._lost[worker.rows] = True
                 for name, value in (("reward", 0.0), ("terminated", False), ("truncated", True), ("collision", False)):
                     self._fields[name][worker.rows] = value
                 worker.cut_off = False

@@ -1,6 +1,7 @@
 """The command line: `dmpo train`, `dmpo evaluate`, `dmpo list`, and `dmpo --import MODULE` before each of them.
 
-Exit status 0 for success, 2 for a mistake in what the user gave, 1 for a failure, 130 when interrupted.
+Exit status 0 for success, 2 for a mistake in what the user gave, 1 for a failure, 130 when interrupted and
+143 when terminated while training.
 """
 
 import signal

@@ -38,14 +38,22 @@ class Assessment:
     sampled: dmpo.Evaluation
 
 
-def set_threads(experiment: Experiment) -> None:
-    """Give PyTorch the CPU threads that the experiment asks for or, where it leaves that open, those SUMO leaves over.
+def with_threads(experiment: Experiment) -> Experiment:
+    """The experiment with a number of CPU threads: where it leaves that open, those SUMO leaves over.
 
     Threads beyond the cores wait for one another by spinning: acting next to one SUMO on two cores then takes thirty
     times as long. More than a few have nothing to do in networks of this size.
     """
     cores = len(os.sched_getaffinity(0))
-    torch.set_num_threads(experiment.train.threads or max(1, min(cores - experiment.train.workers, MAX_THREADS)))
+    threads = experiment.train.threads or max(1, min(cores - experiment.train.workers, MAX_THREADS))
+    return experiment.model_copy(update={"train": experiment.train.model_copy(update={"threads": threads})})
+
+
+def set_threads(experiment: Experiment) -> None:
+    """Give PyTorch the experiment's CPU threads."""
+    threads = with_threads(experiment).train.threads
+    assert threads is not None
+    torch.set_num_threads(threads)
 
 
 def make_env(scenario: envs.ScenarioParameters, num_envs: int, workers: int, seed: int) -> envs.VectorEnv:
@@ -78,6 +86,7 @@ def make_learner(experiment: Experiment, scenario: envs.ScenarioParameters) -> d
 def assess(env: envs.VectorEnv, learner: dmpo.Learner) -> Assessment:
     """Evaluate a learner; it learns nothing from it."""
     deterministic = dmpo.evaluate(env, learner, deterministic=True, seed=SEED)
+    learner.seed_acting(SEED)
     sampled = dmpo.evaluate(env, learner, deterministic=False, seed=SEED)
     metrics = deterministic.metrics | {f"{key}_sampled": sampled.metrics[key] for key in _SAMPLED}
     return Assessment(metrics, deterministic, sampled)

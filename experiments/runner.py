@@ -28,12 +28,13 @@ from experiments.evaluation import (
     make_learner,
     report,
     set_threads,
+    with_threads,
 )
 from experiments.folder import MetricsLog, RunFolder, write_whole
 from experiments.schema import Experiment
 
 # What a resumed run may change: how long and on what it runs, not what it is.
-FREE_TO_CHANGE = ("train.env_steps", "train.workers", "train.threads", "train.device")
+FREE_TO_CHANGE = ("train.env_steps", "train.workers", "train.threads")
 
 
 class Watch(Protocol):
@@ -65,7 +66,7 @@ def train(experiment: Experiment, output: Path, watch: Watch) -> Outcome:
         ConfigError: the folder is not empty.
         RunError, dmpo.TrainingError, envs.SimulationError: the run cannot go on.
     """
-    folder = RunFolder.new(output)
+    folder, experiment = RunFolder.new(output), with_threads(experiment)
     with _parts(experiment) as parts:
         folder.create(config.dump(experiment))
         with MetricsLog(folder.metrics) as log:
@@ -81,12 +82,16 @@ def resume(experiment: Experiment, folder: RunFolder, watch: Watch) -> Outcome:
     """
     state = folder.load_state() if folder.checkpoint.is_file() else None
     if state and folder.evaluation.is_file() and state["env_steps"] >= experiment.train.env_steps:
-        return Outcome(folder, json.loads(folder.evaluation.read_text(encoding="utf-8")), was_finished=True)
-    with _parts(experiment) as parts:
+        found = json.loads(folder.evaluation.read_text(encoding="utf-8"))
+        if found["env_steps"] == state["env_steps"]:  # and not that of an earlier end, which was gone on from
+            return Outcome(folder, found, was_finished=True)
+    with _parts(experiment) as parts, MetricsLog(folder.metrics, state["metrics_bytes"] if state else 0) as log:
+        run = Run(experiment, folder, log, watch, *parts)
+        if state:
+            run.restore(state)
+        # Not before it is known that nobody else is at work here, and that the checkpoint fits.
         folder.create(config.dump(experiment))
-        with MetricsLog(folder.metrics, state["metrics_bytes"] if state else 0) as log:
-            run = Run(experiment, folder, log, watch, *parts)
-            return run.go_on(state) if state else run.begin()
+        return run.go_on() if state else run.begin()
 
 
 @contextmanager
@@ -120,13 +125,20 @@ class Run:
         self._write(evaluated=self._evaluate().metrics)
         return self._train()  # a run killed before its first checkpoint begins again
 
-    def go_on(self, state: dict[str, Any]) -> Outcome:
-        """From a checkpoint to the end."""
+    def restore(self, state: dict[str, Any]) -> None:
+        """Stand where a checkpoint was saved.
+
+        Raises:
+            RunError: it is one of another experiment.
+        """
         try:
             self.trainer.load_state_dict(state["trainer"])
         except (KeyError, ValueError, RuntimeError) as error:
             raise RunError(f"{self.folder.checkpoint} does not fit the run's config.yaml: {error}") from error
         self.started -= state["wall_seconds"]
+
+    def go_on(self) -> Outcome:
+        """From a checkpoint to the end."""
         self.watch.begin(self.trainer.env_steps, self.experiment.train.env_steps)
         return self._train()
 

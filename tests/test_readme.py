@@ -41,7 +41,7 @@ def blocks(text: str) -> list[str]:
 
 def commands(text: str) -> list[list[str]]:
     """The arguments of each `dmpo`."""
-    lines = re.findall(r"^    \.venv/bin/dmpo (.*)$", text, re.MULTILINE)
+    lines = re.findall(r"^    \.venv/bin/dmpo (.*)$", text.replace("\\\n", ""), re.MULTILINE)
     return [shlex.split(line, comments=True) for line in lines]
 
 

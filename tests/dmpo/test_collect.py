@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from dmpo import TrainingError
+from dmpo import Trainer, TrainingError
 from dmpo.collect import Collector
 from tests.dmpo.environment import PointMasses
 from tests.dmpo.learners import learner_for
@@ -84,3 +84,20 @@ def test_a_reward_that_is_not_finite_is_noticed_and_its_agent_named(monkeypatch:
     monkeypatch.setattr(env, "step", broken)
     with pytest.raises(TrainingError, match="reward of agent 1"):
         Collector(env, learner_for(env), seed=0).collect()
+
+
+def test_a_step_that_was_lost_with_its_simulation_is_not_learnt_from_and_does_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    env = PointMasses(horizon=1000)
+    step = env.step
+
+    def losing(actions: np.ndarray) -> tuple:
+        *others, info = step(actions)
+        return *others, {**info, "lost": np.array([False, True, False, False])} if env.clock[0] == 3 else info
+
+    monkeypatch.setattr(env, "step", losing)
+    (metrics,) = Trainer(env, learner_for(env), 1, seed=0).iterations()
+    assert metrics["env_steps"] == T * 4 - 1
+    batch, _ = Collector(env, learner_for(env), seed=0).collect()
+    assert batch.valid.logical_not().nonzero().tolist() == [[2, 1]]

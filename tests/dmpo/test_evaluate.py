@@ -88,3 +88,24 @@ def test_an_episode_without_end_is_noticed() -> None:
     env._begin = lambda which: None  # type: ignore[method-assign]
     with pytest.raises(RuntimeError, match="did not end"):
         evaluate(env, rest)
+
+
+class Losing(PointMasses):
+    """Loses an episode in the first so many evaluations."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__(horizon=10)
+        self.times = times
+
+    def step(self, actions: np.ndarray) -> tuple:
+        *others, info = super().step(actions)
+        lose = self.times > 0 and self.clock[0] == 5
+        self.times -= lose
+        return *others, {**info, "lost": np.arange(self.num_envs) == (2 if lose else -1)}
+
+
+def test_an_evaluation_that_loses_an_episode_is_made_again() -> None:
+    once, never = (evaluate(Losing(times), rest, seed=0) for times in (1, 0))
+    assert once.metrics == never.metrics
+    with pytest.raises(RuntimeError, match="lost in each of 3 evaluations"):
+        evaluate(Losing(3), rest, seed=0)

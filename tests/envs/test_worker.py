@@ -56,13 +56,16 @@ def test_episodes_of_a_worker_that_fails_are_truncated_and_the_others_go_on(
     # New episodes: everybody at 15 m/s, and all the time there is.
     np.testing.assert_array_equal(lost["obs"][0, 2:, :, 0], 0.0)
     assert np.flatnonzero(after["truncated"][:, 2]).tolist() == [59]
-    assert env.restarts == env.step(actions[0])[4]["restarts"] == 1
+    info = env.step(actions[0])[4]
+    assert env.restarts == info["restarts"] == 1
+    assert not info["lost"].any()
 
 
 def test_a_new_worker_does_not_repeat_the_episodes_of_the_old(env: envs.VectorEnv) -> None:
     first = begin(env)
     os.kill(pids(env)[1], signal.SIGKILL)
-    again = env.step(np.zeros((4, 8)))[0].copy()
+    again, *_, info = env.step(np.zeros((4, 8)))
+    assert info["lost"].tolist() == [False, False, True, True]
     assert (again[2:, 0] != first[2:, 0]).any(axis=-1).all()
 
 
