@@ -3,8 +3,8 @@
     python -m benchmarks.env_throughput
 
 An env step is a simulated step of 0.1 s of one environment. Bare is `simulationStep` alone: the same roads and
-vehicles in one process, nothing read, nothing commanded. Both take turns in one run, so that whatever else slows the
-machine slows both; the medians over the rounds are given.
+vehicles in one process, nothing read, nothing commanded. Both begin with new episodes and take turns in one run, so
+that whatever else slows the machine slows both; the medians over the rounds are given.
 """
 
 from __future__ import annotations
@@ -49,7 +49,6 @@ def measure(scenario: str, num_envs: int, workers: int, rounds: int) -> Rate:
         ProcessPoolExecutor(1, spawn, _start_bare, (scenario, num_envs)) as pool,
     ):
         actions = _random_actions(env)
-        env.reset()
         for _ in range(rounds):
             through.append(_time_env(env, actions))
             bare.append(pool.submit(_time_bare).result())
@@ -67,6 +66,7 @@ def _random_actions(env: envs.VectorEnv) -> list[NDArray[Any]]:
 
 
 def _time_env(env: envs.VectorEnv, actions: list[NDArray[Any]]) -> float:
+    env.reset()
     start = perf_counter()
     for step in range(STEPS):
         env.step(actions[step % ACTIONS])
