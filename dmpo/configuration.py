@@ -1,18 +1,17 @@
 """Settings of the algorithms: the schema of the `algorithm` part of an experiment."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Width = Annotated[int, Field(ge=1, le=4_096)]
 
 
-class DPPOSettings(BaseModel):
-    """Decentralised PPO with extended value functions (DMPO without its model)."""
+class PPOSettings(BaseModel):
+    """Proximal policy optimisation with extended value functions."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    name: Literal["dppo"] = Field("dppo", description="Decentralised PPO.")
     kappa: int = Field(3, ge=0, description="κ: how many hops a critic sees, and values are reduced over.")
     gamma: float = Field(
         0.99, gt=0, le=1, description="Discount of one action, however many simulated steps it is held."
@@ -56,3 +55,72 @@ class DPPOSettings(BaseModel):
     normalize_observations: bool = Field(
         False, description="Whether each agent normalises its state by what it has seen, feature by feature."
     )
+
+
+class ModelSettings(BaseModel):
+    """Localized models, and how agents practise in them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    lr_model: float = Field(1e-3, gt=0, description="Learning rate of the models.")
+    model_encoding: Width = Field(8, description="Width of an encoded state.")
+    model_hidden: Width = Field(16, description="Width of the hidden layers of a model.")
+    model_message: Width = Field(12, description="Width of a message between neighbours.")
+    model_batch: int = Field(512, ge=1, le=100_000, description="Windows in a gradient step of the models.")
+    model_max_grad_norm: float = Field(10.0, gt=0, description="Largest norm of one model's gradient.")
+    loss_steps: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description="H: steps in open loop that the loss covers; with 1 each gradient is an agent's own.",
+    )
+    reward_weight: float = Field(1.0, ge=0, description="c_r: weight of the reward's error beside the state's.")
+    fit_steps: int = Field(500, ge=1, le=1_000_000, description="Most gradient steps of the models per iteration.")
+    check_every: int = Field(25, ge=1, le=100_000, description="Gradient steps between looks at the held-out error.")
+    patience: int = Field(4, ge=1, le=10_000, description="Looks without progress after which fitting stops.")
+    held_out: float = Field(0.125, ge=0, lt=1, description="Share of trajectories that the models never learn from.")
+    memory_steps: int = Field(
+        6_000, ge=1, le=10_000_000, description="Actions of each agent, over all environments, that models learn from."
+    )
+    inner_iterations: int = Field(10, ge=1, le=1_000, description="B: batches to improve on per real rollout.")
+    model_share: float = Field(0.5, ge=0, le=1, description="q0: probability that a batch comes from the models.")
+    model_starts: int = Field(512, ge=1, le=100_000, description="Imagined rollouts in a batch.")
+    model_steps: int = Field(25, ge=1, le=10_000, description="T: steps of an imagined rollout, at first.")
+    model_steps_final: int | None = Field(None, ge=1, le=10_000, description="T later on; null keeps the first.")
+    model_steps_change: tuple[float, float] = Field(
+        (0.0, 1.0), description="Shares of training between which T goes from the first to the final, linearly."
+    )
+    total_kl: float = Field(
+        0.05,
+        gt=0,
+        description="An agent stops improving its policy until the next real rollout once the mean KL divergence from "
+        "the policy that collected the last one passes 1.5 times this.",
+    )
+
+    @field_validator("model_steps_change")
+    @classmethod
+    def _in_order(cls, change: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= change[0] < change[1] <= 1:
+            raise ValueError(f"{list(change)} are not two rising shares of training; allowed: 0 <= first < second <= 1")
+        return change
+
+
+class DPPOSettings(PPOSettings):
+    """Decentralised PPO with extended value functions (DMPO without its model)."""
+
+    name: Literal["dppo"] = Field("dppo", description="Decentralised PPO.")
+
+
+class DMPOSettings(PPOSettings, ModelSettings):
+    """Decentralised model-based policy optimisation: DPPO whose agents practise in models of their own."""
+
+    name: Literal["dmpo"] = Field("dmpo", description="Decentralised model-based policy optimisation.")
+
+    @model_validator(mode="after")
+    def _windows_fit(self) -> Self:
+        if self.loss_steps > self.rollout_steps:
+            raise ValueError(
+                f"loss_steps = {self.loss_steps} is longer than a trajectory of rollout_steps = {self.rollout_steps}; "
+                "choose fewer"
+            )
+        return self

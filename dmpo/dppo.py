@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dmpo.configuration import DPPOSettings
+from dmpo.configuration import PPOSettings
 from dmpo.critic import Critic
 from dmpo.distributions import make_distribution
 from dmpo.learner import Exploration
@@ -33,7 +33,7 @@ class DPPO:
 
     def __init__(
         self,
-        settings: DPPOSettings,
+        settings: PPOSettings,
         graph: nx.Graph,
         observation_space: gymnasium.Space[Any],
         action_space: gymnasium.Space[Any],
@@ -94,8 +94,7 @@ class DPPO:
     def improve(self, batch: Rollout, progress: float) -> dict[str, float]:
         """PPO on the real steps; what is known of the states' moments stays the same until it is done."""
         batch = batch.to(self.device)
-        observations, final = self._states(batch.observations), self._states(batch.final_observations)
-        metrics = self.ppo.improve(replace(batch, observations=observations, final_observations=final), progress)
+        metrics = self.ppo.improve(self._normalized(batch), progress)
         if self.settings.normalize_observations:
             self.seen.update(batch.observations[:-1][batch.valid])  # (S, N, D)
         return metrics | self._communication(batch)
@@ -132,6 +131,10 @@ class DPPO:
 
     def _states(self, observations: Tensor) -> Tensor:
         return self.seen.normalize(observations) if self.settings.normalize_observations else observations
+
+    def _normalized(self, batch: Rollout) -> Rollout:
+        observations, final = self._states(batch.observations), self._states(batch.final_observations)
+        return replace(batch, observations=observations, final_observations=final)
 
     def _communication(self, batch: Rollout) -> dict[str, float]:
         # Acting needs neighbours' states; training those of κ hops, and their values and rewards (eq. 6).

@@ -103,6 +103,19 @@ class StackedTanh(StackedLinear):
         return y
 
 
+class StackedReLU(StackedLinear):
+    """y_r = max(x_r W_r + b_r, 0), otherwise as `StackedLinear`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(R, B, inputs) -> (R, B, outputs)."""
+        return super().forward(x).relu()
+
+
+def stacked_relu(stacks: int, widths: Sequence[int], generator: torch.Generator) -> nn.Sequential:
+    """Layers with ReLU from each width to the next, (R, B, widths[0]) -> (R, B, widths[-1])."""
+    return nn.Sequential(*(StackedReLU(stacks, *pair, HIDDEN_GAIN, generator) for pair in pairwise(widths)))
+
+
 class StackedMLP(nn.Module):
     """One multilayer perceptron with tanh per agent, or one for all.
 

@@ -12,7 +12,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from dmpo.configuration import DPPOSettings
+from dmpo.configuration import PPOSettings
 from dmpo.critic import Critic
 from dmpo.errors import check_finite
 from dmpo.optimizer import StackedAdam
@@ -65,18 +65,25 @@ class PPO:
         generator: where minibatches are drawn from.
     """
 
-    def __init__(self, policy: Policy, critic: Critic, settings: DPPOSettings, generator: torch.Generator) -> None:
+    def __init__(self, policy: Policy, critic: Critic, settings: PPOSettings, generator: torch.Generator) -> None:
         self.policy, self.critic, self.settings, self.generator = policy, critic, settings, generator
         self.policy_optimizer = StackedAdam(policy.parameters(), settings.max_grad_norm)
         self.value_optimizer = StackedAdam(critic.parameters(), settings.max_grad_norm)
 
-    def improve(self, batch: Rollout, progress: float) -> dict[str, float]:
-        """Epochs of gradient steps on a batch; `progress` in [0, 1) drives what is annealed."""
+    def improve(self, batch: Rollout, progress: float, active: Tensor | None = None) -> dict[str, float]:
+        """Epochs of gradient steps on a batch.
+
+        Args:
+            batch: of real or imagined steps.
+            progress: in [0, 1), drives what is annealed.
+            active: (R,) bool, whose policies may change; all if left out.
+        """
         settings = self.settings
         samples, valid, metrics = self.prepare(batch)
         bonus = self.entropy_coefficient(progress)
         rate = 1 - progress if settings.lr_decay else 1.0
-        active = torch.ones(self.policy.network.stacks, dtype=torch.bool, device=valid.device)  # (R,)
+        if active is None:
+            active = torch.ones(self.policy.network.stacks, dtype=torch.bool, device=valid.device)  # (R,)
         steps = torch.zeros_like(active, dtype=torch.float32)
         for _ in range(settings.epochs):
             for index in self._minibatches(valid):
@@ -92,6 +99,13 @@ class PPO:
         metrics["policy/stopped"] = 1 - float(active.float().mean())
         metrics["value/loss"] = float(losses.value.mean())
         return metrics | self._measure(samples[index[:MEASURED]])
+
+    @torch.no_grad()
+    def divergence(self, batch: Rollout) -> Tensor:
+        """Mean KL divergence (R,) of the policies from those that collected a batch, on part of its states."""
+        states, behaviour = batch.observations[:-1][batch.valid], batch.behaviour[batch.valid]  # (S, N, ...)
+        part = slice(None, None, max(1, len(states) // MEASURED))
+        return self._per_stack(self.policy.distribution.kl(behaviour[part], self.policy(states[part])).mean(0))
 
     @torch.no_grad()
     def prepare(self, batch: Rollout) -> tuple[Samples, Tensor, dict[str, float]]:

@@ -1,5 +1,6 @@
 """Algorithms by name. A new one is one file, its settings, and one line in the table."""
 
+from importlib import import_module
 from typing import Any, Protocol
 
 import gymnasium
@@ -7,8 +8,7 @@ import networkx as nx
 import torch
 from pydantic import BaseModel
 
-from dmpo.configuration import DPPOSettings
-from dmpo.dppo import DPPO
+from dmpo.configuration import DMPOSettings, DPPOSettings
 from dmpo.learner import Learner
 
 
@@ -27,8 +27,10 @@ class LearnerType(Protocol):
         """Settings, who talks to whom, the spaces of one agent, and where the random numbers begin."""
 
 
-_ALGORITHMS: dict[str, tuple[type[BaseModel], LearnerType]] = {
-    "dppo": (DPPOSettings, DPPO),
+# Settings, and the class that is imported when it is needed: torch-geometric takes as long to load as torch itself.
+_ALGORITHMS: dict[str, tuple[type[BaseModel], str, str]] = {
+    "dmpo": (DMPOSettings, "dmpo.dmpo", "DMPO"),
+    "dppo": (DPPOSettings, "dmpo.dppo", "DPPO"),
 }
 
 
@@ -63,11 +65,12 @@ def make_learner(
     Raises:
         ValueError: an unknown algorithm, or a space that no learner can handle.
     """
-    learner = _entry(getattr(settings, "name", None))[1]
+    _, module, name = _entry(getattr(settings, "name", None))
+    learner: LearnerType = getattr(import_module(module), name)
     return learner(settings, graph, observation_space, action_space, seed, device)
 
 
-def _entry(name: str | None) -> tuple[type[BaseModel], LearnerType]:
+def _entry(name: str | None) -> tuple[type[BaseModel], str, str]:
     if name not in _ALGORITHMS:
         raise ValueError(f"algorithm={name!r} is not known. Known: {', '.join(_ALGORITHMS)}.")
     return _ALGORITHMS[name]

@@ -1,0 +1,60 @@
+"""Branched rollouts: short imagined trajectories that begin in real states (DMPO paper, Algorithm 1)."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from dmpo.model_learning import ModelLearner
+from dmpo.policy import Policy
+from dmpo.rollout import Rollout
+
+
+@torch.no_grad()
+def branch(
+    models: ModelLearner,
+    policy: Policy,
+    starts: Tensor,
+    steps: int,
+    states: Callable[[Tensor], Tensor],
+    generator: torch.Generator,
+) -> Rollout:
+    """Let all agents act in their models at once, each step's predictions being exchanged with the neighbours.
+
+    A rollout ends where one of its agents predicts its end; what lies behind is padding. At the last step it is cut
+    off, so that the value of the state it is in counts.
+
+    Args:
+        models: of all agents.
+        policy: who acts.
+        starts: (B, N, D), real states.
+        steps: T.
+        states: what the policy makes of states, such as normalising them.
+        generator: where actions are drawn from.
+
+    Returns:
+        A rollout of T steps in B environments.
+    """
+    observations, actions, behaviour, rewards, ended = [starts], [], [], [], []
+    for _ in range(steps):
+        parameters = policy(states(observations[-1]))  # (B, N, P)
+        drawn = policy.distribution.sample(parameters, generator)
+        step = models.step(observations[-1].transpose(0, 1), drawn.transpose(0, 1))
+        observations.append(step.states.transpose(0, 1).contiguous())
+        actions.append(drawn)
+        behaviour.append(parameters)
+        rewards.append(step.rewards.T)
+        ended.append(step.ends.any(0))
+    ends = torch.stack(ended)  # (T, B)
+    before = ends.cumsum(0) - ends.long()  # ends before each step
+    return Rollout(
+        observations=torch.stack(observations),
+        actions=torch.stack(actions),
+        behaviour=torch.stack(behaviour),
+        rewards=torch.stack(rewards),
+        terminated=ends & (before == 0),
+        truncated=torch.zeros_like(ends),
+        valid=before == 0,
+        final_index=torch.empty(0, dtype=torch.int64),
+        final_observations=torch.empty(0, *starts.shape[1:]),
+    )

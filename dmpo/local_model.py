@@ -1,0 +1,96 @@
+"""The localized models: p̂_i(s_i', r_i, d_i | states of N_i^1, a_i), one graph convolution (DMPO paper, eqs. 2-4)."""
+
+from typing import NamedTuple
+
+import networkx as nx
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn import MessagePassing
+
+from dmpo.networks import StackedLinear, stacked_relu
+from graphs import Neighborhood
+
+EMBEDDING = 4  # numbers that stand for a discrete action
+
+
+class Prediction(NamedTuple):
+    """What the models say follows, all (N, B, ...), in normalised units."""
+
+    change: Tensor  # (N, B, D), s' - s
+    reward: Tensor  # (N, B)
+    end: Tensor  # (N, B), the logit of d
+
+
+class LocalModel(MessagePassing):  # type: ignore[misc]
+    """One model per agent, with its own parameters and one message function of its own on each edge.
+
+    h_i⁰ = f_i^enc(s_i);  h_(i,j) = f_(i,j)^edge(h_i⁰, h_j⁰);  h_i¹ = f_i^node(Σ_{j∈N_i^1} h_(i,j), a_i);
+    s_i' = s_i + f_i^state(h_i¹),  r_i = f_i^reward(h_i¹),  d_i = σ(f_i^done(h_i¹)).
+
+    N_i^1 is closed: there is an edge from each agent to itself, so that one alone on the graph sees its own state.
+
+    Args:
+        graph: who talks to whom.
+        features: D, numbers in one agent's state.
+        actions: A where actions are continuous; the number of actions where they are discrete.
+        discrete: which of the two.
+        encoding: width of h⁰.
+        hidden: width of the two hidden layers of f^edge and f^node.
+        message: width of the messages.
+        generator: where the initial weights are drawn from.
+
+    Shapes:
+        states (N, B, D), actions (N, B, A) or (N, B) int64 -> a `Prediction`. The agents come first, as the parameters
+        are stacked over them.
+    """
+
+    def __init__(
+        self,
+        graph: nx.Graph,
+        features: int,
+        actions: int,
+        discrete: bool,
+        encoding: int,
+        hidden: int,
+        message: int,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__(aggr="add", node_dim=0)
+        near = Neighborhood(graph, hops=1)
+        self.num_agents, self.features = near.num_agents, features
+        target, place = near.mask.nonzero(as_tuple=True)  # (M,) edges, those to oneself included
+        self.register_buffer("edges", torch.stack([near.index[target, place], target]))  # (2, M): from j, to i
+        n = self.num_agents
+        self.encoder = stacked_relu(n, [features, encoding], generator)
+        self.edge = nn.Sequential(
+            stacked_relu(len(target), [2 * encoding, hidden, hidden], generator),
+            StackedLinear(len(target), hidden, message, 1.0, generator),
+        )
+        self.num_actions = actions if discrete else 0
+        # (N, actions, EMBEDDING); actions in units of their bounds need none
+        self.embedding = nn.Parameter(torch.randn(n, self.num_actions, EMBEDDING, generator=generator))
+        width = EMBEDDING if discrete else actions
+        self.node = stacked_relu(n, [message + width, hidden, hidden, encoding], generator)
+        self.heads = StackedLinear(n, encoding, features + 2, 1.0, generator)
+
+    def forward(self, states: Tensor, actions: Tensor) -> Prediction:
+        """(N, B, D) and (N, B, A) or (N, B) -> what follows."""
+        received = self.propagate(self.edges, encoded=self.encoder(states))  # (N, B, message)
+        if not self.num_actions:
+            actions = actions.clamp(-1.0, 1.0)  # as the environment does
+        else:
+            chosen = nn.functional.one_hot(actions, self.num_actions).to(states.dtype)  # (N, B, actions)
+            actions = torch.bmm(chosen, self.embedding)  # (N, B, EMBEDDING)
+        outputs = self.heads(self.node(torch.cat([received, actions], -1)))  # (N, B, D + 2)
+        return Prediction(outputs[..., :-2], outputs[..., -2], outputs[..., -1])
+
+    def parameter_groups(self) -> list[list[nn.Parameter]]:
+        """The parameters of agents, (N, ...) each, and those of edges, (M, ...) each."""
+        of_edges = list(self.edge.parameters())
+        known = set(map(id, of_edges))
+        return [[p for p in self.parameters() if id(p) not in known and p.numel()], of_edges]
+
+    def message(self, encoded_i: Tensor, encoded_j: Tensor) -> Tensor:
+        """h_(i,j) of all edges at once, (M, B, encoding) twice -> (M, B, message); eq. 3."""
+        messages: Tensor = self.edge(torch.cat([encoded_i, encoded_j], -1))
+        return messages

@@ -1,0 +1,161 @@
+"""Learning the localized models from real steps: one loss per agent, stopped on trajectories that are held out."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from dmpo.configuration import ModelSettings
+from dmpo.errors import check_finite
+from dmpo.experience import Memory, Windows
+from dmpo.local_model import LocalModel
+from dmpo.moments import Moments
+from dmpo.optimizer import StackedAdam
+from dmpo.rollout import Rollout
+
+JUDGED = 2_048  # held-out windows on which the models are judged
+
+
+class Step(NamedTuple):
+    """What the models say follows, in the environment's units; the agents first."""
+
+    states: Tensor  # (N, B, D)
+    rewards: Tensor  # (N, B), that of an end where one is predicted
+    ends: Tensor  # (N, B) bool
+
+
+class ModelLearner:
+    """The models of all agents, with what they are learnt from.
+
+    Inputs, changes of state and rewards are normalised per agent by what the training trajectories hold. What the end
+    of an episode pays is learnt apart, as a mean per agent: it may be of another size than all other rewards, and the
+    reward head would serve it before everything else.
+
+    Args:
+        model: the models.
+        settings: how they learn.
+        generator: where trajectories and windows are drawn from.
+    """
+
+    def __init__(self, model: LocalModel, settings: ModelSettings, generator: torch.Generator) -> None:
+        self.model, self.settings, self.generator = model, settings, generator
+        self.memory = Memory(settings.memory_steps, settings.held_out, generator)
+        agents, features = model.num_agents, model.features
+        self.states, self.changes = Moments(agents, (features,)), Moments(agents, (features,))
+        self.rewards, self.last_rewards = Moments(agents, ()), Moments(agents, ())
+        self.optimizers = [StackedAdam(group, settings.model_max_grad_norm) for group in model.parameter_groups()]
+
+    def fit(self, batch: Rollout) -> dict[str, float]:
+        """Take in a real batch and learn until the held-out error stops falling; gives errors on what is held out."""
+        self.memory.add(batch)
+        settings = self.settings
+        self._observe(self.memory.windows(1, held_out=False).everything())
+        training, held_out = (self.memory.windows(settings.loss_steps, held) for held in (False, True))
+        judged = (held_out if len(held_out) else training).draw(JUDGED, self.generator)
+        best, since, steps = self._judge(judged), 0, 0
+        while steps < settings.fit_steps and since < settings.patience:
+            for _ in range(settings.check_every):
+                self._update(training.draw(settings.model_batch, self.generator))
+            steps += settings.check_every
+            loss = self._judge(judged)
+            best, since = (loss, 0) if loss < best else (best, since + 1)
+        return {"model/updates": float(steps), "model/loss": best, **self.errors(judged)}
+
+    def losses(self, windows: Windows) -> Tensor:
+        """MSE(s) + c_r MSE(r) + BCE(d) per agent (N,), over H steps in open loop; normalised units."""
+        states, total = windows.states, torch.zeros(self.model.num_agents)
+        ends = windows.ends.to(states.dtype)  # (H, B)
+        for h, actions in enumerate(windows.actions):
+            found = self.model(_apply(self.states, states, Moments.normalize), actions)
+            change = _apply(self.changes, windows.following[h] - states, Moments.normalize)  # (N, B, D)
+            reward = _apply(self.rewards, windows.rewards[h], Moments.normalize)  # (N, B)
+            state_error = (found.change - change).square().mean((1, 2))
+            reward_error = ((found.reward - reward).square() * (1 - ends[h])).mean(1)
+            end_error = binary_cross_entropy_with_logits(found.end, ends[h].expand_as(found.end), reduction="none")
+            total = total + state_error + self.settings.reward_weight * reward_error + end_error.mean(1)
+            states = states + _apply(self.changes, found.change, Moments.denormalize)
+        return total / len(windows.actions)
+
+    @torch.no_grad()
+    def step(self, states: Tensor, actions: Tensor) -> Step:
+        """What follows states (N, B, D) and actions (N, B, A) or (N, B)."""
+        found = self.model(_apply(self.states, states, Moments.normalize), actions)
+        following = states + _apply(self.changes, found.change, Moments.denormalize)
+        ends = found.end > 0
+        ordinary = _apply(self.rewards, found.reward, Moments.denormalize)
+        rewards = torch.where(ends, self.last_rewards.mean.unsqueeze(1), ordinary)
+        return Step(following, rewards, ends)
+
+    @torch.no_grad()
+    def errors(self, windows: Windows) -> dict[str, float]:
+        """One-step errors over variances: of state, of its change, and of the reward; on average and per agent."""
+        found = self.model(_apply(self.states, windows.states, Moments.normalize), windows.actions[0])
+        change = windows.following[0] - windows.states  # (N, B, D)
+        error = (_apply(self.changes, found.change, Moments.denormalize) - change).square().mean(1)  # (N, D)
+        goes_on = ~windows.ends[0]
+        rewards = windows.rewards[0][:, goes_on]  # (N, B')
+        predicted = _apply(self.rewards, found.reward, Moments.denormalize)[:, goes_on]
+        parts = {
+            "state_error": (error / _variance(windows.following[0])).mean(1),
+            "change_error": (error / _variance(change)).mean(1),
+            "reward_error": (predicted - rewards).square().mean(1) / _variance(rewards),
+        }
+        metrics = {f"model/{name}": float(x.mean()) for name, x in parts.items()}
+        return metrics | {f"model/{name}.{i}": float(v) for name, x in parts.items() for i, v in enumerate(x)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Models, moments, optimisers and memory."""
+        parts = {name: dict(part.state_dict()) for name, part in self._modules().items()}
+        copied = {name: {key: x.clone() for key, x in part.items()} for name, part in parts.items()}
+        return {**copied, "optimizers": [o.state_dict() for o in self.optimizers], "memory": self.memory.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        for name, part in self._modules().items():
+            part.load_state_dict(state[name])
+        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
+        self.memory.load_state_dict(state["memory"])
+
+    def _modules(self) -> dict[str, torch.nn.Module]:
+        names = ("model", "states", "changes", "rewards", "last_rewards")
+        return {name: getattr(self, name) for name in names}
+
+    @torch.no_grad()
+    def _judge(self, windows: Windows) -> float:
+        losses = self.losses(windows)  # (N,)
+        check_finite("model loss", losses.unsqueeze(1), len(losses))
+        return float(losses.mean())
+
+    def _update(self, windows: Windows) -> None:
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+        self.losses(windows).sum().backward()  # type: ignore[no-untyped-call]
+        for optimizer in self.optimizers:
+            active = torch.ones(len(optimizer.steps), dtype=torch.bool)
+            optimizer.step(self.settings.lr_model, active)
+
+    def _observe(self, seen: Windows) -> None:
+        # Moments of everything that is in the memory now, from the beginning; windows of one step.
+        last = seen.ends[0]
+        samples = {
+            self.states: seen.states,
+            self.changes: seen.following[0] - seen.states,
+            self.rewards: seen.rewards[0][:, ~last],
+            self.last_rewards: seen.rewards[0][:, last],
+        }
+        for moments, x in samples.items():
+            if x.shape[1]:
+                moments.weight.zero_()
+                moments.update(x.transpose(0, 1))  # (B, N, ...)
+
+
+def _apply(moments: Moments, x: Tensor, what: Any) -> Tensor:
+    # Moments have the agents last but for features; here they come first.
+    result: Tensor = what(moments, x.transpose(0, 1)).transpose(0, 1)
+    return result
+
+
+def _variance(x: Tensor) -> Tensor:
+    return x.var(1, correction=0).clamp(min=1e-12)

@@ -1,0 +1,108 @@
+from itertools import pairwise
+
+import networkx as nx
+import pytest
+import torch
+from torch import nn
+
+from dmpo.local_model import EMBEDDING, LocalModel
+from dmpo.networks import StackedLinear
+
+D, B = 5, 7
+WIDTHS = {"encoding": 8, "hidden": 16, "message": 12}
+
+
+def make_model(graph: nx.Graph, actions: int = 4, discrete: bool = True, features: int = D) -> LocalModel:
+    model = LocalModel(graph, features, actions, discrete, **WIDTHS, generator=torch.Generator().manual_seed(0))
+    for parameter in model.parameters():  # biases as well, which begin with zero
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    return model
+
+
+def inputs(graph: nx.Graph, discrete: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+    n = len(graph)
+    return torch.randn(n, B, D), torch.randint(4, (n, B)) if discrete else torch.rand(n, B, 2) * 2 - 1
+
+
+def single(layers: nn.Sequential, row: int, last_is_linear: bool = False) -> nn.Sequential:
+    """One agent's or edge's part of stacked layers, of PyTorch's own."""
+    parts: list[nn.Module] = []
+    for layer in layers.modules():
+        if isinstance(layer, StackedLinear):
+            linear = nn.Linear(*layer.weight.shape[1:])
+            linear.weight.data, linear.bias.data = layer.weight.data[row].T.clone(), layer.bias.data[row, 0].clone()
+            parts += [linear, nn.ReLU()]
+    return nn.Sequential(*parts[: -1 if last_is_linear else None])
+
+
+DIRECTED = nx.DiGraph([(0, 1), (1, 2), (3, 1)])
+DIRECTED.add_node(4)
+
+
+@pytest.mark.parametrize("discrete", [True, False])
+def test_all_agents_at_once_give_what_a_loop_over_agents_and_edges_gives(graph: nx.Graph, discrete: bool) -> None:
+    for case in (graph, DIRECTED):
+        model = make_model(case, 4 if discrete else 2, discrete)
+        states, actions = inputs(case, discrete)
+        found = model(states, actions)
+        edges = list(zip(*model.edges.tolist(), strict=True))  # (j, i), j speaks to i
+        heard = case.predecessors if case.is_directed() else case.neighbors
+        assert sorted(edges) == sorted([(j, i) for i in case for j in heard(i)] + [(i, i) for i in case])
+        encoded = [single(model.encoder, i)(states[i]) for i in case]
+        for i in case:
+            received = sum(
+                single(model.edge, k, True)(torch.cat([encoded[i], encoded[j]], -1))
+                for k, (j, target) in enumerate(edges)
+                if target == i
+            )
+            action = model.embedding[i][actions[i]] if discrete else actions[i]
+            outputs = single(nn.Sequential(model.heads), i, True)(
+                single(model.node, i)(torch.cat([received, action], -1))
+            )
+            torch.testing.assert_close(found.change[i], outputs[:, :D], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(found.reward[i], outputs[:, D], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(found.end[i], outputs[:, D + 1], rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_depends_on_its_neighbourhood_and_on_nobody_else(graph: nx.Graph) -> None:
+    model = make_model(graph)
+    states, actions = inputs(graph)
+    states.requires_grad_()
+    found = model(states, actions)
+    for i in graph:
+        loss = found.change[i].square().sum() + found.reward[i].sum() + found.end[i].sum()
+        (to_states,) = torch.autograd.grad(loss, states, retain_graph=True)
+        assert set(to_states.abs().sum((1, 2)).nonzero().flatten().tolist()) == {i, *graph.neighbors(i)}
+
+
+def test_the_actions_of_others_change_nothing() -> None:
+    model = make_model(nx.path_graph(3))
+    states, actions = inputs(nx.path_graph(3))
+    other = actions.clone()
+    other[1] = (other[1] + 1) % 4
+    one, two = model(states, actions), model(states, other)
+    for before, after in zip(one, two, strict=True):
+        assert torch.equal(before[[0, 2]], after[[0, 2]])
+        assert not torch.equal(before[1], after[1])
+
+
+def test_continuous_actions_are_clipped_as_the_environment_does() -> None:
+    graph = nx.path_graph(2)
+    model = make_model(graph, 2, discrete=False)
+    states, actions = inputs(graph, discrete=False)
+    assert torch.equal(model(states, actions + 3).change, model(states, torch.ones_like(actions)).change)
+
+
+def parameters_of_one(widths: list[int]) -> int:
+    return sum(a * b + b for a, b in pairwise(widths))
+
+
+@pytest.mark.parametrize(("features", "actions", "discrete", "per_agent"), [(5, 4, True, 807), (2, 1, False, 692)])
+def test_sizes_are_the_published_ones(features: int, actions: int, discrete: bool, per_agent: int) -> None:
+    # Per agent 807 in the platoon and 692 on the loops, per edge 748.
+    model = make_model(nx.path_graph(3), actions, discrete, features)
+    of_agents, of_edges = model.parameter_groups()
+    assert sum(p[0].numel() for p in of_agents) == per_agent
+    assert sum(p[0].numel() for p in of_edges) == 748 == parameters_of_one([16, 16, 16, 12])
+    assert {len(p) for p in of_agents} == {3} and {len(p) for p in of_edges} == {7}
+    assert EMBEDDING == 4
