@@ -146,12 +146,6 @@ class Simulation:
             result[int(collision.collider.split(".")[0])] = True
         return result
 
-    def lane_positions(self, env: int) -> tuple[list[str], Floats]:
-        """SUMO's own lane (M names) and offset (M,) in m of each vehicle of one copy."""
-        vehicle = self._sumo.vehicle
-        lanes = [vehicle.getLaneID(identity) for identity in self._ids[env]]
-        return lanes, np.array([vehicle.getLanePosition(identity) for identity in self._ids[env]])
-
     def lane_length(self, lane: str) -> float:
         """Length of a lane in m."""
         return float(self._sumo.lane.getLength(lane))

@@ -54,7 +54,11 @@ class Evaluate(BaseModel):
     model_config = _STRICT
 
     every: int = Field(
-        default=10_000, ge=1, le=10**12, description="Steps between evaluations, each with a checkpoint."
+        default=10_000,
+        ge=1,
+        le=10**12,
+        description="Steps between evaluations, each with a checkpoint. For that the vehicles are placed anew at what "
+        "is written down, which SUMO's last digits are not: other checkpoints, other digits in what follows.",
     )
     scenario: dict[str, Any] = Field(
         default_factory=dict, description="Parameters of the scenario that differ from training's in evaluation."

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 import envs
 from envs import VectorEnv
+from envs.simulation import Simulation
 
 Array = NDArray[Any]
 Episode = dict[str, Array]
@@ -112,3 +113,11 @@ def in_own_process(function: Callable[..., Result], *arguments: Any) -> Result:
     """What a function returns in a fresh process: libsumo holds one simulation a process, and this one holds none."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result(timeout=120)
+
+
+def lane_positions(simulation: Simulation, env: int) -> tuple[list[str], Array]:
+    """SUMO's own lane (M names) and offset (M,) in m of each vehicle of one copy."""
+    import libsumo
+
+    ids = simulation._ids[env]
+    return [libsumo.vehicle.getLaneID(i) for i in ids], np.array([libsumo.vehicle.getLanePosition(i) for i in ids])

@@ -17,6 +17,7 @@ from tests.envs.helpers import (
     constant,
     golden,
     in_own_process,
+    lane_positions,
     play,
     random_actions,
     rows,
@@ -114,7 +115,7 @@ def distance_from_sumo(name: str) -> tuple[float, int]:
         loop.step(np.full((2, loop.num_agents, 1), 3.0) - random.uniform(0, 2, (2, loop.num_agents, 1)))
         for env in range(2):
             lanes = loop._lanes_of(env, int(loop.variant[env]))
-            names, offsets = loop.simulation.lane_positions(env)
+            names, offsets = lane_positions(loop.simulation, env)
             theirs = lanes.starts[[lanes.names.index(lane) for lane in names]] + offsets
             # Just over the end of the loop and just before it are near each other.
             apart = (loop.position[env] - theirs + lanes.length / 2) % lanes.length - lanes.length / 2

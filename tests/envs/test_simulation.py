@@ -7,7 +7,7 @@ import pytest
 
 from envs.network import Connection, Edge, Node, write_network
 from envs.simulation import Driving, Network, Simulation, SimulationError
-from tests.envs.helpers import Array, in_own_process
+from tests.envs.helpers import Array, in_own_process, lane_positions
 
 PLAIN = Driving({"length": "5", "maxSpeed": "50", "minGap": "0"}, speed_mode=0, ballistic=True, report_collisions=False)
 
@@ -26,7 +26,7 @@ def drive_round(folder: Path) -> tuple[tuple[str, str], float, Array, list[str],
     with Simulation(triangle(folder), 1, 2, PLAIN) as simulation:
         simulation.place(0, "ab", ["ab_0", "ca_0"], np.array([10.0, 20.0]), np.array([4.0, 6.0]))
         speeds = simulation.step(np.array([[5.0, 6.5]]))
-        return simulation.next_lane("ab_0"), simulation.lane_length("ab_0"), speeds, *simulation.lane_positions(0)
+        return simulation.next_lane("ab_0"), simulation.lane_length("ab_0"), speeds, *lane_positions(simulation, 0)
 
 
 def test_vehicles_obey_and_move_by_the_trapezoid_rule(tmp_path: Path) -> None:
