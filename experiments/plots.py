@@ -35,7 +35,7 @@ def draw_run(
     trajectory: Mapping[str, Floats],
     step_seconds: float,
 ) -> None:
-    """Both pictures into the run's folder.
+    """The pictures into the run's folder: the learning curve, an episode and, where there are models, their errors.
 
     Args:
         folder: of the run.
@@ -44,8 +44,12 @@ def draw_run(
         trajectory: of one episode, (T, N) arrays `position` and `speed`, perhaps `headway`.
         step_seconds: between two rows of the trajectory.
     """
-    lines = [line for line in folder.read_metrics() if line.get("eval/reward") is not None]
-    levels = {key: metrics["eval/reward"] for key, metrics in controllers.items()}
+    metrics = folder.read_metrics()
+    modelled = [line for line in metrics if line.get("model/state_error") is not None]
+    if modelled:
+        save(model_errors(modelled, name), folder.plots / "model_errors.png")
+    lines = [line for line in metrics if line.get("eval/reward") is not None]
+    levels = {key: found["eval/reward"] for key, found in controllers.items()}
     save(learning_curve(lines, levels, name), folder.plots / "learning_curve.png")
     if "position" in trajectory and "speed" in trajectory:
         save(time_space(trajectory, name, step_seconds), folder.plots / "time_space.png")
@@ -81,6 +85,30 @@ def learning_curve(lines: Sequence[Mapping[str, Any]], levels: Mapping[str, floa
     axes.set_xlabel("environment steps")
     axes.set_ylabel("reward per step and agent")
     axes.legend(*(reversed(part) for part in axes.get_legend_handles_labels()), **_LEGEND)
+    return figure
+
+
+def model_errors(lines: Sequence[Mapping[str, Any]], title: str) -> Figure:
+    """Held-out errors of the models over environment steps, of their mean and, thin, of each agent (DMPO's Figure 3).
+
+    Args:
+        lines: of `metrics.jsonl`, those with model errors.
+        title: above the picture.
+    """
+    figure, axes = _figure(title, (7.2, 4.0))
+    steps = [line["env_steps"] for line in lines]
+    for key, colour in zip(("reward_error", "change_error", "state_error"), (DRAWN, GREY, LIKELIEST), strict=True):
+        agents = sorted(name for name in lines[0] if name.startswith(f"model/{key}."))
+        for name in agents:
+            axes.plot(steps, [line[name] for line in lines], color=colour, lw=0.5, alpha=0.35)
+        label = key.replace("_error", "")
+        axes.plot(steps, [line[f"model/{key}"] for line in lines], color=colour, lw=1.8, label=label, zorder=3)
+    axes.set_yscale("log")
+    axes.set_xlim(0, max([*steps, 1]))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_xlabel("environment steps")
+    axes.set_ylabel("one-step error / variance")
+    axes.legend(*(reversed(part) for part in axes.get_legend_handles_labels()), **{**_LEGEND, "ncols": 3})
     return figure
 
 

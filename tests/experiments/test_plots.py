@@ -115,3 +115,14 @@ def test_rewards_of_one_size_are_on_a_linear_axis() -> None:
 def test_a_run_of_one_or_no_evaluation_can_be_drawn(lines: list[dict[str, Any]], tmp_path: Path) -> None:
     plots.save(plots.learning_curve(lines, {}, "x"), tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+def test_model_errors_are_drawn_for_the_mean_and_for_each_agent() -> None:
+    names = [f"model/{key}_error{who}" for key in ("state", "change", "reward") for who in ("", ".0", ".1")]
+    lines = [{"env_steps": 100 * k, **dict.fromkeys(names, 0.1 / k)} for k in (1, 2, 3)]
+    axes = plots.model_errors(lines, "x").axes[0]
+    assert axes.get_yscale() == "log"
+    assert len(axes.lines) == 9
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["state", "change", "reward"]
+    for line in axes.lines:
+        assert line.get_ydata() == pytest.approx([0.1, 0.05, 0.1 / 3])
