@@ -43,6 +43,7 @@ class Neighborhood:
     mask: Tensor = field(init=False, repr=False)
     sizes: Tensor = field(init=False, repr=False)
     _source: Tensor = field(init=False, repr=False)  # (N·K,) as `index`, but N, one past the last agent, in padding
+    _answer: Tensor = field(init=False, repr=False)  # (N·K,) where in j's row i stands, as j·K + l, or N·K if nowhere
 
     def __post_init__(self, graph: nx.Graph) -> None:
         check_graph(graph)
@@ -54,7 +55,11 @@ class Neighborhood:
         sizes = torch.tensor([len(row) for row in rows], dtype=torch.int64)
         mask = torch.arange(k) < sizes.unsqueeze(1)
         self._set(num_agents=n, size=k, messages=sum(map(len, rows)) - n)
-        self._set(index=index, mask=mask, sizes=sizes, _source=index.masked_fill(~mask, n).flatten())
+        place = torch.full((n, n), -1)  # where in row i agent j stands
+        place[torch.arange(n).unsqueeze(1).expand(n, k)[mask], index[mask]] = torch.arange(k).expand(n, k)[mask]
+        there = place[index, torch.arange(n).unsqueeze(1)]  # (N, K), where in j's row i stands
+        answer = (index * k + there).masked_fill(~mask | (there < 0), n * k).flatten()
+        self._set(index=index, mask=mask, sizes=sizes, _source=index.masked_fill(~mask, n).flatten(), _answer=answer)
 
     def gather(self, x: Tensor) -> Tensor:
         """y_(i,k) = x_j with j the k-th of N_i^κ, and exactly 0 in padding.
@@ -79,6 +84,25 @@ class Neighborhood:
         # Faster than x[..., index, :] on large batches, above all in the backward pass (two to eight times).
         received = x.index_select(-2, self._source)  # (..., N·K, D)
         return received.reshape(*x.shape[:-2], self.num_agents, self.size, x.shape[-1])
+
+    def exchange(self, x: Tensor) -> Tensor:
+        """y_(i,k) = x_(j,l), j the k-th of N_i^κ and i the l-th of N_j^κ: each agent hears what others say of it.
+
+        It is exactly 0 in padding and where j does not hear i, which only happens on directed graphs.
+
+        Args:
+            x: (..., N, K, D), what each agent has to say to each of those it hears.
+
+        Returns:
+            (..., N, K, D), what each agent is told, by itself first.
+
+        Raises:
+            ValueError: `x` is not (..., N, K, D).
+        """
+        if x.dim() < 3 or x.shape[-3:-1] != (self.num_agents, self.size):
+            raise self._shape_error(x, f"(..., N, K, D), K={self.size},")
+        said = pad(x.flatten(-3, -2), (0, 0, 0, 1))  # (..., N·K+1, D)
+        return said.index_select(-2, self._answer).reshape(x.shape)
 
     def reduce(self, x: Tensor, how: Literal["mean", "sum"]) -> Tensor:
         """Σ_{j∈N_i^κ} x_j, divided by |N_i^κ| for the mean. Eq. 6 of the DMPO paper is the sum divided by N.
@@ -114,7 +138,7 @@ class Neighborhood:
     def to(self, device: torch.device | str) -> Self:
         """A copy whose tensors are on `device`."""
         moved = copy.copy(self)
-        moved._set(**{name: getattr(self, name).to(device) for name in ("index", "mask", "sizes", "_source")})
+        moved._set(**{name: getattr(self, name).to(device) for name in _TENSORS})
         return moved
 
     @property
@@ -129,6 +153,9 @@ class Neighborhood:
     def _shape_error(self, x: Tensor, wanted: str) -> ValueError:
         allowed = f"it must be {wanted} with N={self.num_agents} agents"
         return refusal("x.shape", tuple(x.shape), allowed, "Move the agents to that dimension, or use their own graph.")
+
+
+_TENSORS = ("index", "mask", "sizes", "_source", "_answer")
 
 
 def _neighborhoods(graph: nx.Graph, hops: int) -> list[list[int]]:

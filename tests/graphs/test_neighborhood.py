@@ -322,3 +322,19 @@ def test_reduce_refuses_other_shapes_and_ways() -> None:
         neighborhood.reduce(torch.zeros(3, 1), "sum")
     with pytest.raises(ValueError, match="how='max'.*'mean' or 'sum'"):
         neighborhood.reduce(torch.zeros(3), "max")  # type: ignore[arg-type]
+
+
+@FEW
+@given(random_graphs(), hops_of_interest)
+def test_each_agent_is_told_what_others_hold_of_it(graph: nx.Graph, hops: int) -> None:
+    neighborhood, rows = Neighborhood(graph, hops=hops), expected_rows(graph, hops)
+    n, k = neighborhood.num_agents, neighborhood.size
+    x = torch.randn(2, n, k, 3)  # (..., N, K, D)
+    expected = torch.zeros_like(x)
+    for i, row in enumerate(rows):
+        for place, j in enumerate(row):
+            if i in rows[j]:  # on a directed graph j need not hear i
+                expected[:, i, place] = x[:, j, rows[j].index(i)]
+    assert torch.equal(neighborhood.exchange(x), expected)
+    with pytest.raises(ValueError, match="N, K, D"):
+        neighborhood.exchange(torch.zeros(n, k + 1, 3))
