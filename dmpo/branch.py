@@ -39,7 +39,7 @@ def branch(
     for _ in range(steps):
         parameters = policy(states(observations[-1]))  # (B, N, P)
         drawn = policy.distribution.sample(parameters, generator)
-        step = models.step(observations[-1].transpose(0, 1), drawn.transpose(0, 1))
+        step = models.predict(observations[-1].transpose(0, 1), drawn.transpose(0, 1))
         observations.append(step.states.transpose(0, 1).contiguous())
         actions.append(drawn)
         behaviour.append(parameters)

@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 Width = Annotated[int, Field(ge=1, le=4_096)]
 
 
-class PPOSettings(BaseModel):
-    """Proximal policy optimisation with extended value functions."""
+class AgentSettings(BaseModel):
+    """What all learners are told: what agents are, and how far they look."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -16,31 +16,14 @@ class PPOSettings(BaseModel):
     gamma: float = Field(
         0.99, gt=0, le=1, description="Discount of one action, however many simulated steps it is held."
     )
-    gae_lambda: float = Field(0.5, ge=0, le=1, description="λ of the advantages.")
-    return_lambda: float = Field(1.0, ge=0, le=1, description="λ of the values' targets; 1 is eq. 5 of the paper.")
     lr_policy: float = Field(1e-3, gt=0, description="Learning rate of the policies.")
     lr_value: float = Field(1e-3, gt=0, description="Learning rate of the value functions.")
     lr_decay: bool = Field(False, description="Whether both learning rates fall linearly to zero over training.")
-    clip: float = Field(0.2, gt=0, description="ε of PPO-clip: how far a probability ratio may leave 1.")
-    kl_target: float | None = Field(
-        0.01,
-        gt=0,
-        description="An agent stops improving its policy in an iteration once the mean KL divergence from the policy "
-        "that collected the data passes 1.5 times this; null never stops.",
-    )
-    epochs: int = Field(10, ge=1, le=1_000, description="Passes over the data of an iteration.")
-    minibatches: int = Field(
-        4, ge=1, le=10_000, description="Gradient steps per epoch, each on an equal share of the data."
-    )
     rollout_steps: int = Field(
         128, ge=1, le=100_000, description="Actions of each agent, in each environment, per iteration."
     )
     hidden: list[Width] = Field(
         [64, 64], max_length=8, description="Widths of the hidden layers of policies and values."
-    )
-    entropy_coefficient: float = Field(0.0, ge=0, description="Weight of the entropy bonus, at the start.")
-    entropy_coefficient_final: float | None = Field(
-        None, ge=0, description="Weight of the entropy bonus at the end, reached linearly; null keeps the first."
     )
     init_log_std: float = Field(
         -0.5, description="Initial log standard deviation of continuous actions, in units where ±1 are their bounds."
@@ -57,10 +40,77 @@ class PPOSettings(BaseModel):
     )
 
 
-class ModelSettings(BaseModel):
-    """Localized models, and how agents practise in them."""
+class PPOSettings(AgentSettings):
+    """Proximal policy optimisation with extended value functions."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    gae_lambda: float = Field(0.5, ge=0, le=1, description="λ of the advantages.")
+    return_lambda: float = Field(1.0, ge=0, le=1, description="λ of the values' targets; 1 is eq. 5 of the paper.")
+    clip: float = Field(0.2, gt=0, description="ε of PPO-clip: how far a probability ratio may leave 1.")
+    kl_target: float | None = Field(
+        0.01,
+        gt=0,
+        description="An agent stops improving its policy in an iteration once the mean KL divergence from the policy "
+        "that collected the data passes 1.5 times this; null never stops.",
+    )
+    epochs: int = Field(10, ge=1, le=1_000, description="Passes over the data of an iteration.")
+    minibatches: int = Field(
+        4, ge=1, le=10_000, description="Gradient steps per epoch, each on an equal share of the data."
+    )
+    entropy_coefficient: float = Field(0.0, ge=0, description="Weight of the entropy bonus, at the start.")
+    entropy_coefficient_final: float | None = Field(
+        None, ge=0, description="Weight of the entropy bonus at the end, reached linearly; null keeps the first."
+    )
+
+
+class WarmUpSettings(BaseModel):
+    """How much is seen before anything is improved."""
+
+    warm_up_steps: int = Field(
+        0,
+        ge=0,
+        le=10_000_000,
+        description="Actions of each agent, over all environments, that the untrained policy takes before it begins "
+        "to improve; they count as any others.",
+    )
+
+
+class SACSettings(AgentSettings, WarmUpSettings):
+    """Soft actor-critic with extended action values, from replayed steps."""
+
+    lr_temperature: float = Field(3e-3, gt=0, description="Learning rate of the temperatures' logarithms.")
+    rollout_steps: int = Field(
+        10, ge=1, le=100_000, description="Actions of each agent, in each environment, per iteration."
+    )
+    gradient_steps: int = Field(
+        20,
+        ge=1,
+        le=100_000,
+        description="G: gradient steps per iteration or, where steps are imagined, each time they are.",
+    )
+    policy_delay: int = Field(
+        2,
+        ge=1,
+        le=1_000,
+        description="Of so many of these steps one changes policies and temperatures as well.",
+    )
+    batch: int = Field(256, ge=1, le=100_000, description="Steps of all agents that a gradient step replays.")
+    replay_steps: int = Field(
+        100_000, ge=1, le=10_000_000, description="Actions of each agent, over all environments, to replay from."
+    )
+    target_rate: float = Field(0.005, gt=0, le=1, description="τ: how far target networks follow at each step.")
+    target_entropy: float | None = Field(
+        None,
+        description="Entropy that each agent's temperature is tuned to, at the start, in nats; null means a third of "
+        "the largest for discrete actions and minus their number for continuous ones.",
+    )
+    target_entropy_final: float | None = Field(
+        None, description="The same at the end, reached linearly; null keeps the first."
+    )
+    init_temperature: float = Field(0.02, gt=0, description="Temperature α at the start, in units of a step's reward.")
+
+
+class ModelSettings(WarmUpSettings):
+    """Localized models, and how agents practise in them."""
 
     lr_model: float = Field(1e-3, gt=0, description="Learning rate of the models.")
     model_encoding: Width = Field(8, description="Width of an encoded state.")
@@ -76,6 +126,9 @@ class ModelSettings(BaseModel):
     )
     reward_weight: float = Field(1.0, ge=0, description="c_r: weight of the reward's error beside the state's.")
     fit_steps: int = Field(500, ge=1, le=1_000_000, description="Most gradient steps of the models per iteration.")
+    warm_up_fit_steps: int | None = Field(
+        None, ge=1, le=1_000_000, description="The same for the first fit, after the warm-up; null means no other."
+    )
     check_every: int = Field(25, ge=1, le=100_000, description="Gradient steps between looks at the held-out error.")
     patience: int = Field(4, ge=1, le=10_000, description="Looks without progress after which fitting stops.")
     held_out: float = Field(0.125, ge=0, lt=1, description="Share of trajectories that the models never learn from.")
@@ -89,12 +142,6 @@ class ModelSettings(BaseModel):
     model_steps_final: int | None = Field(None, ge=1, le=10_000, description="T later on; null keeps the first.")
     model_steps_change: tuple[float, float] = Field(
         (0.0, 1.0), description="Shares of training between which T goes from the first to the final, linearly."
-    )
-    total_kl: float = Field(
-        0.05,
-        gt=0,
-        description="An agent stops improving its policy until the next real rollout once the mean KL divergence from "
-        "the policy that collected the last one passes 1.5 times this.",
     )
 
     @field_validator("model_steps_change")
@@ -115,6 +162,12 @@ class DMPOSettings(PPOSettings, ModelSettings):
     """Decentralised model-based policy optimisation: DPPO whose agents practise in models of their own."""
 
     name: Literal["dmpo"] = Field("dmpo", description="Decentralised model-based policy optimisation.")
+    total_kl: float = Field(
+        0.05,
+        gt=0,
+        description="An agent stops improving its policy until the next real rollout once the mean KL divergence from "
+        "the policy that collected the last one passes 1.5 times this.",
+    )
 
     @model_validator(mode="after")
     def _windows_fit(self) -> Self:
@@ -124,3 +177,18 @@ class DMPOSettings(PPOSettings, ModelSettings):
                 "choose fewer"
             )
         return self
+
+
+class DSACSettings(SACSettings):
+    """Decentralised SAC with extended action values."""
+
+    name: Literal["dsac"] = Field("dsac", description="Decentralised SAC.")
+
+
+class DMPOSACSettings(SACSettings, ModelSettings):
+    """Decentralised model-based policy optimisation over SAC."""
+
+    name: Literal["dmpo_sac"] = Field("dmpo_sac", description="Decentralised model-based policy optimisation over SAC.")
+    model_share: float = Field(0.5, ge=0, le=1, description="q0: share of replayed steps that come from the models.")
+    model_steps: int = Field(1, ge=1, le=10_000, description="T: steps of an imagined rollout, at first.")
+    inner_iterations: int = Field(1, ge=1, le=1_000, description="B: times that steps are imagined anew per iteration.")

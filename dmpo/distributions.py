@@ -1,6 +1,6 @@
 """Distributions over one agent's actions, described by P numbers per agent and state.
 
-Both have the same methods, all elementwise over agents: the parameters are (..., N, P), the actions (..., N, A) or
+All have the same methods, all elementwise over agents: the parameters are (..., N, P), the actions (..., N, A) or
 (..., N), and what is computed of them (..., N).
 """
 
@@ -12,12 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+LOG_STDS = -5.0, 2.0  # between which a log standard deviation that depends on the state may move
 
-class Distribution(Protocol):
-    """What a policy needs to know of its actions."""
 
-    outputs: int  # numbers that the network gives
+class Acting(Protocol):
+    """What a policy needs to know of its actions to act."""
+
+    actions: int  # A, or the number of actions to choose from
+    outputs: int  # P', numbers that the network gives
     scales: int  # numbers that do not depend on the state: A log standard deviations, or none
+
+    def start(self, mean: float, log_std: float) -> Tensor:
+        """(P',), what the network gives at first."""
 
     def parameters(self, outputs: Tensor, log_std: Tensor) -> Tensor:
         """The P numbers (..., N, P) from a network's outputs and `scales` learnt numbers (N or 1, A)."""
@@ -28,6 +34,13 @@ class Distribution(Protocol):
     def mode(self, parameters: Tensor) -> Tensor:
         """The likeliest actions."""
 
+    def commands(self, actions: Tensor) -> np.ndarray[Any, Any]:
+        """Actions in the environment's units."""
+
+
+class Distribution(Acting, Protocol):
+    """What PPO needs to know besides."""
+
     def log_prob(self, parameters: Tensor, actions: Tensor) -> Tensor:
         """Log-probability, (..., N)."""
 
@@ -36,9 +49,6 @@ class Distribution(Protocol):
 
     def kl(self, old: Tensor, new: Tensor) -> Tensor:
         """KL(old ‖ new), (..., N), exact."""
-
-    def commands(self, actions: Tensor) -> np.ndarray[Any, Any]:
-        """Actions in the environment's units."""
 
 
 class Gaussian:
@@ -58,7 +68,11 @@ class Gaussian:
             raise ValueError(f"action_space={space} is not possible: a Box (A,) with finite bounds is needed.")
         self.low, self.high = low, high
         self.middle, self.half = (low + high) / 2, (high - low) / 2
-        self.outputs = self.scales = len(low)
+        self.actions = self.outputs = self.scales = len(low)
+
+    def start(self, mean: float, log_std: float) -> Tensor:
+        """The mean of each action, (A,)."""
+        return torch.full((self.outputs,), mean)
 
     def parameters(self, outputs: Tensor, log_std: Tensor) -> Tensor:
         """(..., N, A) and (N, A) or (1, A) -> (..., N, 2A)."""
@@ -98,6 +112,52 @@ class Gaussian:
         return clipped
 
 
+class SquashedGaussian:
+    """tanh of a Gaussian whose standard deviation depends on the state as well (Haarnoja et al. 2018, appendix C).
+
+    In units where ±1, which it never passes, are the bounds of the box. P = 2A: mean and log standard deviation before
+    the tanh.
+
+    Args:
+        space: a `Box` (A,) with finite bounds.
+        device: where actions are scaled.
+    """
+
+    scales = 0
+
+    def __init__(self, space: gymnasium.spaces.Box, device: torch.device | str = "cpu") -> None:
+        self.inner = Gaussian(space, device)
+        self.actions, self.outputs = self.inner.actions, 2 * self.inner.actions
+
+    def start(self, mean: float, log_std: float) -> Tensor:
+        """The mean, and the log standard deviation, before the tanh, (2A,)."""
+        return torch.tensor([mean, log_std]).repeat_interleave(self.actions)
+
+    def parameters(self, outputs: Tensor, log_std: Tensor) -> Tensor:
+        """(..., N, 2A), the log standard deviations bounded."""
+        mean, scale = outputs.chunk(2, -1)
+        return torch.cat([mean, scale.clamp(*LOG_STDS)], -1)
+
+    def sample(self, parameters: Tensor, generator: torch.Generator) -> Tensor:
+        """Drawn actions, (..., N, A)."""
+        return self.inner.sample(parameters, generator).tanh()
+
+    def draw(self, parameters: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Actions (..., N, A), differentiable with respect to the parameters, and log-probabilities (..., N)."""
+        before = self.inner.sample(parameters, generator)
+        # log(1 - tanh²x) = 2 (log 2 - x - log(1 + e^(-2x))), which does not lose its digits where tanh is near ±1.
+        slope = 2 * (math.log(2) - before - torch.nn.functional.softplus(-2 * before))
+        return before.tanh(), self.inner.log_prob(parameters, before) - slope.sum(-1)
+
+    def mode(self, parameters: Tensor) -> Tensor:
+        """tanh of the mean, (..., N, A)."""
+        return self.inner.mode(parameters).tanh()
+
+    def commands(self, actions: Tensor) -> np.ndarray[Any, Any]:
+        """Scaled to the box, (..., N, A) float32."""
+        return self.inner.commands(actions)
+
+
 class Categorical:
     """One of P actions; the parameters are their log-probabilities.
 
@@ -108,8 +168,14 @@ class Categorical:
     scales = 0
 
     def __init__(self, space: gymnasium.spaces.Discrete) -> None:
-        self.outputs = int(space.n)
-        self.start = int(space.start)
+        self.actions = self.outputs = int(space.n)
+        self.first = int(space.start)
+
+    def start(self, mean: float, log_std: float) -> Tensor:
+        """All equally likely, (P,)."""
+        if mean:
+            raise ValueError(f"init_mean={mean} is not possible: the actions are discrete, allowed: 0.")
+        return torch.zeros(self.outputs)
 
     def parameters(self, outputs: Tensor, log_std: Tensor) -> Tensor:
         """Logits (..., N, P) -> log-probabilities."""
@@ -139,7 +205,7 @@ class Categorical:
 
     def commands(self, actions: Tensor) -> np.ndarray[Any, Any]:
         """(..., N) int64, counted from the first of the space."""
-        chosen: np.ndarray[Any, Any] = (actions + self.start).cpu().numpy()
+        chosen: np.ndarray[Any, Any] = (actions + self.first).cpu().numpy()
         return chosen
 
 

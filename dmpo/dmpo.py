@@ -11,15 +11,11 @@ from typing import Any
 import gymnasium
 import networkx as nx
 import torch
-from torch import Tensor
 
-from dmpo.branch import branch
 from dmpo.configuration import DMPOSettings
-from dmpo.distributions import Categorical
 from dmpo.dppo import DPPO
-from dmpo.local_model import LocalModel
-from dmpo.model_learning import ModelLearner
 from dmpo.ppo import KL_TOLERANCE
+from dmpo.practice import Practice
 from dmpo.rollout import Rollout
 
 
@@ -41,62 +37,37 @@ class DMPO(DPPO):
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(settings, graph, observation_space, action_space, seed, device)
-        discrete = isinstance(self.distribution, Categorical)
-        model = LocalModel(
-            graph,
-            observation_space.shape[0],  # type: ignore[index]
-            self.distribution.outputs,
-            discrete,
-            settings.model_encoding,
-            settings.model_hidden,
-            settings.model_message,
-            torch.Generator().manual_seed(seed),
-        )
-        self.models = ModelLearner(model, settings, self.generator)
+        self.practice = Practice(self, settings, graph, seed)
 
     def fit(self, batch: Rollout) -> dict[str, float]:
-        """Fit the models."""
-        return self.models.fit(batch)
+        """Fit the models and measure them."""
+        return self.practice.fit(batch)
 
     def improve(self, batch: Rollout, progress: float) -> dict[str, float]:
-        """PPO on B batches, most of them imagined."""
-        settings, real = self.settings, self._normalized(batch)
+        """PPO on B batches, most of them imagined; during the warm-up only values learn, from what really happened."""
         starts = batch.observations[:-1][batch.valid]  # (S, N, D)
-        horizon = self._branch_steps(progress)
+        if self.practice.models.ready:
+            metrics = self._practise(batch, starts, progress)
+        else:
+            metrics = self.ppo.improve(self._normalized(batch), progress, torch.zeros(self.stacks, dtype=torch.bool))
+        self._see(starts)
+        return metrics | self._communication(batch.observations.shape[-1])
+
+    def _practise(self, batch: Rollout, starts: torch.Tensor, progress: float) -> dict[str, float]:
+        settings, real = self.settings, self._normalized(batch)
+        horizon = self.practice.horizon(progress)
         imagined = torch.rand(settings.inner_iterations, generator=self.generator) < settings.model_share
         active = torch.ones(self.stacks, dtype=torch.bool)
         metrics: dict[str, list[float]] = {}
         for is_imagined in imagined.tolist():
-            data = self._imagine(starts, horizon) if is_imagined else real
-            found = self.ppo.improve(data, progress, active)
-            for name, value in found.items():
+            data = self._normalized(self.practice.imagine(starts, horizon)) if is_imagined else real
+            for name, value in self.ppo.improve(data, progress, active).items():
                 metrics.setdefault(name, []).append(value)
             active = active & (self.ppo.divergence(real) <= KL_TOLERANCE * settings.total_kl)
             if not bool(active.any()):
                 break
-        if settings.normalize_observations:
-            self.seen.update(starts)
         averages = {name: sum(values) / len(values) for name, values in metrics.items()}
-        averages |= {"model/share": float(imagined.float().mean()), "model/horizon": float(horizon)}
-        return averages | self._communication(batch)
+        return averages | {"model/share": float(imagined.float().mean()), "model/horizon": float(horizon)}
 
-    def state_dict(self) -> dict[str, Any]:
-        """That of DPPO, and the models'."""
-        return super().state_dict() | {"models": self.models.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
-        super().load_state_dict(state)
-        self.models.load_state_dict(state["models"])
-
-    def _branch_steps(self, progress: float) -> int:
-        # Linear between two points, as in MBPO's table 1.
-        settings = self.settings
-        first, last = settings.model_steps, settings.model_steps_final or settings.model_steps
-        start, end = settings.model_steps_change
-        return round(first + (last - first) * min(max((progress - start) / (end - start), 0.0), 1.0))
-
-    def _imagine(self, starts: Tensor, horizon: int) -> Rollout:
-        index = torch.randint(len(starts), (self.settings.model_starts,), generator=self.generator)
-        imagined = branch(self.models, self.policy, starts[index], horizon, self._states, self.generator)
-        return self._normalized(imagined)
+    def _parts(self) -> dict[str, Any]:
+        return super()._parts() | {"models": self.practice.models}

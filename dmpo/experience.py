@@ -55,6 +55,7 @@ class Memory:
 
     def __init__(self, capacity: int, held_out: float, generator: torch.Generator) -> None:
         self.capacity, self.held_out, self.generator = capacity, held_out, generator
+        self.added = 0  # steps of one environment, those that have gone again included
         self._batches: deque[tuple[Trajectories, Tensor]] = deque()  # and which are held out, (S,) bool
 
     def add(self, batch: Rollout) -> None:
@@ -64,6 +65,7 @@ class Memory:
         order = torch.randperm(count, generator=self.generator)
         held = order < (max(1, round(self.held_out * count)) if count > 1 else 0)
         self._batches.append((new, held))
+        self.added += new.ends.numel()
         while len(self._batches) > 1 and sum(b.ends.numel() for b, _ in self._batches) > self.capacity:
             self._batches.popleft()
 
@@ -73,10 +75,11 @@ class Memory:
 
     def state_dict(self) -> dict[str, Any]:
         """The trajectories themselves."""
-        return {"batches": [(dict(vars(b)), held) for b, held in self._batches]}
+        return {"added": self.added, "batches": [(dict(vars(b)), held) for b, held in self._batches]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
+        self.added = state["added"]
         self._batches = deque((Trajectories(**b), held) for b, held in state["batches"])
 
 

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
-from dmpo.networks import StackedLinear, stacked_relu
+from dmpo.networks import stacked_columns
 from graphs import Neighborhood
 
+END_LOGIT = -5.0  # ends are rare, and before any is seen none should be imagined
 EMBEDDING = 4  # numbers that stand for a discrete action
 
 
@@ -55,33 +56,33 @@ class LocalModel(MessagePassing):  # type: ignore[misc]
         message: int,
         generator: torch.Generator,
     ) -> None:
-        super().__init__(aggr="add", node_dim=0)
+        super().__init__(aggr=None, node_dim=0)
         near = Neighborhood(graph, hops=1)
         self.num_agents, self.features = near.num_agents, features
         target, place = near.mask.nonzero(as_tuple=True)  # (M,) edges, those to oneself included
         self.register_buffer("edges", torch.stack([near.index[target, place], target]))  # (2, M): from j, to i
         n = self.num_agents
-        self.encoder = stacked_relu(n, [features, encoding], generator)
-        self.edge = nn.Sequential(
-            stacked_relu(len(target), [2 * encoding, hidden, hidden], generator),
-            StackedLinear(len(target), hidden, message, 1.0, generator),
-        )
+        self.encoder = stacked_columns(n, [features, encoding], True, generator)
+        self.edge = stacked_columns(len(target), [2 * encoding, hidden, hidden, message], False, generator)
         self.num_actions = actions if discrete else 0
-        # (N, actions, EMBEDDING); actions in units of their bounds need none
-        self.embedding = nn.Parameter(torch.randn(n, self.num_actions, EMBEDDING, generator=generator))
+        # (N, EMBEDDING, actions); actions in units of their bounds need none
+        self.embedding = nn.Parameter(torch.randn(n, EMBEDDING, self.num_actions, generator=generator))
         width = EMBEDDING if discrete else actions
-        self.node = stacked_relu(n, [message + width, hidden, hidden, encoding], generator)
-        self.heads = StackedLinear(n, encoding, features + 2, 1.0, generator)
+        self.node = stacked_columns(n, [message + width, hidden, hidden, encoding], True, generator)
+        self.heads = stacked_columns(n, [encoding, features + 2], False, generator)
+        nn.init.constant_(self.heads.get_parameter("0.bias")[:, -1], END_LOGIT)
 
     def forward(self, states: Tensor, actions: Tensor) -> Prediction:
         """(N, B, D) and (N, B, A) or (N, B) -> what follows."""
-        received = self.propagate(self.edges, encoded=self.encoder(states))  # (N, B, message)
-        if not self.num_actions:
-            actions = actions.clamp(-1.0, 1.0)  # as the environment does
+        encoded = self.encoder(states.transpose(1, 2).contiguous())  # (N, encoding, B), the samples last inside
+        received = self.propagate(self.edges, encoded=encoded)  # (N, message, B)
+        if self.num_actions:
+            numbers = torch.arange(self.num_actions, device=actions.device).view(1, -1, 1)
+            chosen = (actions.unsqueeze(1) == numbers).to(states.dtype)  # (N, actions, B)
+            acted = torch.bmm(self.embedding, chosen)  # (N, EMBEDDING, B)
         else:
-            chosen = nn.functional.one_hot(actions, self.num_actions).to(states.dtype)  # (N, B, actions)
-            actions = torch.bmm(chosen, self.embedding)  # (N, B, EMBEDDING)
-        outputs = self.heads(self.node(torch.cat([received, actions], -1)))  # (N, B, D + 2)
+            acted = actions.clamp(-1.0, 1.0).transpose(1, 2)  # (N, A, B), clipped as the environment does
+        outputs = self.heads(self.node(torch.cat([received, acted], 1))).transpose(1, 2)  # (N, B, D + 2)
         return Prediction(outputs[..., :-2], outputs[..., -2], outputs[..., -1])
 
     def parameter_groups(self) -> list[list[nn.Parameter]]:
@@ -91,6 +92,10 @@ class LocalModel(MessagePassing):  # type: ignore[misc]
         return [[p for p in self.parameters() if id(p) not in known and p.numel()], of_edges]
 
     def message(self, encoded_i: Tensor, encoded_j: Tensor) -> Tensor:
-        """h_(i,j) of all edges at once, (M, B, encoding) twice -> (M, B, message); eq. 3."""
-        messages: Tensor = self.edge(torch.cat([encoded_i, encoded_j], -1))
+        """h_(i,j) of all edges at once, (M, encoding, B) twice -> (M, message, B); eq. 3."""
+        messages: Tensor = self.edge(torch.cat([encoded_i, encoded_j], 1))
         return messages
+
+    def aggregate(self, inputs: Tensor, index: Tensor) -> Tensor:
+        """Σ_{j∈N_i^1} h_(i,j), (M, message, B) -> (N, message, B); several times as fast as the library's scatter."""
+        return inputs.new_zeros(self.num_agents, *inputs.shape[1:]).index_add(0, index, inputs)

@@ -21,6 +21,7 @@ class Step(NamedTuple):
     """What the models say follows, in the environment's units; the agents first."""
 
     states: Tensor  # (N, B, D)
+    ordinary_rewards: Tensor  # (N, B), of a step that goes on
     rewards: Tensor  # (N, B), that of an end where one is predicted
     ends: Tensor  # (N, B) bool
 
@@ -46,21 +47,35 @@ class ModelLearner:
         self.rewards, self.last_rewards = Moments(agents, ()), Moments(agents, ())
         self.optimizers = [StackedAdam(group, settings.model_max_grad_norm) for group in model.parameter_groups()]
 
+    @property
+    def ready(self) -> bool:
+        """Whether the warm-up is over, in which only experience is gathered."""
+        return self.memory.added >= self.settings.warm_up_steps
+
     def fit(self, batch: Rollout) -> dict[str, float]:
-        """Take in a real batch and learn until the held-out error stops falling; gives errors on what is held out."""
+        """Take in a real batch and, once the warm-up is over, learn until the held-out error stops falling."""
+        settings, before = self.settings, self.memory.added
         self.memory.add(batch)
-        settings = self.settings
+        if not self.ready:
+            return {}
+        first = before < settings.warm_up_steps
+        most = (first and settings.warm_up_fit_steps) or settings.fit_steps
         self._observe(self.memory.windows(1, held_out=False).everything())
         training, held_out = (self.memory.windows(settings.loss_steps, held) for held in (False, True))
         judged = (held_out if len(held_out) else training).draw(JUDGED, self.generator)
         best, since, steps = self._judge(judged), 0, 0
-        while steps < settings.fit_steps and since < settings.patience:
+        while steps < most and since < settings.patience:
             for _ in range(settings.check_every):
                 self._update(training.draw(settings.model_batch, self.generator))
             steps += settings.check_every
             loss = self._judge(judged)
             best, since = (loss, 0) if loss < best else (best, since + 1)
-        return {"model/updates": float(steps), "model/loss": best, **self.errors(judged)}
+        return {"model/updates": float(steps), "model/loss": best}
+
+    def unseen(self, steps: int) -> Windows | None:
+        """Windows of so many steps that were held out; none where no trajectory is, or none goes on for so long."""
+        held_out = self.memory.windows(steps, held_out=True)
+        return held_out.draw(JUDGED, self.generator) if len(held_out) else None
 
     def losses(self, windows: Windows) -> Tensor:
         """MSE(s) + c_r MSE(r) + BCE(d) per agent (N,), over H steps in open loop; normalised units."""
@@ -78,37 +93,18 @@ class ModelLearner:
         return total / len(windows.actions)
 
     @torch.no_grad()
-    def step(self, states: Tensor, actions: Tensor) -> Step:
+    def predict(self, states: Tensor, actions: Tensor) -> Step:
         """What follows states (N, B, D) and actions (N, B, A) or (N, B)."""
         found = self.model(_apply(self.states, states, Moments.normalize), actions)
         following = states + _apply(self.changes, found.change, Moments.denormalize)
         ends = found.end > 0
         ordinary = _apply(self.rewards, found.reward, Moments.denormalize)
-        rewards = torch.where(ends, self.last_rewards.mean.unsqueeze(1), ordinary)
-        return Step(following, rewards, ends)
-
-    @torch.no_grad()
-    def errors(self, windows: Windows) -> dict[str, float]:
-        """One-step errors over variances: of state, of its change, and of the reward; on average and per agent."""
-        found = self.model(_apply(self.states, windows.states, Moments.normalize), windows.actions[0])
-        change = windows.following[0] - windows.states  # (N, B, D)
-        error = (_apply(self.changes, found.change, Moments.denormalize) - change).square().mean(1)  # (N, D)
-        goes_on = ~windows.ends[0]
-        rewards = windows.rewards[0][:, goes_on]  # (N, B')
-        predicted = _apply(self.rewards, found.reward, Moments.denormalize)[:, goes_on]
-        parts = {
-            "state_error": (error / _variance(windows.following[0])).mean(1),
-            "change_error": (error / _variance(change)).mean(1),
-            "reward_error": (predicted - rewards).square().mean(1) / _variance(rewards),
-        }
-        metrics = {f"model/{name}": float(x.mean()) for name, x in parts.items()}
-        return metrics | {f"model/{name}.{i}": float(v) for name, x in parts.items() for i, v in enumerate(x)}
+        return Step(following, ordinary, torch.where(ends, self.last_rewards.mean.unsqueeze(1), ordinary), ends)
 
     def state_dict(self) -> dict[str, Any]:
         """Models, moments, optimisers and memory."""
-        parts = {name: dict(part.state_dict()) for name, part in self._modules().items()}
-        copied = {name: {key: x.clone() for key, x in part.items()} for name, part in parts.items()}
-        return {**copied, "optimizers": [o.state_dict() for o in self.optimizers], "memory": self.memory.state_dict()}
+        parts = {name: part.state_dict() for name, part in self._modules().items()}
+        return {**parts, "optimizers": [o.state_dict() for o in self.optimizers], "memory": self.memory.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
@@ -155,7 +151,3 @@ def _apply(moments: Moments, x: Tensor, what: Any) -> Tensor:
     # Moments have the agents last but for features; here they come first.
     result: Tensor = what(moments, x.transpose(0, 1)).transpose(0, 1)
     return result
-
-
-def _variance(x: Tensor) -> Tensor:
-    return x.var(1, correction=0).clamp(min=1e-12)

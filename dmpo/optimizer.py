@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-5
+BETA_1, BETA_2 = 0.9, 0.999
 
 
 class StackedAdam:
@@ -17,11 +17,12 @@ class StackedAdam:
     Args:
         parameters: tensors (R, ...).
         max_norm: largest norm of one set's gradient.
+        epsilon: what gradients much smaller than this hardly move.
     """
 
-    def __init__(self, parameters: Iterable[torch.nn.Parameter], max_norm: float) -> None:
+    def __init__(self, parameters: Iterable[torch.nn.Parameter], max_norm: float, epsilon: float = 1e-5) -> None:
         self.parameters = list(parameters)
-        self.max_norm = max_norm
+        self.max_norm, self.epsilon = max_norm, epsilon
         flat = torch.cat([p.detach().flatten(1) for p in self.parameters], 1)  # (R, P), P numbers a set
         self.first, self.second = torch.zeros_like(flat), torch.zeros_like(flat)  # moments of the gradient
         self.steps = flat.new_zeros(len(flat), 1)
@@ -43,7 +44,7 @@ class StackedAdam:
         self.second.lerp_(gradient.square_(), on * (1 - BETA_2))
         taken = self.steps.clamp(min=1)
         scale = on * learning_rate / (1 - BETA_1**taken)
-        root = (self.second / (1 - BETA_2**taken)).sqrt_().add_(EPSILON)
+        root = (self.second / (1 - BETA_2**taken)).sqrt_().add_(self.epsilon)
         change = self.first.div(root).mul_(scale)  # (R, P)
         pieces = torch.split(change, [p[0].numel() for p in self.parameters], 1)
         for parameter, piece in zip(self.parameters, pieces, strict=True):

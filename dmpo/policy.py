@@ -6,7 +6,7 @@ import networkx as nx
 import torch
 from torch import Tensor, nn
 
-from dmpo.distributions import Distribution
+from dmpo.distributions import Acting
 from dmpo.networks import StackedMLP
 from graphs import Neighborhood
 
@@ -21,8 +21,8 @@ class Policy(nn.Module):
         features: D, numbers in one agent's state.
         distribution: of one agent's actions.
         hidden: widths of the hidden layers.
-        init_mean: initial mean of continuous actions.
-        init_log_std: initial log standard deviation of continuous actions, which does not depend on the state.
+        start: (P',) what the network gives at first, whatever the state.
+        init_log_std: initial value of what the distribution learns that does not depend on the state.
         stacks: R, N for own parameters, 1 for shared ones.
         generator: where the initial weights are drawn from.
 
@@ -34,9 +34,9 @@ class Policy(nn.Module):
         self,
         graph: nx.Graph,
         features: int,
-        distribution: Distribution,
+        distribution: Acting,
         hidden: Sequence[int],
-        init_mean: float,
+        start: Tensor,
         init_log_std: float,
         stacks: int,
         generator: torch.Generator,
@@ -46,7 +46,8 @@ class Policy(nn.Module):
         self.distribution = distribution
         inputs = self.neighborhood.size * features
         self.network = StackedMLP(stacks, inputs, hidden, distribution.outputs, HEAD_GAIN, generator)
-        nn.init.constant_(self.network.head.bias, init_mean)
+        with torch.no_grad():
+            self.network.head.bias.copy_(start)
         self.log_std = nn.Parameter(torch.full((stacks, distribution.scales), init_log_std))  # (R, A), or (R, 0)
 
     def forward(self, states: Tensor) -> Tensor:

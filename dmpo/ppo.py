@@ -7,13 +7,14 @@ standardised returns, both per agent.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Self, cast
 
 import torch
 from torch import Tensor
 
 from dmpo.configuration import PPOSettings
 from dmpo.critic import Critic
+from dmpo.distributions import Distribution
 from dmpo.errors import check_finite
 from dmpo.optimizer import StackedAdam
 from dmpo.policy import Policy
@@ -67,6 +68,7 @@ class PPO:
 
     def __init__(self, policy: Policy, critic: Critic, settings: PPOSettings, generator: torch.Generator) -> None:
         self.policy, self.critic, self.settings, self.generator = policy, critic, settings, generator
+        self.distribution = cast(Distribution, policy.distribution)
         self.policy_optimizer = StackedAdam(policy.parameters(), settings.max_grad_norm)
         self.value_optimizer = StackedAdam(critic.parameters(), settings.max_grad_norm)
 
@@ -105,7 +107,7 @@ class PPO:
         """Mean KL divergence (R,) of the policies from those that collected a batch, on part of its states."""
         states, behaviour = batch.observations[:-1][batch.valid], batch.behaviour[batch.valid]  # (S, N, ...)
         part = slice(None, None, max(1, len(states) // MEASURED))
-        return self._per_stack(self.policy.distribution.kl(behaviour[part], self.policy(states[part])).mean(0))
+        return self._per_stack(self.distribution.kl(behaviour[part], self.policy(states[part])).mean(0))
 
     @torch.no_grad()
     def prepare(self, batch: Rollout) -> tuple[Samples, Tensor, dict[str, float]]:
@@ -136,7 +138,7 @@ class PPO:
             states=batch.observations[:-1].flatten(0, 1),  # (T·E, N, D)
             actions=actions,
             behaviour=behaviour,
-            log_probs=self.policy.distribution.log_prob(behaviour, actions),
+            log_probs=self.distribution.log_prob(behaviour, actions),
             advantages=advantage,
             targets=self.critic.moments.normalize(targets),
         )
@@ -148,7 +150,7 @@ class PPO:
         value = error.square().mean(0)
         if not with_policy:
             return Losses(torch.zeros_like(value), value, torch.full_like(value, torch.inf))
-        distribution = self.policy.distribution
+        distribution = self.distribution
         parameters = self.policy(samples.states)  # (B, N, P)
         log_probs = distribution.log_prob(parameters, samples.actions)
         policy = -clipped_surrogate(log_probs, samples.log_probs, samples.advantages, self.settings.clip)
@@ -192,7 +194,7 @@ class PPO:
 
     @torch.no_grad()
     def _measure(self, samples: Samples) -> dict[str, float]:
-        distribution = self.policy.distribution
+        distribution = self.distribution
         parameters = self.policy(samples.states)
         kl = distribution.kl(samples.behaviour, parameters).mean(0)  # (N,)
         ratio = torch.exp(distribution.log_prob(parameters, samples.actions) - samples.log_probs)

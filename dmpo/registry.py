@@ -8,7 +8,7 @@ import networkx as nx
 import torch
 from pydantic import BaseModel
 
-from dmpo.configuration import DMPOSettings, DPPOSettings
+from dmpo.configuration import DMPOSACSettings, DMPOSettings, DPPOSettings, DSACSettings
 from dmpo.learner import Learner
 
 
@@ -30,7 +30,9 @@ class LearnerType(Protocol):
 # Settings, and the class that is imported when it is needed: torch-geometric takes as long to load as torch itself.
 _ALGORITHMS: dict[str, tuple[type[BaseModel], str, str]] = {
     "dmpo": (DMPOSettings, "dmpo.dmpo", "DMPO"),
+    "dmpo_sac": (DMPOSACSettings, "dmpo.dmpo_sac", "DMPOSAC"),
     "dppo": (DPPOSettings, "dmpo.dppo", "DPPO"),
+    "dsac": (DSACSettings, "dmpo.dsac", "DSAC"),
 }
 
 

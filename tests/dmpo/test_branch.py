@@ -19,11 +19,12 @@ class Known:
         self.limit = limit
         self.asked: list[Tensor] = []
 
-    def step(self, states: Tensor, actions: Tensor) -> Step:
+    def predict(self, states: Tensor, actions: Tensor) -> Step:
         """States (N, B, D), actions (N, B)."""
         self.asked.append(states.clone())
         following = 2 * states + actions.unsqueeze(-1)
-        return Step(following, following.sum(-1), following[..., 0] > self.limit)
+        rewards = following.sum(-1)
+        return Step(following, rewards, rewards, following[..., 0] > self.limit)
 
 
 def rolled(models: Known, scale: float = 1.0) -> "object":

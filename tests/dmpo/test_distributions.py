@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 import torch
 from torch.distributions import Categorical as TorchCategorical
-from torch.distributions import Normal, kl_divergence
+from torch.distributions import Normal, TanhTransform, TransformedDistribution, kl_divergence
 
-from dmpo.distributions import Categorical, Gaussian, make_distribution
+from dmpo.distributions import LOG_STDS, Categorical, Gaussian, SquashedGaussian, make_distribution
 
 BOX = gymnasium.spaces.Box(np.array([-1.0, 0.0], np.float32), np.array([3.0, 0.5], np.float32))
 SHAPE = (3, 4)  # (B, N)
@@ -36,6 +36,25 @@ def test_categoricals_agree_with_pytorchs() -> None:
     torch.testing.assert_close(categorical.log_prob(old, actions), p.log_prob(actions))
     torch.testing.assert_close(categorical.entropy(old), p.entropy())
     torch.testing.assert_close(categorical.kl(old, new), kl_divergence(p, q))
+
+
+def test_squashed_gaussians_agree_with_pytorchs() -> None:
+    squashed, (parameters, normal) = SquashedGaussian(BOX), normal_pair()
+    actions, log_probs = squashed.draw(parameters, seeded())
+    torchs = TransformedDistribution(normal, [TanhTransform()])  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(log_probs, torchs.log_prob(actions).sum(-1), rtol=1e-3, atol=1e-3)  # type: ignore[no-untyped-call]
+    assert torch.equal(actions, squashed.sample(parameters, seeded()))
+    assert torch.equal(squashed.mode(parameters), normal.mean.tanh())
+    np.testing.assert_array_equal(squashed.commands(actions), Gaussian(BOX).commands(actions))
+
+
+def test_a_squashed_gaussian_stays_finite_far_out() -> None:
+    parameters = torch.tensor([50.0, -50.0, 9.0, -90.0], requires_grad=True)
+    bounded = SquashedGaussian(BOX).parameters(parameters, torch.empty(0))
+    assert bounded[2:].tolist() == [LOG_STDS[1], LOG_STDS[0]]
+    actions, log_prob = SquashedGaussian(BOX).draw(bounded, seeded())
+    (actions.sum() + log_prob).backward()  # type: ignore[no-untyped-call]
+    assert torch.isfinite(log_prob) and torch.isfinite(parameters.grad).all()  # type: ignore[arg-type]
 
 
 def test_draws_are_distributed_as_they_say() -> None:

@@ -70,5 +70,5 @@ def test_a_restored_run_goes_on_to_the_last_bit() -> None:
     for _ in second.iterations():
         pass
     assert torch.equal(flat(whole.learner), flat(second.learner))  # type: ignore[arg-type]
-    model_of = [torch.cat([p.flatten() for p in t.learner.models.model.parameters()]) for t in (whole, second)]  # type: ignore[attr-defined]
+    model_of = [torch.cat([p.flatten() for p in t.learner.practice.models.model.parameters()]) for t in (whole, second)]  # type: ignore[attr-defined]
     assert torch.equal(*model_of)

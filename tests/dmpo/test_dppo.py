@@ -97,7 +97,7 @@ def test_each_agent_normalises_its_state_by_what_it_alone_has_seen() -> None:
     seen = batch.observations[:-1].flatten(0, 1)
     torch.testing.assert_close(learner.seen.mean, seen.mean(0), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(learner.seen.std, seen.std(0, correction=0), rtol=1e-4, atol=1e-4)
-    states = learner._states(seen)
+    states = learner.states(seen)
     torch.testing.assert_close(states.std(0, correction=0), torch.ones(3, 3), rtol=1e-3, atol=1e-3)
 
 

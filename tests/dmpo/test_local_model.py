@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from dmpo.local_model import EMBEDDING, LocalModel
-from dmpo.networks import StackedLinear
+from dmpo.networks import StackedColumns
 
 D, B = 5, 7
 WIDTHS = {"encoding": 8, "hidden": 16, "message": 12}
@@ -28,9 +28,9 @@ def single(layers: nn.Sequential, row: int, last_is_linear: bool = False) -> nn.
     """One agent's or edge's part of stacked layers, of PyTorch's own."""
     parts: list[nn.Module] = []
     for layer in layers.modules():
-        if isinstance(layer, StackedLinear):
-            linear = nn.Linear(*layer.weight.shape[1:])
-            linear.weight.data, linear.bias.data = layer.weight.data[row].T.clone(), layer.bias.data[row, 0].clone()
+        if isinstance(layer, StackedColumns):
+            linear = nn.Linear(*layer.weight.shape[:0:-1])
+            linear.weight.data, linear.bias.data = layer.weight.data[row].clone(), layer.bias.data[row, :, 0].clone()
             parts += [linear, nn.ReLU()]
     return nn.Sequential(*parts[: -1 if last_is_linear else None])
 
@@ -55,10 +55,8 @@ def test_all_agents_at_once_give_what_a_loop_over_agents_and_edges_gives(graph: 
                 for k, (j, target) in enumerate(edges)
                 if target == i
             )
-            action = model.embedding[i][actions[i]] if discrete else actions[i]
-            outputs = single(nn.Sequential(model.heads), i, True)(
-                single(model.node, i)(torch.cat([received, action], -1))
-            )
+            action = model.embedding[i].T[actions[i]] if discrete else actions[i]
+            outputs = single(model.heads, i, True)(single(model.node, i)(torch.cat([received, action], -1)))
             torch.testing.assert_close(found.change[i], outputs[:, :D], rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(found.reward[i], outputs[:, D], rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(found.end[i], outputs[:, D + 1], rtol=1e-4, atol=1e-5)

@@ -30,8 +30,8 @@ def collected(env: PointMasses, learner: DMPO, batches: int) -> Iterator[Rollout
 def test_models_come_to_predict_what_they_have_not_seen(actions: str, loss_steps: int) -> None:
     env = PointMasses(num_envs=E, actions=actions, horizon=15, crash=1e9)  # type: ignore[arg-type]
     learner = learner_for(env, fit_steps=300, patience=100, lr_model=5e-3, loss_steps=loss_steps)
-    for batch in collected(env, learner, 8 if loss_steps == 1 else 4):
-        metrics = learner.models.fit(batch)
+    for batch in collected(env, learner, 8):
+        metrics = learner.fit(batch)
     assert metrics["model/state_error"] < 0.01
     assert metrics["model/change_error"] < 0.1
     assert metrics["model/reward_error"] < 0.1
@@ -42,7 +42,7 @@ def test_models_come_to_predict_what_they_have_not_seen(actions: str, loss_steps
 def test_one_agents_loss_moves_its_own_parameters_only_and_those_of_the_edges_it_hears() -> None:
     env = PointMasses(num_envs=E)
     learner = learner_for(env)
-    models = learner.models
+    models = learner.practice.models
     models.fit(next(collected(env, learner, 1)))
     windows = models.memory.windows(1, held_out=False).everything()
     agents, edges = models.model.parameter_groups()
@@ -61,7 +61,7 @@ def test_one_agents_loss_moves_its_own_parameters_only_and_those_of_the_edges_it
 def test_fitting_stops_when_the_held_out_error_does_not_fall() -> None:
     env = PointMasses(num_envs=E)
     learner = learner_for(env, lr_model=1e-12, patience=3, check_every=5, fit_steps=1000)
-    metrics = learner.models.fit(next(collected(env, learner, 1)))
+    metrics = learner.practice.models.fit(next(collected(env, learner, 1)))
     assert metrics["model/updates"] <= 5 * 10
 
 
@@ -71,18 +71,18 @@ def test_what_an_end_pays_is_learnt_apart() -> None:
     batch = next(collected(env, learner, 1))
     assert batch.terminated.any()
     batch.rewards[batch.terminated] = -1e6
-    learner.models.fit(batch)
-    assert float(learner.models.last_rewards.mean.mean()) == pytest.approx(-1e6)
-    assert float(learner.models.rewards.mean.abs().max()) < 1e3
+    learner.practice.models.fit(batch)
+    assert float(learner.practice.models.last_rewards.mean.mean()) == pytest.approx(-1e6)
+    assert float(learner.practice.models.rewards.mean.abs().max()) < 1e3
 
 
 def test_a_model_that_explodes_is_noticed_and_its_agent_named() -> None:
     env = PointMasses(num_envs=E)
     learner = learner_for(env)
     with torch.no_grad():
-        learner.models.model.heads.weight[2] = torch.nan
+        learner.practice.models.model.heads[0].weight[2] = torch.nan
     with pytest.raises(TrainingError, match="model loss of agent 2"):
-        learner.models.fit(next(collected(env, learner, 1)))
+        learner.practice.models.fit(next(collected(env, learner, 1)))
 
 
 def test_an_isolated_agent_models_itself() -> None:
@@ -90,5 +90,5 @@ def test_an_isolated_agent_models_itself() -> None:
     env.graph = nx.empty_graph(3)
     learner = learner_for(env, fit_steps=300, patience=100, lr_model=5e-3)
     for batch in collected(env, learner, 3):
-        metrics = learner.models.fit(batch)
+        metrics = learner.fit(batch)
     assert metrics["model/state_error"] < 0.01

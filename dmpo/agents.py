@@ -1,0 +1,130 @@
+"""What every learner here has: N policies on a graph that act, and what each agent has seen."""
+
+from dataclasses import replace
+from typing import Any
+
+import gymnasium
+import networkx as nx
+import numpy as np
+import torch
+from torch import Tensor
+
+from dmpo.configuration import AgentSettings
+from dmpo.distributions import Acting
+from dmpo.learner import Exploration
+from dmpo.moments import Moments
+from dmpo.policy import Policy
+from dmpo.rollout import Rollout
+
+
+class Agents:
+    """N agents with a policy π_i(a_i | s_(N_i^1)) each; how they learn is for subclasses.
+
+    Args:
+        settings: of the algorithm.
+        graph: who talks to whom.
+        observation_space: of one agent, a Box (D,).
+        distribution: of one agent's actions.
+        seed: of the initial parameters and of exploration.
+        device: where the networks live.
+    """
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        graph: nx.Graph,
+        observation_space: gymnasium.Space[Any],
+        distribution: Acting,
+        seed: int,
+        device: torch.device | str,
+    ) -> None:
+        shape = observation_space.shape
+        if shape is None or len(shape) != 1:
+            raise ValueError(f"observation_space={observation_space} is not possible: a Box (D,) is needed.")
+        self.settings, self.device, self.features = settings, torch.device(device), shape[0]
+        # Three streams: initial parameters, training, and acting, which must not disturb training.
+        seeds = [int(word) for word in np.random.SeedSequence(seed).generate_state(3)]
+        self.initial = torch.Generator().manual_seed(seeds[0])
+        self.generator, self.acting = (torch.Generator(self.device).manual_seed(s) for s in seeds[1:])
+        self.stacks = 1 if settings.share_parameters else len(graph)  # R
+        self.distribution = distribution
+        start = distribution.start(settings.init_mean, settings.init_log_std)
+        self.policy = Policy(
+            graph, shape[0], distribution, settings.hidden, start, settings.init_log_std, self.stacks, self.initial
+        ).to(self.device)
+        self.policy.neighborhood = self.policy.neighborhood.to(self.device)
+        self.seen = Moments(self.stacks, shape).to(self.device)
+
+    @property
+    def collect_steps(self) -> int:
+        """T."""
+        return self.settings.rollout_steps
+
+    @torch.inference_mode()
+    def explore(self, observations: Tensor) -> Exploration:
+        """Draw actions for (E, N, D)."""
+        parameters = self.policy(self.states(observations.to(self.device)))  # (E, N, P)
+        actions = self.distribution.sample(parameters, self.generator)
+        return Exploration(self.distribution.commands(actions), actions, parameters)
+
+    @torch.inference_mode()
+    def act(self, observations: np.ndarray[Any, Any] | Tensor, deterministic: bool = False) -> np.ndarray[Any, Any]:
+        """Actions for (E, N, D), the likeliest or drawn ones, (E, N, A) or (E, N) in the environment's units."""
+        if isinstance(observations, np.ndarray):
+            observations = torch.from_numpy(observations.astype(np.float32))
+        parameters = self.policy(self.states(observations.to(self.device)))  # (E, N, P)
+        mode, sample = self.distribution.mode, self.distribution.sample
+        return self.distribution.commands(mode(parameters) if deterministic else sample(parameters, self.acting))
+
+    def states(self, observations: Tensor) -> Tensor:
+        """What policies and critics make of (..., N, D)."""
+        return self.seen.normalize(observations) if self.settings.normalize_observations else observations
+
+    def seed_acting(self, seed: int) -> None:
+        """From here on `act` draws the same actions for the same seed."""
+        self.acting.manual_seed(seed)
+
+    def fit(self, batch: Rollout) -> dict[str, float]:
+        """There is no model."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Parameters, optimisers, moments, experience and random generators, as copies."""
+        state = {name: _copied(part.state_dict()) for name, part in self._parts().items()}
+        return state | {"generator": self.generator.get_state(), "acting": self.acting.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`.
+
+        Raises:
+            ValueError: it comes from other settings, another graph or another environment.
+        """
+        try:
+            for name, part in self._parts().items():
+                part.load_state_dict(state[name])
+        except (KeyError, RuntimeError) as error:
+            remedy = "Load it with the settings, graph and environment it was saved with."
+            raise ValueError(f"This learner cannot go on from that state: {error}. {remedy}") from error
+        self.generator.set_state(state["generator"].cpu())
+        self.acting.set_state(state["acting"].cpu())
+
+    def _parts(self) -> dict[str, Any]:
+        # What is saved; those that acting needs are called so in every learner.
+        return {"policy": self.policy, "observations": self.seen}
+
+    def _see(self, states: Tensor) -> None:
+        # Between updates only: while they go on, states keep the units they have.
+        if self.settings.normalize_observations:
+            self.seen.update(states)  # (S, N, D)
+
+    def _normalized(self, batch: Rollout) -> Rollout:
+        observations, final = self.states(batch.observations), self.states(batch.final_observations)
+        return replace(batch, observations=observations, final_observations=final)
+
+
+def _copied(state: Any) -> Any:
+    if isinstance(state, dict):
+        return {key: _copied(x) for key, x in state.items()}
+    if isinstance(state, list | tuple):
+        return [_copied(x) for x in state]
+    return state.clone() if isinstance(state, Tensor) else state

@@ -1,0 +1,71 @@
+"""DMPO over decentralised SAC: the critics and policies of DSAC learn from steps that the agents' models imagine.
+
+repeat:  τ ← real steps by everybody;  fit p̂_i on the latest real steps until held-out errors stop falling;
+         repeat B times:  roll the models T steps from the latest real states;
+                          gradient steps on π_i, Q_i and α_i, a share q0 of each batch imagined, the others replayed
+"""
+
+from functools import partial
+from typing import Any
+
+import gymnasium
+import networkx as nx
+import torch
+from torch import Tensor
+
+from dmpo.configuration import DMPOSACSettings
+from dmpo.dsac import DSAC
+from dmpo.experience import WindowSampler
+from dmpo.practice import Practice
+from dmpo.rollout import Rollout
+from dmpo.sac import Transitions
+
+
+class DMPOSAC(DSAC):
+    """DSAC whose agents also practise in their own models.
+
+    Args: see `DPPO`.
+    """
+
+    settings: DMPOSACSettings
+
+    def __init__(
+        self,
+        settings: DMPOSACSettings,
+        graph: nx.Graph,
+        observation_space: gymnasium.Space[Any],
+        action_space: gymnasium.Space[Any],
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(settings, graph, observation_space, action_space, seed, device)
+        self.practice = Practice(self, settings, graph, seed)
+
+    def fit(self, batch: Rollout) -> dict[str, float]:
+        """Fit the models and measure them."""
+        return self.practice.fit(batch)
+
+    def _improve(self, replay: WindowSampler, progress: float) -> dict[str, float]:
+        settings, horizon = self.settings, self.practice.horizon(progress)
+        latest = self.practice.models.memory.windows(1, held_out=False).everything().states.transpose(0, 1)  # (S, N, D)
+        found = []
+        for _ in range(settings.inner_iterations):
+            imagined = self._imagined(latest, horizon)
+            found.append(self._steps(partial(self._mixed, replay, imagined), settings.gradient_steps, progress))
+        averages = {name: sum(metrics[name] for metrics in found) / len(found) for name in found[0]}
+        return averages | {"model/horizon": float(horizon)}
+
+    def _imagined(self, starts: Tensor, horizon: int) -> Transitions:
+        rollout = self.practice.imagine(starts, horizon)
+        valid = rollout.valid  # (T, B)
+        states, following = (self.states(x[valid]) for x in (rollout.observations[:-1], rollout.observations[1:]))
+        return Transitions(states, rollout.actions[valid], rollout.rewards[valid], following, rollout.terminated[valid])
+
+    def _mixed(self, replay: WindowSampler, imagined: Transitions) -> Transitions:
+        batch, share = self.settings.batch, self.settings.model_share
+        count = int((torch.rand(batch, generator=self.generator) < share).sum())
+        index = torch.randint(len(imagined.rewards), (count,), generator=self.generator)
+        return imagined[index].joined(self._drawn(replay, batch - count))
+
+    def _parts(self) -> dict[str, Any]:
+        return super()._parts() | {"models": self.practice.models}

@@ -1,0 +1,91 @@
+"""DSAC: decentralised soft actor-critic with extended action values, from replayed real steps."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import gymnasium
+import networkx as nx
+import torch
+
+from dmpo.action_critic import ActionCritic
+from dmpo.agents import Agents
+from dmpo.configuration import SACSettings
+from dmpo.distributions import Acting, Categorical, SquashedGaussian, make_distribution
+from dmpo.experience import Memory, WindowSampler
+from dmpo.rollout import Rollout
+from dmpo.sac import SAC, ContinuousSAC, DiscreteSAC, Transitions
+
+
+class DSAC(Agents):
+    """N agents, each with its own policy π_i(a_i | s_(N_i^1)) and twin action values Q_i(s_(N_i^κ), a_(N_i^κ)).
+
+    Args: see `DPPO`.
+    """
+
+    settings: SACSettings
+
+    def __init__(
+        self,
+        settings: SACSettings,
+        graph: nx.Graph,
+        observation_space: gymnasium.Space[Any],
+        action_space: gymnasium.Space[Any],
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        distribution: Acting = make_distribution(action_space, device)
+        if isinstance(action_space, gymnasium.spaces.Box):
+            distribution = SquashedGaussian(action_space, device)
+        super().__init__(settings, graph, observation_space, distribution, seed, device)
+        self.critic = ActionCritic(
+            graph, settings.kappa, self.features, distribution.actions, settings.hidden, self.stacks, self.initial
+        ).to(device)
+        self.critic.neighborhood = self.critic.neighborhood.to(device)
+        kind = DiscreteSAC if isinstance(distribution, Categorical) else ContinuousSAC
+        self.sac: SAC = kind(self.policy, self.critic, settings, self.generator)
+        self.replay = Memory(settings.replay_steps, 0.0, self.generator)
+
+    def improve(self, batch: Rollout, progress: float) -> dict[str, float]:
+        """Gradient steps on replayed steps, once the warm-up is over."""
+        batch = batch.to(self.device)
+        states = batch.observations[:-1][batch.valid]  # (S, N, D)
+        self._see(states)
+        self.sac.observe(batch.rewards[batch.valid & ~batch.terminated])  # what an end pays may be of any size
+        self.replay.add(batch)
+        ready = self.replay.added >= self.settings.warm_up_steps
+        metrics = self._improve(self.replay.windows(1, held_out=False), progress) if ready else {}
+        return metrics | self._communication(batch.observations.shape[-1])
+
+    def _improve(self, replay: WindowSampler, progress: float) -> dict[str, float]:
+        draw = partial(self._drawn, replay, self.settings.batch)
+        return self._steps(draw, self.settings.gradient_steps, progress)
+
+    def _steps(self, draw: Callable[[], Transitions], count: int, progress: float) -> dict[str, float]:
+        seen: dict[str, list[torch.Tensor]] = {}
+        for step in range(count):
+            for name, x in self.sac.update(draw(), progress, step % self.settings.policy_delay == 0).items():
+                seen.setdefault(name, []).append(x)
+        averages = {name: torch.stack(values).mean(0) for name, values in seen.items()}  # (N,) each
+        self.sac.check(averages)
+        return {name: float(x.mean()) for name, x in averages.items()} | {
+            "policy/temperature": float(self.sac.temperature.mean()),
+            "policy/updates": float(len(seen["policy/loss"])),
+        }
+
+    def _drawn(self, replay: WindowSampler, count: int) -> Transitions:
+        steps = replay.draw(count, self.generator)
+        states, following = (self.states(x.transpose(0, 1)) for x in (steps.states, steps.following[0]))  # (B, N, D)
+        actions, rewards = (x[0].transpose(0, 1) for x in (steps.actions, steps.rewards))  # (B, N, ...)
+        return Transitions(states, actions, rewards, following, steps.ends[0])
+
+    def _parts(self) -> dict[str, Any]:
+        return super()._parts() | {"critic": self.critic, **self.sac.parts(), "replay": self.replay}
+
+    def _communication(self, width: int) -> dict[str, float]:
+        # Acting needs neighbours' states; training, of κ hops, states, actions and what Q_j says of them.
+        near, far, actions = self.policy.neighborhood, self.critic.neighborhood, self.critic.actions
+        return {
+            "comm/bytes_per_agent_step": near.bytes_per_agent(width),
+            "comm/training_bytes_per_agent_step": far.bytes_per_agent(2 * (width + actions) + actions),
+        }

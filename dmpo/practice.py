@@ -1,0 +1,64 @@
+"""Practice: what DMPO adds to a learner, whichever it is: models of its agents' own, and rollouts in them."""
+
+import networkx as nx
+import torch
+from torch import Tensor
+
+from dmpo.agents import Agents
+from dmpo.branch import branch
+from dmpo.configuration import ModelSettings
+from dmpo.distributions import Categorical
+from dmpo.local_model import LocalModel
+from dmpo.model_errors import one_step_errors, open_loop_errors
+from dmpo.model_learning import ModelLearner
+from dmpo.rollout import Rollout
+
+
+class Practice:
+    """The models of a learner's agents, and what they imagine.
+
+    Args:
+        agents: who practises.
+        settings: of the models.
+        graph: who talks to whom.
+        seed: of the models' initial parameters.
+    """
+
+    def __init__(self, agents: Agents, settings: ModelSettings, graph: nx.Graph, seed: int) -> None:
+        self.agents, self.settings = agents, settings
+        discrete = isinstance(agents.distribution, Categorical)
+        model = LocalModel(
+            graph,
+            agents.features,
+            agents.distribution.actions,
+            discrete,
+            settings.model_encoding,
+            settings.model_hidden,
+            settings.model_message,
+            torch.Generator().manual_seed(seed),
+        )
+        self.models = ModelLearner(model, settings, agents.generator)
+
+    def fit(self, batch: Rollout) -> dict[str, float]:
+        """Learn from a real batch, and measure how wrong the models are on what they have not learnt from."""
+        metrics = self.models.fit(batch)
+        if not metrics:
+            return {}
+        longest = max(self.settings.model_steps, self.settings.model_steps_final or 0)
+        for steps, errors in ((1, one_step_errors), (min(longest, len(batch.rewards)), open_loop_errors)):
+            if (windows := self.models.unseen(steps)) is not None:
+                metrics |= errors(self.models, windows)
+        return metrics
+
+    def horizon(self, progress: float) -> int:
+        """T at this share of training: linear between two points, as in MBPO's table 1."""
+        settings = self.settings
+        first, last = settings.model_steps, settings.model_steps_final or settings.model_steps
+        start, end = settings.model_steps_change
+        return round(first + (last - first) * min(max((progress - start) / (end - start), 0.0), 1.0))
+
+    def imagine(self, starts: Tensor, steps: int) -> Rollout:
+        """`model_starts` rollouts from states that are drawn from `starts` (S, N, D)."""
+        agents = self.agents
+        index = torch.randint(len(starts), (self.settings.model_starts,), generator=agents.generator)
+        return branch(self.models, agents.policy, starts[index], steps, agents.states, agents.generator)

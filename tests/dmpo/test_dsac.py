@@ -1,0 +1,63 @@
+from typing import Literal
+
+import pytest
+import torch
+
+from dmpo import Trainer, evaluate
+from dmpo.collect import Collector
+from dmpo.configuration import DSACSettings
+from dmpo.dsac import DSAC
+from tests.dmpo.environment import PointMasses
+
+Kind = Literal["continuous", "discrete"]
+
+
+def learner_for(env: PointMasses, **settings: object) -> DSAC:
+    quick = {"hidden": [16], "kappa": 1, "gamma": 0.95, "rollout_steps": 10, "gradient_steps": 10, "batch": 64}
+    chosen = DSACSettings(**{**quick, **settings})
+    return DSAC(chosen, env.graph, env.observation_space, env.action_space, seed=0)
+
+
+def parameters(learner: DSAC) -> torch.Tensor:
+    return torch.cat([p.detach().flatten(1) for m in (learner.policy, learner.critic) for p in m.parameters()], 1)
+
+
+@pytest.mark.parametrize("actions", ["continuous", "discrete"])
+@pytest.mark.parametrize("shared", [False, True])
+def test_it_learns(actions: Kind, shared: bool) -> None:
+    env, test = (PointMasses(num_envs=8, actions=actions, horizon=30) for _ in range(2))
+    rates = {"lr_policy": 3e-3, "lr_value": 3e-3, "target_rate": 0.02}
+    learner = learner_for(env, **rates, gradient_steps=30, share_parameters=shared)
+    before = evaluate(test, learner, seed=1).metrics["eval/reward"]
+    for _ in Trainer(env, learner, 10 * 8 * 50, seed=0).iterations():
+        pass
+    after = evaluate(test, learner, seed=1).metrics["eval/reward"]
+    assert after > 0.4 * before  # rewards are negative
+
+
+def test_nothing_is_learnt_before_the_warm_up_is_over() -> None:
+    env = PointMasses()
+    learner = learner_for(env, warm_up_steps=100)
+    collector, start = Collector(env, learner, seed=0), parameters(learner)
+    for steps in (40, 80, 120):
+        learner.improve(collector.collect()[0], 0.0)
+        assert torch.equal(parameters(learner), start) == (steps < 100)
+
+
+@pytest.mark.parametrize("actions", ["continuous", "discrete"])
+def test_a_restored_run_goes_on_to_the_last_bit(actions: Kind) -> None:
+    def trainer() -> Trainer:
+        env = PointMasses(actions=actions, horizon=7)
+        return Trainer(env, learner_for(env, replay_steps=90), 4 * 10 * 6, seed=0)
+
+    whole, first, second = trainer(), trainer(), trainer()
+    for _ in whole.iterations():
+        if whole.iteration == 3:
+            whole.state_dict()
+    for _ in first.iterations():
+        if first.iteration == 3:
+            break
+    second.load_state_dict(first.state_dict())
+    for _ in second.iterations():
+        pass
+    assert torch.equal(parameters(whole.learner), parameters(second.learner))  # type: ignore[arg-type]
