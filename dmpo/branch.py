@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from dmpo.errors import check_imagined
 from dmpo.model_learning import ModelLearner
 from dmpo.policy import Policy
 from dmpo.rollout import Rollout
@@ -34,6 +35,9 @@ def branch(
 
     Returns:
         A rollout of T steps in B environments.
+
+    Raises:
+        TrainingError: a model exploded on the way.
     """
     observations, actions, behaviour, rewards, ended = [starts], [], [], [], []
     for _ in range(steps):
@@ -47,8 +51,10 @@ def branch(
         ended.append(step.ends.any(0))
     ends = torch.stack(ended)  # (T, B)
     before = ends.cumsum(0) - ends.long()  # ends before each step
+    followed = torch.stack(observations)  # (T+1, B, N, D)
+    check_imagined((models.distance(followed[1:]) * (before == 0)[..., None, None]).transpose(1, 2))
     return Rollout(
-        observations=torch.stack(observations),
+        observations=followed,
         actions=torch.stack(actions),
         behaviour=torch.stack(behaviour),
         rewards=torch.stack(rewards),

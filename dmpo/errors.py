@@ -5,20 +5,24 @@ from typing import Self
 import torch
 from torch import Tensor
 
+FARTHEST = 1e6  # standard deviations that an imagined state may be away from those seen
+
 
 class TrainingError(RuntimeError):
-    """A number that is not finite: names the quantity, the agent and, once the trainer has added it, the step."""
+    """A number out of all bounds: names the quantity, the agent and, once the trainer has added it, the step."""
 
-    def __init__(self, quantity: str, agent: int | None, step: int | None = None) -> None:
-        self.quantity, self.agent, self.step = quantity, agent, step
+    def __init__(
+        self, quantity: str, agent: int | None, step: int | None = None, problem: str = "became NaN or infinite"
+    ) -> None:
+        self.quantity, self.agent, self.step, self.problem = quantity, agent, step, problem
         who = "the parameters shared by all agents" if agent is None else f"agent {agent}"
         when = "" if step is None else f" in the iteration that began at environment step {step}"
         remedy = "Try a smaller learning rate, and look for observations or rewards without bounds."
-        super().__init__(f"The {quantity} of {who} became NaN or infinite{when}. {remedy}")
+        super().__init__(f"The {quantity} of {who} {problem}{when}. {remedy}")
 
     def at(self, step: int) -> Self:
         """The same error, with the environment step at which the iteration began."""
-        return type(self)(self.quantity, self.agent, step)
+        return type(self)(self.quantity, self.agent, step, self.problem)
 
 
 def check_finite(quantity: str, x: Tensor, agents: int) -> None:
@@ -36,3 +40,19 @@ def check_finite(quantity: str, x: Tensor, agents: int) -> None:
     if not bool(finite.all()):
         first = int((~finite).nonzero()[0])
         raise TrainingError(quantity, first if len(x) == agents else None)
+
+
+def check_imagined(distance: Tensor) -> None:
+    """Refuse what models imagine once it has left everything that they have seen.
+
+    Args:
+        distance: (T, N, B, D), of the states after 1 … T steps from the mean of those seen, in standard deviations.
+
+    Raises:
+        TrainingError: for the first step, and there the first agent, with a state too far out.
+    """
+    fine = (distance.abs() <= FARTHEST).flatten(2).all(2)  # (T, N), false for NaN as well
+    if not bool(fine.all()):
+        step, agent = (~fine).nonzero()[0].tolist()
+        problem = f"exploded: after {step + 1} steps in the models it is over {FARTHEST:,.0f} standard deviations out"
+        raise TrainingError("imagined state", agent, problem=problem)

@@ -64,9 +64,11 @@ class LocalModel(MessagePassing):  # type: ignore[misc]
         n = self.num_agents
         self.encoder = stacked_columns(n, [features, encoding], True, generator)
         self.edge = stacked_columns(len(target), [2 * encoding, hidden, hidden, message], False, generator)
-        self.num_actions = actions if discrete else 0
-        # (N, EMBEDDING, actions); actions in units of their bounds need none
-        self.embedding = nn.Parameter(torch.randn(n, EMBEDDING, self.num_actions, generator=generator))
+        self.actions, self.discrete = actions, discrete
+        numbers = actions if discrete else 0
+        self.embedding = nn.Parameter(
+            torch.randn(n, EMBEDDING, numbers, generator=generator)
+        )  # (N, EMBEDDING, actions)
         width = EMBEDDING if discrete else actions
         self.node = stacked_columns(n, [message + width, hidden, hidden, encoding], True, generator)
         self.heads = stacked_columns(n, [encoding, features + 2], False, generator)
@@ -76,12 +78,12 @@ class LocalModel(MessagePassing):  # type: ignore[misc]
         """(N, B, D) and (N, B, A) or (N, B) -> what follows."""
         encoded = self.encoder(states.transpose(1, 2).contiguous())  # (N, encoding, B), the samples last inside
         received = self.propagate(self.edges, encoded=encoded)  # (N, message, B)
-        if self.num_actions:
-            numbers = torch.arange(self.num_actions, device=actions.device).view(1, -1, 1)
+        if self.discrete:
+            numbers = torch.arange(self.actions, device=actions.device).view(1, -1, 1)
             chosen = (actions.unsqueeze(1) == numbers).to(states.dtype)  # (N, actions, B)
             acted = torch.bmm(self.embedding, chosen)  # (N, EMBEDDING, B)
         else:
-            acted = actions.clamp(-1.0, 1.0).transpose(1, 2)  # (N, A, B), clipped as the environment does
+            acted = actions.transpose(1, 2)  # (N, A, B)
         outputs = self.heads(self.node(torch.cat([received, acted], 1))).transpose(1, 2)  # (N, B, D + 2)
         return Prediction(outputs[..., :-2], outputs[..., -2], outputs[..., -1])
 

@@ -9,7 +9,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from dmpo.configuration import ModelSettings
 from dmpo.errors import check_finite
 from dmpo.experience import Memory, Windows
-from dmpo.local_model import LocalModel
+from dmpo.local_model import LocalModel, Prediction
 from dmpo.moments import Moments
 from dmpo.optimizer import StackedAdam
 from dmpo.rollout import Rollout
@@ -29,9 +29,9 @@ class Step(NamedTuple):
 class ModelLearner:
     """The models of all agents, with what they are learnt from.
 
-    Inputs, changes of state and rewards are normalised per agent by what the training trajectories hold. What the end
-    of an episode pays is learnt apart, as a mean per agent: it may be of another size than all other rewards, and the
-    reward head would serve it before everything else.
+    States, continuous actions, changes of state and rewards are normalised per agent by what the training trajectories
+    hold. What the end of an episode pays is learnt apart, as a mean per agent: it may be of another size than all other
+    rewards, and the reward head would serve it before everything else.
 
     Args:
         model: the models.
@@ -45,6 +45,7 @@ class ModelLearner:
         agents, features = model.num_agents, model.features
         self.states, self.changes = Moments(agents, (features,)), Moments(agents, (features,))
         self.rewards, self.last_rewards = Moments(agents, ()), Moments(agents, ())
+        self.actions = Moments(agents, (model.actions,))  # of continuous ones
         self.optimizers = [StackedAdam(group, settings.model_max_grad_norm) for group in model.parameter_groups()]
 
     @property
@@ -82,7 +83,7 @@ class ModelLearner:
         states, total = windows.states, torch.zeros(self.model.num_agents)
         ends = windows.ends.to(states.dtype)  # (H, B)
         for h, actions in enumerate(windows.actions):
-            found = self.model(_apply(self.states, states, Moments.normalize), actions)
+            found = self._outputs(states, actions)
             change = _apply(self.changes, windows.following[h] - states, Moments.normalize)  # (N, B, D)
             reward = _apply(self.rewards, windows.rewards[h], Moments.normalize)  # (N, B)
             state_error = (found.change - change).square().mean((1, 2))
@@ -95,11 +96,15 @@ class ModelLearner:
     @torch.no_grad()
     def predict(self, states: Tensor, actions: Tensor) -> Step:
         """What follows states (N, B, D) and actions (N, B, A) or (N, B)."""
-        found = self.model(_apply(self.states, states, Moments.normalize), actions)
+        found = self._outputs(states, actions)
         following = states + _apply(self.changes, found.change, Moments.denormalize)
         ends = found.end > 0
         ordinary = _apply(self.rewards, found.reward, Moments.denormalize)
         return Step(following, ordinary, torch.where(ends, self.last_rewards.mean.unsqueeze(1), ordinary), ends)
+
+    def distance(self, states: Tensor) -> Tensor:
+        """How far states (..., N, D) are from the mean of those seen, in standard deviations."""
+        return self.states.normalize(states)
 
     def state_dict(self) -> dict[str, Any]:
         """Models, moments, optimisers and memory."""
@@ -114,8 +119,13 @@ class ModelLearner:
             optimizer.load_state_dict(kept)
         self.memory.load_state_dict(state["memory"])
 
+    def _outputs(self, states: Tensor, actions: Tensor) -> Prediction:
+        if not self.model.discrete:  # small ones would vanish beside the states if they were not normalised
+            actions = _apply(self.actions, _clipped(actions), Moments.normalize)
+        return self.model(_apply(self.states, states, Moments.normalize), actions)  # type: ignore[no-any-return]
+
     def _modules(self) -> dict[str, torch.nn.Module]:
-        names = ("model", "states", "changes", "rewards", "last_rewards")
+        names = ("model", "states", "changes", "actions", "rewards", "last_rewards")
         return {name: getattr(self, name) for name in names}
 
     @torch.no_grad()
@@ -141,10 +151,17 @@ class ModelLearner:
             self.rewards: seen.rewards[0][:, ~last],
             self.last_rewards: seen.rewards[0][:, last],
         }
+        if not self.model.discrete:
+            samples[self.actions] = _clipped(seen.actions[0])
         for moments, x in samples.items():
             if x.shape[1]:
                 moments.weight.zero_()
                 moments.update(x.transpose(0, 1))  # (B, N, ...)
+
+
+def _clipped(actions: Tensor) -> Tensor:
+    # As the environment does.
+    return actions.clamp(-1.0, 1.0)
 
 
 def _apply(moments: Moments, x: Tensor, what: Any) -> Tensor:

@@ -1,9 +1,11 @@
 """Imagined rollouts, in models whose predictions are set by hand."""
 
 import networkx as nx
+import pytest
 import torch
 from torch import Tensor
 
+from dmpo import TrainingError
 from dmpo.branch import branch
 from dmpo.model_learning import Step
 from tests.dmpo.learners import D, make_learner
@@ -18,6 +20,10 @@ class Known:
     def __init__(self, limit: float = float("inf")) -> None:
         self.limit = limit
         self.asked: list[Tensor] = []
+
+    def distance(self, states: Tensor) -> Tensor:
+        """As if all had been seen with mean zero and standard deviation one."""
+        return states
 
     def predict(self, states: Tensor, actions: Tensor) -> Step:
         """States (N, B, D), actions (N, B)."""
@@ -67,3 +73,17 @@ def test_a_policy_learns_nothing_from_behind_a_predicted_end() -> None:
         learner.ppo.improve(batch, 0.0)
         results.append(torch.cat([p.detach().flatten() for p in learner.policy.parameters()]))
     assert torch.equal(*results)
+
+
+def test_a_model_that_explodes_is_named_with_the_step() -> None:
+    class Exploding(Known):
+        def predict(self, states: Tensor, actions: Tensor) -> Step:
+            found = super().predict(states, actions)
+            if len(self.asked) == 3:
+                found.states[2] = 1e9
+            return found
+
+    with pytest.raises(TrainingError, match="imagined state of agent 2 exploded: after 3 steps"):
+        rolled(Exploding())
+    # Behind a predicted end nothing is used, so nothing is wrong there.
+    rolled(Exploding(limit=-1.0))

@@ -84,13 +84,6 @@ def test_the_actions_of_others_change_nothing() -> None:
         assert not torch.equal(before[1], after[1])
 
 
-def test_continuous_actions_are_clipped_as_the_environment_does() -> None:
-    graph = nx.path_graph(2)
-    model = make_model(graph, 2, discrete=False)
-    states, actions = inputs(graph, discrete=False)
-    assert torch.equal(model(states, actions + 3).change, model(states, torch.ones_like(actions)).change)
-
-
 def parameters_of_one(widths: list[int]) -> int:
     return sum(a * b + b for a, b in pairwise(widths))
 

@@ -92,3 +92,24 @@ def test_an_isolated_agent_models_itself() -> None:
     for batch in collected(env, learner, 3):
         metrics = learner.fit(batch)
     assert metrics["model/state_error"] < 0.01
+
+
+def test_continuous_actions_are_clipped_as_the_environment_does() -> None:
+    env = PointMasses(num_envs=E)
+    models = learner_for(env).practice.models
+    batch = next(collected(env, learner_for(env), 1))
+    models.fit(batch)
+    states, beyond = batch.observations[0].transpose(0, 1), torch.full((3, E, 1), 4.0)
+    assert torch.equal(models.predict(states, beyond).states, models.predict(states, torch.ones(3, E, 1)).states)
+
+
+def test_small_actions_are_not_lost_beside_large_states() -> None:
+    # The model sees actions in units of how far they vary, so that a thousandth of them is as visible.
+    def learnt(scale: float) -> float:
+        env = PointMasses(num_envs=E, horizon=15, crash=1e9)
+        learner = learner_for(env, fit_steps=300, patience=100, lr_model=5e-3)
+        batch = next(collected(env, learner, 1))
+        batch.actions.mul_(scale)
+        return learner.fit(batch)["model/change_error"]
+
+    assert learnt(1e-3) < 1.5 * learnt(1.0)
