@@ -48,6 +48,9 @@ def draw_run(
     modelled = [line for line in metrics if line.get("model/state_error") is not None]
     if modelled:
         save(model_errors(modelled, name), folder.plots / "model_errors.png")
+    rolled = [line for line in modelled if _open_loop(line)]
+    if rolled:
+        save(model_horizon(rolled, name), folder.plots / "model_horizon.png")
     lines = [line for line in metrics if line.get("eval/reward") is not None]
     levels = {key: found["eval/reward"] for key, found in controllers.items()}
     save(learning_curve(lines, levels, name), folder.plots / "learning_curve.png")
@@ -110,6 +113,37 @@ def model_errors(lines: Sequence[Mapping[str, Any]], title: str) -> Figure:
     axes.set_ylabel("one-step error / variance")
     axes.legend(*(reversed(part) for part in axes.get_legend_handles_labels()), **{**_LEGEND, "ncols": 3})
     return figure
+
+
+def model_horizon(lines: Sequence[Mapping[str, Any]], title: str) -> Figure:
+    """How the models' error grows with the steps imagined in a row, at five moments of training, dark at the end.
+
+    Args:
+        lines: of `metrics.jsonl`, those with errors in open loop.
+        title: above the picture.
+    """
+    figure, axes = _figure(title, (7.2, 4.0))
+    moments = sorted({round(at) for at in np.linspace(0, len(lines) - 1, 5)})
+    for shade, line in zip(np.linspace(0.25, 1.0, len(moments)), (lines[m] for m in moments), strict=True):
+        errors = _open_loop(line)
+        label = f"{EngFormatter(sep='')(line['env_steps'])} steps"
+        axes.plot(
+            range(1, len(errors) + 1), errors, color=LIKELIEST, alpha=shade, lw=1.8, marker="o", ms=3, label=label
+        )
+    axes.axhline(1.0, color=GREY, lw=1.0, ls=(0, (4, 3)))
+    axes.annotate("as wrong as the mean", (1.0, 1.0), xycoords=("axes fraction", "data"), ha="right", va="bottom",
+                  fontsize=8.5, color=GREY)  # fmt: skip
+    axes.set_yscale("log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("steps imagined in a row")
+    axes.set_ylabel("error of the state / variance")
+    axes.legend(**{**_LEGEND, "ncols": len(moments), "handlelength": 1.0, "columnspacing": 1.0, "fontsize": 8.5})
+    return figure
+
+
+def _open_loop(line: Mapping[str, Any]) -> list[float]:
+    # Of k = 1, 2, … as far as the line has them.
+    return [line[key] for k in range(1, len(line)) if (key := f"model/open_loop_error.{k}") in line]
 
 
 def time_space(trajectory: Mapping[str, Floats], title: str, step_seconds: float) -> Figure:

@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 
 import envs
+from dmpo import load_checkpoint
+from dmpo.model_learning import ModelLearner
+from dmpo.rollout import Rollout
 from experiments import cli, config
 from experiments.errors import RunError
+from tests.experiments.conftest import metrics_of
 
 ROOT = Path(__file__).parents[2]
 Command = Callable[..., Any]
@@ -127,6 +131,28 @@ def test_a_failure_ends_in_a_message_and_status_1(
     assert result.status == 1
     assert result.err.startswith("error: ")
     assert "Traceback" not in result.err
+
+
+def test_a_model_that_explodes_is_named_and_the_last_good_checkpoint_stays(
+    dmpo: Command, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit, calls = ModelLearner.fit, []
+
+    def spoilt(self: ModelLearner, batch: Rollout) -> dict[str, float]:
+        found = fit(self, batch)
+        calls.append(1)
+        if len(calls) > 6:  # of 40 steps each
+            self.model.heads.get_parameter("0.bias").data[1, 0] = 1e30
+        return found
+
+    monkeypatch.setattr(ModelLearner, "fit", spoilt)
+    settings = ("algorithm.name=dmpo", "algorithm.rollout_steps=20", "algorithm.model_steps=5", "algorithm.kappa=1")
+    result = dmpo("train", tiny, *settings, "algorithm.model_share=1", "--output", "run")
+    assert result.status == 1
+    assert "imagined state of agent 1 exploded: after 1 steps" in result.err
+    assert "environment step 240" in result.err and "--resume run" in result.err
+    assert load_checkpoint(Path("run/checkpoint/newest.pt"))["env_steps"] == 200
+    assert [line["env_steps"] for line in metrics_of(Path("run")) if "eval/reward" in line] == [0, 120, 200]
 
 
 def test_a_fault_of_the_program_shows_where_it_is(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,3 +126,22 @@ def test_model_errors_are_drawn_for_the_mean_and_for_each_agent() -> None:
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["state", "change", "reward"]
     for line in axes.lines:
         assert line.get_ydata() == pytest.approx([0.1, 0.05, 0.1 / 3])
+
+
+def test_errors_of_models_are_drawn_over_training_and_over_the_horizon(tmp_path: Path) -> None:
+    def line(step: int) -> dict[str, Any]:
+        one = {f"model/{what}_error{who}": 0.1 / step for what in ("state", "change", "reward") for who in ("", ".0")}
+        return {"env_steps": 1000 * step, **one, **{f"model/open_loop_error.{k}": k**2 / step for k in range(1, 6)}}
+
+    folder = RunFolder(tmp_path)
+    folder.create("name: x\n")
+    with MetricsLog(folder.metrics) as log:
+        for step in range(1, 10):
+            log.write(line(step))
+    plots.draw_run(folder, "x", {}, {}, 0.1)
+    names = {path.name for path in folder.plots.iterdir()}
+    assert {"model_errors.png", "model_horizon.png"} <= names
+    curves = plots.model_horizon([line(step) for step in range(1, 10)], "x").axes[0].get_lines()
+    assert [list(curve.get_ydata()) for curve in curves[:5]] == [  # type: ignore[arg-type]
+        [k**2 / step for k in range(1, 6)] for step in (1, 3, 5, 7, 9)
+    ]
