@@ -113,6 +113,11 @@ class ModelSettings(WarmUpSettings):
     """Localized models, and how agents practise in them."""
 
     lr_model: float = Field(1e-3, gt=0, description="Learning rate of the models.")
+    model_actions: Literal["own", "neighbours"] = Field(
+        "own",
+        description="Whose actions a model is told: its own agent's, as in the paper, or its neighbours' as well, "
+        "which matters where agents sense each other.",
+    )
     model_encoding: Width = Field(8, description="Width of an encoded state.")
     model_hidden: Width = Field(16, description="Width of the hidden layers of a model.")
     model_message: Width = Field(12, description="Width of a message between neighbours.")

@@ -28,6 +28,10 @@ class LocalModel(MessagePassing):  # type: ignore[misc]
     h_i⁰ = f_i^enc(s_i);  h_(i,j) = f_(i,j)^edge(h_i⁰, h_j⁰);  h_i¹ = f_i^node(Σ_{j∈N_i^1} h_(i,j), a_i);
     s_i' = s_i + f_i^state(h_i¹),  r_i = f_i^reward(h_i¹),  d_i = σ(f_i^done(h_i¹)).
 
+    With `hears_actions` it is p̂_i(· | states and actions of N_i^1): h_i⁰ = f_i^enc(s_i, a_i). Where an agent senses
+    others, such as its gap to the one in front, what they do moves its own state within the step, and a model that does
+    not hear of it takes its neighbours' actions for chance.
+
     N_i^1 is closed: there is an edge from each agent to itself, so that one alone on the graph sees its own state.
 
     Args:
@@ -35,6 +39,7 @@ class LocalModel(MessagePassing):  # type: ignore[misc]
         features: D, numbers in one agent's state.
         actions: A where actions are continuous; the number of actions where they are discrete.
         discrete: which of the two.
+        hears_actions: whether neighbours' actions are told as well as their states.
         encoding: width of h⁰.
         hidden: width of the two hidden layers of f^edge and f^node.
         message: width of the messages.
@@ -51,6 +56,7 @@ class LocalModel(MessagePassing):  # type: ignore[misc]
         features: int,
         actions: int,
         discrete: bool,
+        hears_actions: bool,
         encoding: int,
         hidden: int,
         message: int,
@@ -62,28 +68,26 @@ class LocalModel(MessagePassing):  # type: ignore[misc]
         target, place = near.mask.nonzero(as_tuple=True)  # (M,) edges, those to oneself included
         self.register_buffer("edges", torch.stack([near.index[target, place], target]))  # (2, M): from j, to i
         n = self.num_agents
-        self.encoder = stacked_columns(n, [features, encoding], True, generator)
+        width = EMBEDDING if discrete else actions
+        told = features + width if hears_actions else features
+        self.encoder = stacked_columns(n, [told, encoding], True, generator)
         self.edge = stacked_columns(len(target), [2 * encoding, hidden, hidden, message], False, generator)
-        self.actions, self.discrete = actions, discrete
+        self.actions, self.discrete, self.hears_actions = actions, discrete, hears_actions
         numbers = actions if discrete else 0
         self.embedding = nn.Parameter(
             torch.randn(n, EMBEDDING, numbers, generator=generator)
         )  # (N, EMBEDDING, actions)
-        width = EMBEDDING if discrete else actions
         self.node = stacked_columns(n, [message + width, hidden, hidden, encoding], True, generator)
         self.heads = stacked_columns(n, [encoding, features + 2], False, generator)
         nn.init.constant_(self.heads.get_parameter("0.bias")[:, -1], END_LOGIT)
 
     def forward(self, states: Tensor, actions: Tensor) -> Prediction:
         """(N, B, D) and (N, B, A) or (N, B) -> what follows."""
-        encoded = self.encoder(states.transpose(1, 2).contiguous())  # (N, encoding, B), the samples last inside
-        received = self.propagate(self.edges, encoded=encoded)  # (N, message, B)
-        if self.discrete:
-            numbers = torch.arange(self.actions, device=actions.device).view(1, -1, 1)
-            chosen = (actions.unsqueeze(1) == numbers).to(states.dtype)  # (N, actions, B)
-            acted = torch.bmm(self.embedding, chosen)  # (N, EMBEDDING, B)
-        else:
-            acted = actions.transpose(1, 2)  # (N, A, B)
+        told = states.transpose(1, 2)  # (N, D, B), the samples last inside
+        acted = self._acted(actions, states.dtype)  # (N, EMBEDDING or A, B)
+        if self.hears_actions:
+            told = torch.cat([told, acted], 1)
+        received = self.propagate(self.edges, encoded=self.encoder(told.contiguous()))  # (N, message, B)
         outputs = self.heads(self.node(torch.cat([received, acted], 1))).transpose(1, 2)  # (N, B, D + 2)
         return Prediction(outputs[..., :-2], outputs[..., -2], outputs[..., -1])
 
@@ -97,6 +101,13 @@ class LocalModel(MessagePassing):  # type: ignore[misc]
         """h_(i,j) of all edges at once, (M, encoding, B) twice -> (M, message, B); eq. 3."""
         messages: Tensor = self.edge(torch.cat([encoded_i, encoded_j], 1))
         return messages
+
+    def _acted(self, actions: Tensor, dtype: torch.dtype) -> Tensor:
+        if not self.discrete:
+            return actions.transpose(1, 2)
+        numbers = torch.arange(self.actions, device=actions.device).view(1, -1, 1)
+        chosen = (actions.unsqueeze(1) == numbers).to(dtype)  # (N, actions, B)
+        return torch.bmm(self.embedding, chosen)
 
     def aggregate(self, inputs: Tensor, index: Tensor) -> Tensor:
         """Σ_{j∈N_i^1} h_(i,j), (M, message, B) -> (N, message, B); several times as fast as the library's scatter."""

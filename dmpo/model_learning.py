@@ -67,7 +67,7 @@ class ModelLearner:
         best, since, steps = self._judge(judged), 0, 0
         while steps < most and since < settings.patience:
             for _ in range(settings.check_every):
-                self._update(training.draw(settings.model_batch, self.generator))
+                self.update(training.draw(settings.model_batch, self.generator))
             steps += settings.check_every
             loss = self._judge(judged)
             best, since = (loss, 0) if loss < best else (best, since + 1)
@@ -77,6 +77,15 @@ class ModelLearner:
         """Windows of so many steps that were held out; none where no trajectory is, or none goes on for so long."""
         held_out = self.memory.windows(steps, held_out=True)
         return held_out.draw(JUDGED, self.generator) if len(held_out) else None
+
+    def update(self, windows: Windows) -> None:
+        """One gradient step of all models."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+        self.losses(windows).sum().backward()  # type: ignore[no-untyped-call]
+        for optimizer in self.optimizers:
+            active = torch.ones(len(optimizer.steps), dtype=torch.bool)
+            optimizer.step(self.settings.lr_model, active)
 
     def losses(self, windows: Windows) -> Tensor:
         """MSE(s) + c_r MSE(r) + BCE(d) per agent (N,), over H steps in open loop; normalised units."""
@@ -133,14 +142,6 @@ class ModelLearner:
         losses = self.losses(windows)  # (N,)
         check_finite("model loss", losses.unsqueeze(1), len(losses))
         return float(losses.mean())
-
-    def _update(self, windows: Windows) -> None:
-        for optimizer in self.optimizers:
-            optimizer.zero_grad()
-        self.losses(windows).sum().backward()  # type: ignore[no-untyped-call]
-        for optimizer in self.optimizers:
-            active = torch.ones(len(optimizer.steps), dtype=torch.bool)
-            optimizer.step(self.settings.lr_model, active)
 
     def _observe(self, seen: Windows) -> None:
         # Moments of everything that is in the memory now, from the beginning; windows of one step.

@@ -32,6 +32,7 @@ class Practice:
             agents.features,
             agents.distribution.actions,
             discrete,
+            settings.model_actions == "neighbours",
             settings.model_encoding,
             settings.model_hidden,
             settings.model_message,

@@ -12,8 +12,11 @@ D, B = 5, 7
 WIDTHS = {"encoding": 8, "hidden": 16, "message": 12}
 
 
-def make_model(graph: nx.Graph, actions: int = 4, discrete: bool = True, features: int = D) -> LocalModel:
-    model = LocalModel(graph, features, actions, discrete, **WIDTHS, generator=torch.Generator().manual_seed(0))
+def make_model(
+    graph: nx.Graph, actions: int = 4, discrete: bool = True, features: int = D, hears_actions: bool = False
+) -> LocalModel:
+    generator = torch.Generator().manual_seed(0)
+    model = LocalModel(graph, features, actions, discrete, hears_actions, **WIDTHS, generator=generator)
     for parameter in model.parameters():  # biases as well, which begin with zero
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
     return model
@@ -40,23 +43,27 @@ DIRECTED.add_node(4)
 
 
 @pytest.mark.parametrize("discrete", [True, False])
-def test_all_agents_at_once_give_what_a_loop_over_agents_and_edges_gives(graph: nx.Graph, discrete: bool) -> None:
+@pytest.mark.parametrize("hears_actions", [True, False])
+def test_all_agents_at_once_give_what_a_loop_over_agents_and_edges_gives(
+    graph: nx.Graph, discrete: bool, hears_actions: bool
+) -> None:
     for case in (graph, DIRECTED):
-        model = make_model(case, 4 if discrete else 2, discrete)
+        model = make_model(case, 4 if discrete else 2, discrete, hears_actions=hears_actions)
         states, actions = inputs(case, discrete)
         found = model(states, actions)
         edges = list(zip(*model.edges.tolist(), strict=True))  # (j, i), j speaks to i
         heard = case.predecessors if case.is_directed() else case.neighbors
         assert sorted(edges) == sorted([(j, i) for i in case for j in heard(i)] + [(i, i) for i in case])
-        encoded = [single(model.encoder, i)(states[i]) for i in case]
+        acted = [model.embedding[i].T[actions[i]] if discrete else actions[i] for i in case]
+        told = [torch.cat([states[i], acted[i]], -1) if hears_actions else states[i] for i in case]
+        encoded = [single(model.encoder, i)(told[i]) for i in case]
         for i in case:
             received = sum(
                 single(model.edge, k, True)(torch.cat([encoded[i], encoded[j]], -1))
                 for k, (j, target) in enumerate(edges)
                 if target == i
             )
-            action = model.embedding[i].T[actions[i]] if discrete else actions[i]
-            outputs = single(model.heads, i, True)(single(model.node, i)(torch.cat([received, action], -1)))
+            outputs = single(model.heads, i, True)(single(model.node, i)(torch.cat([received, acted[i]], -1)))
             torch.testing.assert_close(found.change[i], outputs[:, :D], rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(found.reward[i], outputs[:, D], rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(found.end[i], outputs[:, D + 1], rtol=1e-4, atol=1e-5)
@@ -73,15 +80,16 @@ def test_a_model_depends_on_its_neighbourhood_and_on_nobody_else(graph: nx.Graph
         assert set(to_states.abs().sum((1, 2)).nonzero().flatten().tolist()) == {i, *graph.neighbors(i)}
 
 
-def test_the_actions_of_others_change_nothing() -> None:
-    model = make_model(nx.path_graph(3))
-    states, actions = inputs(nx.path_graph(3))
+@pytest.mark.parametrize("hears_actions", [True, False])
+def test_the_actions_of_others_count_only_where_they_are_heard(hears_actions: bool) -> None:
+    graph = nx.path_graph(4)
+    model = make_model(graph, hears_actions=hears_actions)
+    states, actions = inputs(graph)
     other = actions.clone()
-    other[1] = (other[1] + 1) % 4
-    one, two = model(states, actions), model(states, other)
-    for before, after in zip(one, two, strict=True):
-        assert torch.equal(before[[0, 2]], after[[0, 2]])
-        assert not torch.equal(before[1], after[1])
+    other[0] = (other[0] + 1) % 4
+    moved = {0, 1} if hears_actions else {0}
+    for before, after in zip(model(states, actions), model(states, other), strict=True):
+        assert {i for i in graph if not torch.equal(before[i], after[i])} == moved
 
 
 def parameters_of_one(widths: list[int]) -> int:
