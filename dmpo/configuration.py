@@ -74,7 +74,7 @@ class WarmUpSettings(BaseModel):
     )
 
 
-class SACSettings(AgentSettings, WarmUpSettings):
+class SACSettings(WarmUpSettings, AgentSettings):
     """Soft actor-critic with extended action values, from replayed steps."""
 
     lr_temperature: float = Field(3e-3, gt=0, description="Learning rate of the temperatures' logarithms.")
@@ -163,7 +163,7 @@ class DPPOSettings(PPOSettings):
     name: Literal["dppo"] = Field("dppo", description="Decentralised PPO.")
 
 
-class DMPOSettings(PPOSettings, ModelSettings):
+class DMPOSettings(ModelSettings, PPOSettings):
     """Decentralised model-based policy optimisation: DPPO whose agents practise in models of their own."""
 
     name: Literal["dmpo"] = Field("dmpo", description="Decentralised model-based policy optimisation.")
@@ -190,7 +190,7 @@ class DSACSettings(SACSettings):
     name: Literal["dsac"] = Field("dsac", description="Decentralised SAC.")
 
 
-class DMPOSACSettings(SACSettings, ModelSettings):
+class DMPOSACSettings(ModelSettings, SACSettings):
     """Decentralised model-based policy optimisation over SAC."""
 
     name: Literal["dmpo_sac"] = Field("dmpo_sac", description="Decentralised model-based policy optimisation over SAC.")

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import env_throughput, learning
+import envs
+from benchmarks import dmpo_parts, env_throughput, learning, model_errors, sample_efficiency
+from dmpo.configuration import DMPOSettings
+from dmpo.dmpo import DMPO
 from experiments import config
 from experiments.errors import ConfigError
 
@@ -18,8 +21,27 @@ def test_both_rates_are_measured(scenario: str, monkeypatch: pytest.MonkeyPatch)
     assert min(rate.through_envs, rate.bare) > 0
 
 
+def test_every_part_of_an_iteration_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, few in (("STEPS", 2), ("WINDOWS", 8)):
+        monkeypatch.setattr(dmpo_parts, name, few)
+    settings = DMPOSettings.model_validate({"rollout_steps": 10, "loss_steps": 4, "model_starts": 8, "epochs": 1})
+    with envs.make("cacc_catchup", num_envs=2) as env:
+        learner = DMPO(settings, env.graph, env.observation_space, env.action_space)
+        parts = dmpo_parts.parts(learner, env)
+        assert set(parts) == set(dmpo_parts.LIMITS)
+        assert all(dmpo_parts.seconds(part, rounds=2) > 0 for part in parts.values())
+
+
 def test_every_preset_with_a_figure_exists() -> None:
     assert set(learning.FIGURES) <= set(config.presets())
+
+
+def test_errors_are_those_nearest_to_the_samples_asked_for(tmp_path: Path) -> None:
+    names = ("state_error", "change_error", "reward_error")
+    lines = [{"env_steps": 0}, *({"env_steps": k, **{f"model/{n}": k / 1e6 for n in names}} for k in (60, 110, 150))]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
+    assert model_errors.errors_at(tmp_path, 100) == dict.fromkeys(names, 110 / 1e6)
+    assert set(model_errors.STATE_LIMITS) <= set(config.presets())
 
 
 def test_a_finished_run_is_read_unless_its_preset_has_changed(tmp_path: Path) -> None:
@@ -34,3 +56,20 @@ def test_a_finished_run_is_read_unless_its_preset_has_changed(tmp_path: Path) ->
     (path / "config.yaml").write_text(config.dump(other), encoding="utf-8")
     with pytest.raises(ConfigError, match="of another preset: delete"):
         learning.run("dppo_ring", 1, tmp_path)
+
+
+def test_samples_are_counted_to_where_the_mean_over_seeds_stays_above() -> None:
+    first, second = (-9.0, -1.0, -6.0, -2.0, -2.0), (-9.0, -2.0, -5.0, -3.0, -1.0)
+    curves = [[(10 * k, value) for k, value in enumerate(values)] for values in (first, second)]
+    assert sample_efficiency.reached(curves, -3.0) == 30  # it had been there at 10, and fell back
+    assert sample_efficiency.reached(curves, -6.0) == 10
+    assert sample_efficiency.reached(curves, -1.0) is None
+
+
+@pytest.mark.parametrize("pair", sample_efficiency.PAIRS, ids=lambda pair: pair.dmpo)
+def test_both_of_a_pair_take_about_as_many_updates(pair: sample_efficiency.Pair) -> None:
+    dmpo = config.load(pair.dmpo).experiment
+    dppo = config.load(pair.dppo, [sample_efficiency.as_many_updates(pair)]).experiment
+    assert dmpo.scenario == dppo.scenario
+    there, here = (sample_efficiency.updates_per_action(e) for e in (dmpo, dppo))
+    assert here == pytest.approx(there, rel=0.1)
