@@ -14,6 +14,7 @@ from dmpo.moments import Moments
 from dmpo.optimizer import StackedAdam
 from dmpo.rollout import Rollout
 
+FAR = 10.0  # standard deviations from the mean at which a state looks to a model as any further one
 JUDGED = 2_048  # held-out windows on which the models are judged
 
 
@@ -131,7 +132,9 @@ class ModelLearner:
     def _outputs(self, states: Tensor, actions: Tensor) -> Prediction:
         if not self.model.discrete:  # small ones would vanish beside the states if they were not normalised
             actions = _apply(self.actions, _clipped(actions), Moments.normalize)
-        return self.model(_apply(self.states, states, Moments.normalize), actions)  # type: ignore[no-any-return]
+        # Beyond what has been seen networks go on in straight lines, which in open loop end at infinity.
+        normalized = _apply(self.states, states, Moments.normalize).clamp(-FAR, FAR)
+        return self.model(normalized, actions)  # type: ignore[no-any-return]
 
     def _modules(self) -> dict[str, torch.nn.Module]:
         names = ("model", "states", "changes", "actions", "rewards", "last_rewards")
