@@ -58,6 +58,8 @@ FIGURES = {
     "dppo_cacc_catchup": [Figure("reward", -10.15, _metric("reward"))],
     "dppo_cacc_slowdown": [Figure("reward", -61.4, _metric("reward"))],
     "dmpo_cacc_catchup": [Figure("reward", -5.5, _metric("reward"))],
+    "dmpo_cacc_slowdown": [Figure("reward", -50.0, _metric("reward"))],
+    "dmpo_ring": [Figure("return summed over agents", 1600.0, _summed_return)],
     "dppo_ring": [
         Figure("last 1,000 steps' speed / bound", 0.95, _share_of_bound),
         Figure("return summed over agents", 1000.0, _summed_return),

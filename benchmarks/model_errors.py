@@ -27,6 +27,8 @@ SAMPLES = 100_000
 LIMITS = {"change_error": 0.1, "reward_error": 0.1}
 STATE_LIMITS = {
     "dmpo_cacc_catchup": 0.01,
+    "dmpo_cacc_slowdown": 0.1,
+    "dmpo_ring": 0.01,
 }
 
 
