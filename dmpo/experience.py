@@ -51,9 +51,17 @@ class Memory:
         capacity: steps of one environment to keep, the oldest go first.
         held_out: share of each batch's trajectories that training never sees; at least one of several.
         generator: where they are drawn from.
+
+    Raises:
+        ValueError: a generator that is not on the CPU, where experience is kept.
     """
 
     def __init__(self, capacity: int, held_out: float, generator: torch.Generator) -> None:
+        if generator.device.type != "cpu":
+            where = (
+                f"device={generator.device} is not possible with experience to learn from again, which is on the CPU"
+            )
+            raise ValueError(f"{where}; allowed: cpu. Only dppo trains on a GPU.")
         self.capacity, self.held_out, self.generator = capacity, held_out, generator
         self.added = 0  # steps of one environment, those that have gone again included
         self._batches: deque[tuple[Trajectories, Tensor]] = deque()  # and which are held out, (S,) bool
