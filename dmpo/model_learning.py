@@ -14,7 +14,7 @@ from dmpo.moments import Moments
 from dmpo.optimizer import StackedAdam
 from dmpo.rollout import Rollout
 
-FAR = 10.0  # standard deviations from the mean at which a state looks to a model as any further one
+FAR = 100.0  # standard deviations from the mean at which a state looks to a model as any further one
 JUDGED = 2_048  # held-out windows on which the models are judged
 
 
