@@ -137,7 +137,7 @@ def model_horizon(lines: Sequence[Mapping[str, Any]], title: str) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("steps imagined in a row")
     axes.set_ylabel("error of the state / variance")
-    axes.legend(**{**_LEGEND, "ncols": len(moments), "handlelength": 1.0, "columnspacing": 1.0, "fontsize": 8.5})
+    axes.legend(loc="lower right", frameon=False, fontsize=8.5)
     return figure
 
 
