@@ -1,0 +1,34 @@
+"""Every preset runs: with few and short episodes, but with its own scenario, algorithm and networks."""
+
+from pathlib import Path
+
+import pytest
+
+from experiments import config, runner
+from tests.experiments.conftest import metrics_of
+from tests.experiments.test_runner import Silence
+
+SHORT = ("scenario.horizon=40", "evaluate.scenario.horizon=40", "train.num_envs=2", "train.threads=1")
+FEW = {
+    "rollout_steps": 4,
+    "warm_up_steps": 0,
+    "warm_up_fit_steps": 25,
+    "fit_steps": 25,
+    "model_starts": 16,
+    "inner_iterations": 2,
+    "epochs": 2,
+}
+
+
+@pytest.mark.parametrize("preset", sorted(config.presets()))
+def test_it_trains_from_its_first_evaluation_to_its_last(preset: str, folder: Path) -> None:
+    algorithm = config.load(preset).experiment.algorithm.model_dump()
+    few = [f"algorithm.{key}={value}" for key, value in FEW.items() if key in algorithm]
+    repeat = config.load(preset).experiment.scenario.action_repeat
+    steps = 3 * 2 * FEW["rollout_steps"] * repeat  # three iterations
+    experiment = config.load(preset, [*SHORT, *few, f"train.env_steps={steps}"]).experiment
+    runner.train(experiment, folder / "run", Silence())
+    lines = metrics_of(folder / "run")
+    assert [line["env_steps"] for line in lines if "eval/reward" in line] == [0, steps]
+    assert lines[-1]["policy/updates"] > 0
+    assert ("model/state_error" in lines[-1]) == ("fit_steps" in algorithm)
