@@ -77,6 +77,9 @@ class WarmUpSettings(BaseModel):
 class SACSettings(WarmUpSettings, AgentSettings):
     """Soft actor-critic with extended action values, from replayed steps."""
 
+    gamma: float = Field(
+        0.99, gt=0, lt=1, description="Discount of one action, however many simulated steps it is held."
+    )
     lr_temperature: float = Field(3e-3, gt=0, description="Learning rate of the temperatures' logarithms.")
     rollout_steps: int = Field(
         10, ge=1, le=100_000, description="Actions of each agent, in each environment, per iteration."

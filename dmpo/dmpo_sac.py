@@ -46,6 +46,8 @@ class DMPOSAC(DSAC):
         return self.practice.fit(batch)
 
     def _improve(self, replay: WindowSampler, progress: float) -> dict[str, float]:
+        if not self.practice.models.ready:
+            return {}
         settings, horizon = self.settings, self.practice.horizon(progress)
         latest = self.practice.models.memory.windows(1, held_out=False).everything().states.transpose(0, 1)  # (S, N, D)
         found = []

@@ -53,8 +53,9 @@ class DSAC(Agents):
         self._see(states)
         self.sac.observe(batch.rewards[batch.valid & ~batch.terminated])  # what an end pays may be of any size
         self.replay.add(batch)
-        ready = self.replay.added >= self.settings.warm_up_steps
-        metrics = self._improve(self.replay.windows(1, held_out=False), progress) if ready else {}
+        replay = self.replay.windows(1, held_out=False)
+        ready = self.replay.added >= self.settings.warm_up_steps and len(replay)
+        metrics = self._improve(replay, progress) if ready else {}
         return metrics | self._communication(batch.observations.shape[-1])
 
     def _improve(self, replay: WindowSampler, progress: float) -> dict[str, float]:

@@ -43,27 +43,26 @@ class ModelLearner:
     def __init__(self, model: LocalModel, settings: ModelSettings, generator: torch.Generator) -> None:
         self.model, self.settings, self.generator = model, settings, generator
         self.memory = Memory(settings.memory_steps, settings.held_out, generator)
+        self.ready = False  # whether they have learnt anything, before which nobody practises in them
         agents, features = model.num_agents, model.features
         self.states, self.changes = Moments(agents, (features,)), Moments(agents, (features,))
         self.rewards, self.last_rewards = Moments(agents, ()), Moments(agents, ())
         self.actions = Moments(agents, (model.actions,))  # of continuous ones
         self.optimizers = [StackedAdam(group, settings.model_max_grad_norm) for group in model.parameter_groups()]
 
-    @property
-    def ready(self) -> bool:
-        """Whether the warm-up is over, in which only experience is gathered."""
-        return self.memory.added >= self.settings.warm_up_steps
-
     def fit(self, batch: Rollout) -> dict[str, float]:
-        """Take in a real batch and, once the warm-up is over, learn until the held-out error stops falling."""
-        settings, before = self.settings, self.memory.added
+        """Take in a real batch and, once the warm-up is over, learn until the held-out error stops falling.
+
+        Where no episode was long enough for a window there is nothing to learn from yet, and no metrics.
+        """
+        settings = self.settings
         self.memory.add(batch)
-        if not self.ready:
-            return {}
-        first = before < settings.warm_up_steps
-        most = (first and settings.warm_up_fit_steps) or settings.fit_steps
-        self._observe(self.memory.windows(1, held_out=False).everything())
         training, held_out = (self.memory.windows(settings.loss_steps, held) for held in (False, True))
+        if self.memory.added < settings.warm_up_steps or not len(training):
+            return {}
+        most = settings.fit_steps if self.ready else settings.warm_up_fit_steps or settings.fit_steps
+        self.ready = True
+        self._observe(self.memory.windows(1, held_out=False).everything())
         judged = (held_out if len(held_out) else training).draw(JUDGED, self.generator)
         best, since, steps = self._judge(judged), 0, 0
         while steps < most and since < settings.patience:
@@ -119,7 +118,8 @@ class ModelLearner:
     def state_dict(self) -> dict[str, Any]:
         """Models, moments, optimisers and memory."""
         parts = {name: part.state_dict() for name, part in self._modules().items()}
-        return {**parts, "optimizers": [o.state_dict() for o in self.optimizers], "memory": self.memory.state_dict()}
+        rest = {"ready": self.ready, "memory": self.memory.state_dict()}
+        return {**parts, "optimizers": [o.state_dict() for o in self.optimizers], **rest}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
@@ -128,6 +128,7 @@ class ModelLearner:
         for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(kept)
         self.memory.load_state_dict(state["memory"])
+        self.ready = state["ready"]
 
     def _outputs(self, states: Tensor, actions: Tensor) -> Prediction:
         if not self.model.discrete:  # small ones would vanish beside the states if they were not normalised

@@ -10,6 +10,10 @@ from tests.dmpo.learners import flat
 from tests.dmpo.test_model_learning import learner_for
 
 
+def parameters(part: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in part.parameters()])
+
+
 @pytest.mark.parametrize("actions", ["continuous", "discrete"])
 def test_it_learns_from_few_real_steps(actions: Literal["continuous", "discrete"]) -> None:
     env, test = (PointMasses(num_envs=16, actions=actions, horizon=30, crash=1e9) for _ in range(2))
@@ -27,6 +31,7 @@ def test_the_share_of_imagined_batches_is_q0(monkeypatch: pytest.MonkeyPatch) ->
     env = PointMasses()
     learner = learner_for(env, model_share=0.3, inner_iterations=1000, total_kl=1e9, kl_target=None)
     batch, _ = Collector(env, learner, seed=0).collect()
+    learner.fit(batch)
     seen = []
     monkeypatch.setattr(learner.ppo, "improve", lambda data, *_: seen.append(data.rewards.shape[1]) or {})
     learner.improve(batch, 0.0)
@@ -70,5 +75,16 @@ def test_a_restored_run_goes_on_to_the_last_bit() -> None:
     for _ in second.iterations():
         pass
     assert torch.equal(flat(whole.learner), flat(second.learner))  # type: ignore[arg-type]
-    model_of = [torch.cat([p.flatten() for p in t.learner.practice.models.model.parameters()]) for t in (whole, second)]  # type: ignore[attr-defined]
+    model_of = [parameters(t.learner.practice.models.model) for t in (whole, second)]  # type: ignore[attr-defined]
     assert torch.equal(*model_of)
+
+
+def test_during_the_warm_up_values_learn_and_policies_do_not() -> None:
+    env = PointMasses()
+    learner = learner_for(env, warm_up_steps=10_000)
+    policy, critic = parameters(learner.policy), parameters(learner.critic)
+    batch, _ = Collector(env, learner, seed=0).collect()
+    learner.fit(batch)
+    learner.improve(batch, 0.0)
+    assert torch.equal(policy, parameters(learner.policy))
+    assert not torch.equal(critic, parameters(learner.critic))

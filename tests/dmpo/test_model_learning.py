@@ -113,3 +113,18 @@ def test_small_actions_are_not_lost_beside_large_states() -> None:
         return learner.fit(batch)["model/change_error"]
 
     assert learnt(1e-3) < 1.5 * learnt(1.0)
+
+
+def test_episodes_too_short_for_a_window_are_no_reason_to_stop() -> None:
+    env = PointMasses(num_envs=E, horizon=3)
+    learner = learner_for(env, loss_steps=4)
+    (batch,) = collected(env, learner, 1)
+    assert learner.fit(batch) == {} and not learner.practice.models.ready
+    assert "model/share" not in learner.improve(batch, 0.0)  # nobody practises in models that know nothing
+
+
+def test_the_first_fit_after_the_warm_up_is_a_longer_one() -> None:
+    env = PointMasses(num_envs=E)
+    learner = learner_for(env, warm_up_steps=2 * E * T, warm_up_fit_steps=75, fit_steps=25, patience=100)
+    updates = [learner.fit(batch).get("model/updates") for batch in collected(env, learner, 4)]
+    assert updates == [None, 75, 25, 25]
