@@ -1,10 +1,11 @@
-"""How many real steps DMPO needs to be as good as DPPO is at its end, with the same number of updates per step.
+"""How many real steps DMPO needs to be as good as DPPO is at its end.
 
     python -m benchmarks.sample_efficiency
 
-DPPO is its own preset, but with as many gradient steps for each action as the DMPO beside it takes: more epochs over
-the same real steps. The bar is the mean of its last evaluations over seeds; DMPO has reached it at the first evaluation
-from which on the mean over seeds is never below. Both count every simulated step of training, the warm-up included.
+DPPO is its own preset, once as it is and once with as many gradient steps for each action as the DMPO beside it takes:
+more epochs over the same real steps. The bar is the mean of its last evaluations over seeds; DMPO has reached it at the
+first evaluation from which on the mean over seeds is never below. Both count every simulated step of training, the
+warm-up included.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Annotated, Any
@@ -77,18 +77,46 @@ def reached(curves: list[list[tuple[int, float]]], bar: float) -> int | None:
     return first
 
 
+@dataclass(frozen=True)
+class Rival:
+    """A DPPO to compare with: the runs of a preset under a name, with overrides."""
+
+    preset: str
+    name: str
+    overrides: tuple[str, ...] = ()
+
+
+def rivals(pair: Pair) -> list[Rival]:
+    """The preset as it is, and with DMPO's number of updates."""
+    return [Rival(pair.dppo, pair.dppo), Rival(pair.dppo, f"{pair.dppo}_updates", (as_many_updates(pair),))]
+
+
+def row(pair: Pair, rival: Rival, folder: Path, seeds: int) -> list[str]:
+    """What the table says of a pair and one of its rivals."""
+    ends = [curve(folder / f"{rival.name}-seed{seed}")[-1] for seed in range(seeds)]
+    curves = [curve(folder / f"{pair.dmpo}-seed{seed}") for seed in range(seeds)]
+    bar, steps = mean(value for _, value in ends), ends[0][0]
+    needed = reached(curves, bar)
+    shown = ("never", "–") if needed is None else (f"{needed:,}", f"{needed / steps:.2f}")
+    settings = " ".join([rival.preset, *(override.removeprefix("algorithm.") for override in rival.overrides)])
+    last = f"{mean(points[-1][1] for points in curves):.4g}"
+    return [pair.dmpo, settings, f"{bar:.4g}", f"{steps:,}", *shown, f"{pair.share:.2f}", last]
+
+
 def main(
+    presets: Annotated[list[str] | None, typer.Argument(help="Of DMPO; all that have a figure, if left out.")] = None,
     seeds: Annotated[int, typer.Option(min=1)] = 3,
     folder: Annotated[Path, typer.Option(help="Where the runs are kept.")] = Path("runs/learning"),
     jobs: Annotated[int, typer.Option(min=1, help="Runs side by side.")] = len(os.sched_getaffinity(0)),
 ) -> None:
     """Train what is not trained yet and print the table."""
-    many = {pair.dppo: (f"{pair.dppo}_updates", [as_many_updates(pair)]) for pair in PAIRS}
+    wanted = [pair for pair in PAIRS if presets is None or pair.dmpo in presets]
+    against = [(pair, rival) for pair in wanted for rival in rivals(pair)]
     with ThreadPoolExecutor(jobs) as pool:
-        waiting = [
-            pool.submit(partial(run, preset, seed, folder, *options))
-            for pair in PAIRS
-            for preset, options in ((pair.dmpo, ()), (pair.dppo, many[pair.dppo]))
+        waiting = [pool.submit(run, pair.dmpo, seed, folder) for pair in wanted for seed in range(seeds)]
+        waiting += [
+            pool.submit(run, rival.preset, seed, folder, rival.name, rival.overrides)
+            for _, rival in against
             for seed in range(seeds)
         ]
         for job in track(waiting, description="training", transient=True):
@@ -96,16 +124,8 @@ def main(
     table = Table(title="Real steps until DMPO is, and stays, as good as DPPO at its end")
     for column in ("DMPO", "DPPO", "its reward", "its steps", "DMPO's steps", "share", "at most", "DMPO's last"):
         table.add_column(column, justify="left" if column in ("DMPO", "DPPO") else "right")
-    for pair in PAIRS:
-        name, (override,) = many[pair.dppo]
-        ends = [curve(folder / f"{name}-seed{seed}")[-1] for seed in range(seeds)]
-        curves = [curve(folder / f"{pair.dmpo}-seed{seed}") for seed in range(seeds)]
-        bar, steps = mean(value for _, value in ends), ends[0][0]
-        needed = reached(curves, bar)
-        shown = ("never", "–") if needed is None else (f"{needed:,}", f"{needed / steps:.2f}")
-        last = f"{mean(points[-1][1] for points in curves):.4g}"
-        settings = f"{pair.dppo} {override.removeprefix('algorithm.')}"
-        table.add_row(pair.dmpo, settings, f"{bar:.4g}", f"{steps:,}", *shown, f"{pair.share:.2f}", last)
+    for pair, rival in against:
+        table.add_row(*row(pair, rival, folder, seeds))
     Console(width=150).print(table)
 
 

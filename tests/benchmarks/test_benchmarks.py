@@ -67,6 +67,20 @@ def test_samples_are_counted_to_where_the_mean_over_seeds_stays_above() -> None:
     assert sample_efficiency.reached(curves, -1.0) is None
 
 
+def test_a_row_says_how_many_samples_it_took(tmp_path: Path) -> None:
+    ends = {"dmpo_ring": (-9.0, -2.0, -1.0), "dppo_ring": (-9.0, -5.0, -2.5)}
+    for name, values in ends.items():
+        for seed in range(2):
+            run = tmp_path / f"{name}-seed{seed}"
+            run.mkdir()
+            lines = [json.dumps({"env_steps": 100 * k, "eval/reward": value}) for k, value in enumerate(values)]
+            (run / "metrics.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    pair = sample_efficiency.Pair("dmpo_ring", "dppo_ring", 1 / 3)
+    plain, _ = sample_efficiency.rivals(pair)
+    found = sample_efficiency.row(pair, plain, tmp_path, seeds=2)
+    assert found == ["dmpo_ring", "dppo_ring", "-2.5", "200", "100", "0.50", "0.33", "-1"]
+
+
 @pytest.mark.parametrize("pair", sample_efficiency.PAIRS, ids=lambda pair: pair.dmpo)
 def test_both_of_a_pair_take_about_as_many_updates(pair: sample_efficiency.Pair) -> None:
     dmpo = config.load(pair.dmpo).experiment
