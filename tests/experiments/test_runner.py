@@ -149,10 +149,16 @@ def test_a_run_killed_again_and_again_ends_like_one_that_never_was(
         assert (Path("run") / name).read_bytes() == (finished[0] / name).read_bytes()
 
 
+def _heed_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_a_run_that_is_stopped_says_how_to_go_on(tiny: Path) -> None:
     command = [sys.executable, "-m", "experiments", "train", "tiny.yaml", "train.env_steps=1e9", "--output"]
+    # A shell's background job ignores Ctrl-C, and so would everything that it starts.
+    pipes: dict[str, Any] = {"stderr": subprocess.PIPE, "text": True, "preexec_fn": _heed_ctrl_c}
     runs = {
-        number: subprocess.Popen([*command, number.name], stderr=subprocess.PIPE, text=True, env=environment())
+        number: subprocess.Popen([*command, number.name], env=environment(), **pipes)
         for number in (signal.SIGINT, signal.SIGTERM)
     }
     deadline = time.monotonic() + 60
