@@ -1,5 +1,6 @@
 """What every learner here has: N policies on a graph that act, and what each agent has seen."""
 
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import Any
 
@@ -10,21 +11,21 @@ import torch
 from torch import Tensor
 
 from dmpo.configuration import AgentSettings
-from dmpo.distributions import Acting
+from dmpo.distributions import Acting, make_distribution
 from dmpo.learner import Exploration
 from dmpo.moments import Moments
 from dmpo.policy import Policy
 from dmpo.rollout import Rollout
 
 
-class Agents:
-    """N agents with a policy π_i(a_i | s_(N_i^1)) each; how they learn is for subclasses.
+class Agents(ABC):
+    """N agents with a policy π_i(a_i | s_(N_i^1)) each; how they learn is for subclasses, which build it.
 
     Args:
         settings: of the algorithm.
         graph: who talks to whom.
         observation_space: of one agent, a Box (D,).
-        distribution: of one agent's actions.
+        action_space: of one agent, a Box (A,) or Discrete.
         seed: of the initial parameters and of exploration.
         device: where the networks live.
     """
@@ -34,9 +35,9 @@ class Agents:
         settings: AgentSettings,
         graph: nx.Graph,
         observation_space: gymnasium.Space[Any],
-        distribution: Acting,
-        seed: int,
-        device: torch.device | str,
+        action_space: gymnasium.Space[Any],
+        seed: int = 0,
+        device: torch.device | str = "cpu",
     ) -> None:
         shape = observation_space.shape
         if shape is None or len(shape) != 1:
@@ -47,13 +48,14 @@ class Agents:
         self.initial = torch.Generator().manual_seed(seeds[0])
         self.generator, self.acting = (torch.Generator(self.device).manual_seed(s) for s in seeds[1:])
         self.stacks = 1 if settings.share_parameters else len(graph)  # R
-        self.distribution = distribution
+        self.distribution = distribution = self._distribution(action_space)
         start = distribution.start(settings.init_mean, settings.init_log_std)
         self.policy = Policy(
             graph, shape[0], distribution, settings.hidden, start, settings.init_log_std, self.stacks, self.initial
         ).to(self.device)
         self.policy.neighborhood = self.policy.neighborhood.to(self.device)
         self.seen = Moments(self.stacks, shape).to(self.device)
+        self._build(graph, seed)
 
     @property
     def collect_steps(self) -> int:
@@ -107,6 +109,13 @@ class Agents:
             raise ValueError(f"This learner cannot go on from that state: {error}. {remedy}") from error
         self.generator.set_state(state["generator"].cpu())
         self.acting.set_state(state["acting"].cpu())
+
+    def _distribution(self, action_space: gymnasium.Space[Any]) -> Acting:
+        return make_distribution(action_space, self.device)
+
+    @abstractmethod
+    def _build(self, graph: nx.Graph, seed: int) -> None:
+        """What agents learn with besides their policies, drawn from `initial` after them."""
 
     def _parts(self) -> dict[str, Any]:
         # What is saved; those that acting needs are called so in every learner.

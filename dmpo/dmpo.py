@@ -8,7 +8,6 @@ repeat:  τ ← one real rollout by everybody;  fit p̂_i on the latest real ste
 
 from typing import Any
 
-import gymnasium
 import networkx as nx
 import torch
 
@@ -22,22 +21,14 @@ from dmpo.rollout import Rollout
 class DMPO(DPPO):
     """DPPO whose agents also practise in their own models.
 
-    Args: see `DPPO`.
+    Args: see `Agents`.
     """
 
     settings: DMPOSettings
 
-    def __init__(
-        self,
-        settings: DMPOSettings,
-        graph: nx.Graph,
-        observation_space: gymnasium.Space[Any],
-        action_space: gymnasium.Space[Any],
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        super().__init__(settings, graph, observation_space, action_space, seed, device)
-        self.practice = Practice(self, settings, graph, seed)
+    def _build(self, graph: nx.Graph, seed: int) -> None:
+        super()._build(graph, seed)
+        self.practice = Practice(self, self.settings, graph, seed)
 
     def fit(self, batch: Rollout) -> dict[str, float]:
         """Fit the models and measure them."""

@@ -8,7 +8,6 @@ repeat:  τ ← real steps by everybody;  fit p̂_i on the latest real steps unt
 from functools import partial
 from typing import Any
 
-import gymnasium
 import networkx as nx
 import torch
 from torch import Tensor
@@ -24,22 +23,14 @@ from dmpo.sac import Transitions
 class DMPOSAC(DSAC):
     """DSAC whose agents also practise in their own models.
 
-    Args: see `DPPO`.
+    Args: see `Agents`.
     """
 
     settings: DMPOSACSettings
 
-    def __init__(
-        self,
-        settings: DMPOSACSettings,
-        graph: nx.Graph,
-        observation_space: gymnasium.Space[Any],
-        action_space: gymnasium.Space[Any],
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        super().__init__(settings, graph, observation_space, action_space, seed, device)
-        self.practice = Practice(self, settings, graph, seed)
+    def _build(self, graph: nx.Graph, seed: int) -> None:
+        super()._build(graph, seed)
+        self.practice = Practice(self, self.settings, graph, seed)
 
     def fit(self, batch: Rollout) -> dict[str, float]:
         """Fit the models and measure them."""

@@ -2,14 +2,11 @@
 
 from typing import Any
 
-import gymnasium
 import networkx as nx
-import torch
 
 from dmpo.agents import Agents
 from dmpo.configuration import PPOSettings
 from dmpo.critic import Critic
-from dmpo.distributions import make_distribution
 from dmpo.ppo import PPO
 from dmpo.rollout import Rollout
 
@@ -17,32 +14,15 @@ from dmpo.rollout import Rollout
 class DPPO(Agents):
     """N agents, each with its own policy π_i(a_i | s_(N_i^1)) and extended value function V_i(s_(N_i^κ)).
 
-    Args:
-        settings: of the algorithm.
-        graph: who talks to whom.
-        observation_space: of one agent, a Box (D,).
-        action_space: of one agent, a Box (A,) or Discrete.
-        seed: of the initial parameters and of exploration.
-        device: where the networks live.
+    Args: see `Agents`.
     """
 
     settings: PPOSettings
 
-    def __init__(
-        self,
-        settings: PPOSettings,
-        graph: nx.Graph,
-        observation_space: gymnasium.Space[Any],
-        action_space: gymnasium.Space[Any],
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        distribution = make_distribution(action_space, device)
-        super().__init__(settings, graph, observation_space, distribution, seed, device)
-        self.critic = Critic(graph, settings.kappa, self.features, settings.hidden, self.stacks, self.initial).to(
-            device
-        )
-        self.critic.neighborhood = self.critic.neighborhood.to(device)
+    def _build(self, graph: nx.Graph, seed: int) -> None:
+        settings, shape = self.settings, (self.features, self.settings.hidden, self.stacks)
+        self.critic = Critic(graph, settings.kappa, *shape, self.initial).to(self.device)
+        self.critic.neighborhood = self.critic.neighborhood.to(self.device)
         self.ppo = PPO(self.policy, self.critic, settings, self.generator)
 
     def improve(self, batch: Rollout, progress: float) -> dict[str, float]:

@@ -11,7 +11,7 @@ import torch
 from dmpo.action_critic import ActionCritic
 from dmpo.agents import Agents
 from dmpo.configuration import SACSettings
-from dmpo.distributions import Acting, Categorical, SquashedGaussian, make_distribution
+from dmpo.distributions import Acting, Categorical, SquashedGaussian
 from dmpo.experience import Memory, WindowSampler
 from dmpo.rollout import Rollout
 from dmpo.sac import SAC, ContinuousSAC, DiscreteSAC, Transitions
@@ -20,29 +20,21 @@ from dmpo.sac import SAC, ContinuousSAC, DiscreteSAC, Transitions
 class DSAC(Agents):
     """N agents, each with its own policy π_i(a_i | s_(N_i^1)) and twin action values Q_i(s_(N_i^κ), a_(N_i^κ)).
 
-    Args: see `DPPO`.
+    Args: see `Agents`.
     """
 
     settings: SACSettings
 
-    def __init__(
-        self,
-        settings: SACSettings,
-        graph: nx.Graph,
-        observation_space: gymnasium.Space[Any],
-        action_space: gymnasium.Space[Any],
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        distribution: Acting = make_distribution(action_space, device)
+    def _distribution(self, action_space: gymnasium.Space[Any]) -> Acting:
         if isinstance(action_space, gymnasium.spaces.Box):
-            distribution = SquashedGaussian(action_space, device)
-        super().__init__(settings, graph, observation_space, distribution, seed, device)
-        self.critic = ActionCritic(
-            graph, settings.kappa, self.features, distribution.actions, settings.hidden, self.stacks, self.initial
-        ).to(device)
-        self.critic.neighborhood = self.critic.neighborhood.to(device)
-        kind = DiscreteSAC if isinstance(distribution, Categorical) else ContinuousSAC
+            return SquashedGaussian(action_space, self.device)
+        return super()._distribution(action_space)
+
+    def _build(self, graph: nx.Graph, seed: int) -> None:
+        settings, shape = self.settings, (self.features, self.distribution.actions, self.settings.hidden, self.stacks)
+        self.critic = ActionCritic(graph, settings.kappa, *shape, self.initial).to(self.device)
+        self.critic.neighborhood = self.critic.neighborhood.to(self.device)
+        kind = DiscreteSAC if isinstance(self.distribution, Categorical) else ContinuousSAC
         self.sac: SAC = kind(self.policy, self.critic, settings, self.generator)
         self.replay = Memory(settings.replay_steps, 0.0, self.generator)
 

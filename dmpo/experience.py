@@ -58,10 +58,10 @@ class Memory:
 
     def __init__(self, capacity: int, held_out: float, generator: torch.Generator) -> None:
         if generator.device.type != "cpu":
-            where = (
-                f"device={generator.device} is not possible with experience to learn from again, which is on the CPU"
+            raise ValueError(
+                f"device={generator.device} is not possible: what is replayed is kept on the CPU; allowed: cpu. "
+                "Only dppo trains on a GPU."
             )
-            raise ValueError(f"{where}; allowed: cpu. Only dppo trains on a GPU.")
         self.capacity, self.held_out, self.generator = capacity, held_out, generator
         self.added = 0  # steps of one environment, those that have gone again included
         self._batches: deque[tuple[Trajectories, Tensor]] = deque()  # and which are held out, (S,) bool

@@ -73,10 +73,8 @@ class LocalModel(MessagePassing):  # type: ignore[misc]
         self.encoder = stacked_columns(n, [told, encoding], True, generator)
         self.edge = stacked_columns(len(target), [2 * encoding, hidden, hidden, message], False, generator)
         self.actions, self.discrete, self.hears_actions = actions, discrete, hears_actions
-        numbers = actions if discrete else 0
-        self.embedding = nn.Parameter(
-            torch.randn(n, EMBEDDING, numbers, generator=generator)
-        )  # (N, EMBEDDING, actions)
+        chosen = EMBEDDING, actions if discrete else 0
+        self.embedding = nn.Parameter(torch.randn(n, *chosen, generator=generator))  # (N, EMBEDDING, actions)
         self.node = stacked_columns(n, [message + width, hidden, hidden, encoding], True, generator)
         self.heads = stacked_columns(n, [encoding, features + 2], False, generator)
         nn.init.constant_(self.heads.get_parameter("0.bias")[:, -1], END_LOGIT)
@@ -102,13 +100,13 @@ class LocalModel(MessagePassing):  # type: ignore[misc]
         messages: Tensor = self.edge(torch.cat([encoded_i, encoded_j], 1))
         return messages
 
+    def aggregate(self, inputs: Tensor, index: Tensor) -> Tensor:
+        """Σ_{j∈N_i^1} h_(i,j), (M, message, B) -> (N, message, B); several times as fast as the library's scatter."""
+        return inputs.new_zeros(self.num_agents, *inputs.shape[1:]).index_add(0, index, inputs)
+
     def _acted(self, actions: Tensor, dtype: torch.dtype) -> Tensor:
         if not self.discrete:
             return actions.transpose(1, 2)
         numbers = torch.arange(self.actions, device=actions.device).view(1, -1, 1)
         chosen = (actions.unsqueeze(1) == numbers).to(dtype)  # (N, actions, B)
         return torch.bmm(self.embedding, chosen)
-
-    def aggregate(self, inputs: Tensor, index: Tensor) -> Tensor:
-        """Σ_{j∈N_i^1} h_(i,j), (M, message, B) -> (N, message, B); several times as fast as the library's scatter."""
-        return inputs.new_zeros(self.num_agents, *inputs.shape[1:]).index_add(0, index, inputs)

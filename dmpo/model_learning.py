@@ -57,8 +57,10 @@ class ModelLearner:
         """
         settings = self.settings
         self.memory.add(batch)
+        if self.memory.added < settings.warm_up_steps:
+            return {}
         training, held_out = (self.memory.windows(settings.loss_steps, held) for held in (False, True))
-        if self.memory.added < settings.warm_up_steps or not len(training):
+        if not len(training):
             return {}
         most = settings.fit_steps if self.ready else settings.warm_up_fit_steps or settings.fit_steps
         self.ready = True

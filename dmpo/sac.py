@@ -10,6 +10,7 @@ the standard deviation of ordinary ones and by 1 - γ, so that values are about 
 
 import copy
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import Any, Self, cast
 
@@ -46,7 +47,7 @@ class Transitions:
         return type(self)(**{f.name: torch.cat([getattr(x, f.name) for x in (self, other)]) for f in fields(self)})
 
 
-class SAC:
+class SAC(ABC):
     """Improves π_i and Q_i on replayed or imagined steps; what depends on the kind of actions is for subclasses.
 
     Args:
@@ -96,17 +97,17 @@ class SAC:
         goes_on = (~batch.ends).unsqueeze(1).to(rewards.dtype)  # (B, 1)
         return rewards + self.settings.gamma * goes_on * self.soft_values(batch.following)
 
+    @abstractmethod
     def received(self, actions: Tensor) -> Tensor:
         """What critics are told of actions (B, N, A) or (B, N), (B, N, K, A)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def soft_values(self, states: Tensor) -> Tensor:
         """min Q̄_i - α_i log π_i at states (B, N, D), expected over what everybody would do there; (B, N)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def policy_loss(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """Minus what π_i ascends, and the entropy of π_i, means over states (B, N, D); (N,) each."""
-        raise NotImplementedError
 
     def entropy_wanted(self, progress: float) -> float:
         """Linear from the first target entropy to the last."""
