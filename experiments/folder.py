@@ -110,6 +110,17 @@ class RunFolder:
         lines = self.metrics.read_text(encoding="utf-8").split("\n")[:-1]
         return [json.loads(line) for line in lines]
 
+    def read_report(self) -> dict[str, Any]:
+        """What `evaluation.json` holds.
+
+        Raises:
+            RunError: the run has none yet.
+        """
+        if not self.evaluation.is_file():
+            raise RunError(f"{self.path} is not finished; go on with: dmpo train --resume {self.path}")
+        report: dict[str, Any] = json.loads(self.evaluation.read_text(encoding="utf-8"))
+        return report
+
 
 class MetricsLog:
     """`metrics.jsonl`, opened by one process at a time, from `size` bytes on: what lies behind is taken back.

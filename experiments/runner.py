@@ -82,7 +82,7 @@ def resume(experiment: Experiment, folder: RunFolder, watch: Watch) -> Outcome:
     """
     state = folder.load_state() if folder.checkpoint.is_file() else None
     if state and folder.evaluation.is_file() and state["env_steps"] >= experiment.train.env_steps:
-        found = json.loads(folder.evaluation.read_text(encoding="utf-8"))
+        found = folder.read_report()
         if found["env_steps"] == state["env_steps"]:  # and not that of an earlier end, which was gone on from
             return Outcome(folder, found, was_finished=True)
     with _parts(experiment) as parts, MetricsLog(folder.metrics, state["metrics_bytes"] if state else 0) as log:
