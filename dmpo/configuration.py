@@ -2,9 +2,18 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Width = Annotated[int, Field(ge=1, le=4_096)]
+
+
+def _rising(change: tuple[float, float]) -> tuple[float, float]:
+    if not 0 <= change[0] < change[1] <= 1:
+        raise ValueError(f"{list(change)} are not two rising shares of training; allowed: 0 <= first < second <= 1")
+    return change
+
+
+Change = Annotated[tuple[float, float], AfterValidator(_rising)]
 
 
 class AgentSettings(BaseModel):
@@ -145,19 +154,16 @@ class ModelSettings(WarmUpSettings):
     )
     inner_iterations: int = Field(10, ge=1, le=1_000, description="B: batches to improve on per real rollout.")
     model_share: float = Field(0.5, ge=0, le=1, description="q0: probability that a batch comes from the models.")
+    model_share_final: float | None = Field(None, ge=0, le=1, description="q0 later on; null keeps the first.")
+    model_share_change: Change = Field(
+        (0.0, 1.0), description="Shares of training between which q0 goes from the first to the final, linearly."
+    )
     model_starts: int = Field(512, ge=1, le=100_000, description="Imagined rollouts in a batch.")
     model_steps: int = Field(25, ge=1, le=10_000, description="T: steps of an imagined rollout, at first.")
     model_steps_final: int | None = Field(None, ge=1, le=10_000, description="T later on; null keeps the first.")
-    model_steps_change: tuple[float, float] = Field(
+    model_steps_change: Change = Field(
         (0.0, 1.0), description="Shares of training between which T goes from the first to the final, linearly."
     )
-
-    @field_validator("model_steps_change")
-    @classmethod
-    def _in_order(cls, change: tuple[float, float]) -> tuple[float, float]:
-        if not 0 <= change[0] < change[1] <= 1:
-            raise ValueError(f"{list(change)} are not two rising shares of training; allowed: 0 <= first < second <= 1")
-        return change
 
 
 class DPPOSettings(PPOSettings):

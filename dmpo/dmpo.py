@@ -46,8 +46,8 @@ class DMPO(DPPO):
 
     def _practise(self, batch: Rollout, starts: torch.Tensor, progress: float) -> dict[str, float]:
         settings, real = self.settings, self._normalized(batch)
-        horizon = self.practice.horizon(progress)
-        imagined = torch.rand(settings.inner_iterations, generator=self.generator) < settings.model_share
+        horizon, share = self.practice.horizon(progress), self.practice.share(progress)
+        imagined = torch.rand(settings.inner_iterations, generator=self.generator) < share
         active = torch.ones(self.stacks, dtype=torch.bool)
         metrics: dict[str, list[float]] = {}
         for is_imagined in imagined.tolist():

@@ -39,12 +39,13 @@ class DMPOSAC(DSAC):
     def _improve(self, replay: WindowSampler, progress: float) -> dict[str, float]:
         if not self.practice.models.ready:
             return {}
-        settings, horizon = self.settings, self.practice.horizon(progress)
+        settings = self.settings
+        horizon, share = self.practice.horizon(progress), self.practice.share(progress)
         latest = self.practice.models.memory.windows(1, held_out=False).everything().states.transpose(0, 1)  # (S, N, D)
         found = []
         for _ in range(settings.inner_iterations):
             imagined = self._imagined(latest, horizon)
-            found.append(self._steps(partial(self._mixed, replay, imagined), settings.gradient_steps, progress))
+            found.append(self._steps(partial(self._mixed, replay, imagined, share), settings.gradient_steps, progress))
         averages = {name: sum(metrics[name] for metrics in found) / len(found) for name in found[0]}
         return averages | {"model/horizon": float(horizon)}
 
@@ -54,8 +55,8 @@ class DMPOSAC(DSAC):
         states, following = (self.states(x[valid]) for x in (rollout.observations[:-1], rollout.observations[1:]))
         return Transitions(states, rollout.actions[valid], rollout.rewards[valid], following, rollout.terminated[valid])
 
-    def _mixed(self, replay: WindowSampler, imagined: Transitions) -> Transitions:
-        batch, share = self.settings.batch, self.settings.model_share
+    def _mixed(self, replay: WindowSampler, imagined: Transitions, share: float) -> Transitions:
+        batch = self.settings.batch
         count = int((torch.rand(batch, generator=self.generator) < share).sum())
         index = torch.randint(len(imagined.rewards), (count,), generator=self.generator)
         return imagined[index].joined(self._drawn(replay, batch - count))

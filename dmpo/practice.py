@@ -54,12 +54,20 @@ class Practice:
     def horizon(self, progress: float) -> int:
         """T at this share of training: linear between two points, as in MBPO's table 1."""
         settings = self.settings
-        first, last = settings.model_steps, settings.model_steps_final or settings.model_steps
-        start, end = settings.model_steps_change
-        return round(first + (last - first) * min(max((progress - start) / (end - start), 0.0), 1.0))
+        return round(_linear(settings.model_steps, settings.model_steps_final, settings.model_steps_change, progress))
+
+    def share(self, progress: float) -> float:
+        """q0 at this share of training, linear between two points as well."""
+        settings = self.settings
+        return _linear(settings.model_share, settings.model_share_final, settings.model_share_change, progress)
 
     def imagine(self, starts: Tensor, steps: int) -> Rollout:
         """`model_starts` rollouts from states that are drawn from `starts` (S, N, D)."""
         agents = self.agents
         index = torch.randint(len(starts), (self.settings.model_starts,), generator=agents.generator)
         return branch(self.models, agents.policy, starts[index], steps, agents.states, agents.generator)
+
+
+def _linear(first: float, last: float | None, change: tuple[float, float], progress: float) -> float:
+    start, end = change
+    return first if last is None else first + (last - first) * min(max((progress - start) / (end - start), 0.0), 1.0)

@@ -27,17 +27,24 @@ def test_it_learns_from_few_real_steps(actions: Literal["continuous", "discrete"
     assert after > 0.5 * before  # rewards are negative: at most half of what the untrained one pays
 
 
-def test_the_share_of_imagined_batches_is_q0(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("final", "progress", "share"), [(None, 0.0, 0.3), (None, 0.9, 0.3), (0.1, 0.3, 0.2), (0.0, 0.5, 0.0)]
+)
+def test_the_share_of_imagined_batches_is_q0(
+    final: float | None, progress: float, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     env = PointMasses()
-    learner = learner_for(env, model_share=0.3, inner_iterations=1000, total_kl=1e9, kl_target=None)
+    schedule = {"model_share": 0.3, "model_share_final": final, "model_share_change": (0.1, 0.5)}
+    learner = learner_for(env, **schedule, inner_iterations=1000, total_kl=1e9, kl_target=None)
     batch, _ = Collector(env, learner, seed=0).collect()
     learner.fit(batch)
     seen = []
     monkeypatch.setattr(learner.ppo, "improve", lambda data, *_: seen.append(data.rewards.shape[1]) or {})
-    learner.improve(batch, 0.0)
+    learner.improve(batch, progress)
     # 4 real environments, 16 imagined rollouts; four standard deviations of a binomial.
-    assert set(seen) == {4, 16}
-    assert seen.count(16) == pytest.approx(300, abs=4 * (1000 * 0.3 * 0.7) ** 0.5)
+    assert set(seen) <= {4, 16}
+    assert len(seen) == 1000
+    assert seen.count(16) == pytest.approx(1000 * share, abs=4 * (1000 * share * (1 - share)) ** 0.5)
 
 
 def test_practice_stops_once_the_policy_is_far_from_the_one_that_collected(monkeypatch: pytest.MonkeyPatch) -> None:
