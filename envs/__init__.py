@@ -9,7 +9,7 @@ Importing this package starts nothing and loads no SUMO.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from envs.controllers import controllers
 from envs.registry import names, parameters, register, scenario
@@ -17,6 +17,9 @@ from envs.scenario import ScenarioParameters, Spec
 from envs.simulation import SimulationError
 from envs.spelling import check_names
 from envs.vector import VectorEnv
+
+if TYPE_CHECKING:
+    from envs.pettingzoo import PettingZooEnv
 
 __all__ = [
     "ScenarioParameters",
@@ -29,6 +32,7 @@ __all__ = [
     "parameters",
     "register",
     "spec",
+    "to_pettingzoo",
 ]
 
 
@@ -54,6 +58,18 @@ def spec(of: str | ScenarioParameters, **scenario_parameters: Any) -> Spec:
     """
     checked = _parameters(of, scenario_parameters) if isinstance(of, str) else of
     return scenario(checked.name).spec(checked)
+
+
+def to_pettingzoo(name: str, **scenario_parameters: Any) -> PettingZooEnv:
+    """One environment of a scenario as a PettingZoo ``ParallelEnv``; see :class:`envs.pettingzoo.PettingZooEnv`.
+
+    Raises:
+        ValueError: an unknown scenario, or parameters that it refuses.
+        SimulationError: SUMO did not start.
+    """
+    from envs.pettingzoo import PettingZooEnv
+
+    return PettingZooEnv(name, VectorEnv(scenario(name), _parameters(name, scenario_parameters), num_envs=1))
 
 
 def _parameters(name: str, given: dict[str, Any]) -> ScenarioParameters:

@@ -63,7 +63,8 @@ def test_an_environments_own_process_loads_neither_sumo_nor_torch() -> None:
     script = """
 import sys
 def heavy():
-    return sorted({name.split(".")[0] for name in sys.modules} & {"libsumo", "traci", "sumo", "torch", "matplotlib"})
+    heavy = {"libsumo", "traci", "sumo", "torch", "matplotlib", "pettingzoo"}
+    return sorted({name.split(".")[0] for name in sys.modules} & heavy)
 import envs
 print(heavy())
 if __name__ == "__main__":
