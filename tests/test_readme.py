@@ -97,10 +97,13 @@ def test_no_two_commands_write_into_the_same_folder() -> None:
     assert len(set(folders)) == len(folders) > 5
 
 
-def test_the_example_in_python_runs(tmp_path: Path) -> None:
-    (example,) = blocks(sections()["From Python"])
+@pytest.mark.parametrize(
+    ("heading", "most"), [("From Python", 30), ("Learners of other libraries", 1000)], ids=["vector", "pettingzoo"]
+)
+def test_the_examples_in_python_run(tmp_path: Path, heading: str, most: float) -> None:
+    (example,) = blocks(sections()[heading])
     (tmp_path / "example.py").write_text(example, encoding="utf-8")
-    assert 0 < float(python(tmp_path, "example.py")) < 30
+    assert 0 < float(python(tmp_path, "example.py")) < most
 
 
 def test_the_files_that_are_named_exist() -> None:
