@@ -148,11 +148,12 @@ class MetricsLog:
             self._file.close()
             raise
 
-    def write(self, metrics: dict[str, Any]) -> None:
-        """Add a line; numbers that are not finite become null."""
+    def write(self, metrics: dict[str, Any]) -> dict[str, Any]:
+        """Add a line and return it as it stands there: numbers that are not finite become null."""
         plain = {key: _plain(value) for key, value in metrics.items()}
         self._file.write(json.dumps(plain).encode() + b"\n")
         self._file.flush()
+        return plain
 
     def sync(self) -> int:
         """See to it that all lines are on the disk, and give their bytes."""

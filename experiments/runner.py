@@ -32,9 +32,10 @@ from experiments.evaluation import (
 )
 from experiments.folder import MetricsLog, RunFolder, write_whole
 from experiments.schema import Experiment
+from experiments.sinks import Sinks, check_installed
 
-# What a resumed run may change: how long and on what it runs, not what it is.
-FREE_TO_CHANGE = ("train.env_steps", "train.workers", "train.threads")
+# What a resumed run may change: how long and on what it runs and who is told, not what it is.
+FREE_TO_CHANGE = ("train.env_steps", "train.workers", "train.threads", "log.tensorboard", "log.wandb")
 
 
 class Watch(Protocol):
@@ -63,20 +64,22 @@ def train(experiment: Experiment, output: Path, watch: Watch) -> Outcome:
     """Train from the beginning into a new folder, which is made once the environments have started.
 
     Raises:
-        ConfigError: the folder is not empty.
+        ConfigError: the folder is not empty, or what it is to be logged with is not installed.
         RunError, dmpo.TrainingError, envs.SimulationError: the run cannot go on.
     """
+    check_installed(experiment.log)
     folder, experiment = RunFolder.new(output), with_threads(experiment)
     with _parts(experiment) as parts:
         folder.create(config.dump(experiment))
-        with MetricsLog(folder.metrics) as log:
-            return Run(experiment, folder, log, watch, *parts).begin()
+        with MetricsLog(folder.metrics) as log, Sinks(experiment, folder) as sinks:
+            return Run(experiment, folder, log, sinks, watch, *parts).begin()
 
 
 def resume(experiment: Experiment, folder: RunFolder, watch: Watch) -> Outcome:
     """Go on from the newest checkpoint; from the beginning where there is none yet.
 
     Raises:
+        ConfigError: what it is to be logged with is not installed.
         dmpo.CheckpointError: the checkpoint cannot be used.
         RunError, dmpo.TrainingError, envs.SimulationError: the run cannot go on.
     """
@@ -85,8 +88,14 @@ def resume(experiment: Experiment, folder: RunFolder, watch: Watch) -> Outcome:
         found = folder.read_report()
         if found["env_steps"] == state["env_steps"]:  # and not that of an earlier end, which was gone on from
             return Outcome(folder, found, was_finished=True)
-    with _parts(experiment) as parts, MetricsLog(folder.metrics, state["metrics_bytes"] if state else 0) as log:
-        run = Run(experiment, folder, log, watch, *parts)
+    check_installed(experiment.log)
+    size = state["metrics_bytes"] if state else 0
+    with (
+        _parts(experiment) as parts,
+        MetricsLog(folder.metrics, size) as log,
+        Sinks(experiment, folder) as sinks,
+    ):
+        run = Run(experiment, folder, log, sinks, watch, *parts)
         if state:
             run.restore(state)
         # Not before it is known that nobody else is at work here, and that the checkpoint fits.
@@ -112,6 +121,7 @@ class Run:
     experiment: Experiment
     folder: RunFolder
     log: MetricsLog
+    sinks: Sinks
     watch: Watch
     trainer: dmpo.Trainer
     env: envs.VectorEnv
@@ -121,6 +131,7 @@ class Run:
 
     def begin(self) -> Outcome:
         """From the untrained policy to the end."""
+        self.sinks.open()
         self.watch.begin(0, self.experiment.train.env_steps)
         self._write(evaluated=self._evaluate().metrics)
         return self._train()  # a run killed before its first checkpoint begins again
@@ -139,6 +150,7 @@ class Run:
 
     def go_on(self) -> Outcome:
         """From a checkpoint to the end."""
+        self.sinks.open()
         self.watch.begin(self.trainer.env_steps, self.experiment.train.env_steps)
         return self._train()
 
@@ -170,7 +182,7 @@ class Run:
         line = {"env_steps": self.trainer.env_steps, "wall_seconds": round(time.monotonic() - self.started, 3)}
         if self.env.restarts:
             line["env/restarts"] = self.env.restarts
-        self.log.write(line | _means(self.pending) | (evaluated or {}))
+        self.sinks.write(self.log.write(line | _means(self.pending) | (evaluated or {})))
         self.pending = []
 
     def _save(self) -> None:

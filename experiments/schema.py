@@ -65,8 +65,24 @@ class Evaluate(BaseModel):
     )
 
 
+class WandB(BaseModel):
+    """Where on Weights & Biases a run appears."""
+
+    model_config = _STRICT
+
+    project: str = Field(
+        min_length=1, max_length=128, pattern=r"^[^/\\#?%:]+$", description="Project that the run belongs to."
+    )
+    entity: str | None = Field(
+        default=None, min_length=1, max_length=128, description="User or team; null is the one who is logged in."
+    )
+    mode: Literal["online", "offline"] = Field(
+        default="online", description="offline uses no network; `wandb sync` uploads the newest folder later."
+    )
+
+
 class Log(BaseModel):
-    """What is written to metrics.jsonl."""
+    """What is written to metrics.jsonl, and where its lines go besides."""
 
     model_config = _STRICT
 
@@ -76,6 +92,10 @@ class Log(BaseModel):
         le=10**12,
         description="Steps between lines of training metrics; 0 is each iteration.",
     )
+    tensorboard: Literal["auto"] | bool = Field(
+        default="auto", description="Whether for TensorBoard as well; auto is where it is installed."
+    )
+    wandb: WandB | None = Field(default=None, description="For Weights & Biases as well; null is not.")
 
 
 class Experiment(BaseModel):
