@@ -39,7 +39,8 @@ def parts(learner: DMPO, env: dmpo.Environment) -> dict[str, Callable[[], float]
     windows = models.memory.windows(WINDOW_STEPS, held_out=False)
     imagined = learner.practice.imagine(starts, STEPS)
     whole = replace(imagined, terminated=imagined.terminated & False, valid=imagined.valid | True)
-    once, twice = (PPO(learner.policy, learner.critic, learner.settings, learner.generator) for _ in range(2))
+    ppo = learner.ppo
+    once, twice = (PPO(ppo.policy, ppo.critic, ppo.over, ppo.settings, ppo.generator) for _ in range(2))
     twice.settings = learner.settings.model_copy(update={"epochs": 2})
 
     def epoch() -> float:

@@ -17,11 +17,10 @@ Change = Annotated[tuple[float, float], AfterValidator(_rising)]
 
 
 class AgentSettings(BaseModel):
-    """What all learners are told: what agents are, and how far they look."""
+    """What all learners are told: what agents are, and how they learn."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    kappa: int = Field(3, ge=0, description="κ: how many hops a critic sees, and values are reduced over.")
     gamma: float = Field(
         0.99, gt=0, le=1, description="Discount of one action, however many simulated steps it is held."
     )
@@ -49,11 +48,26 @@ class AgentSettings(BaseModel):
     )
 
 
-class PPOSettings(AgentSettings):
-    """Proximal policy optimisation with extended value functions."""
+class ExtendedSettings(BaseModel):
+    """How far agents look."""
+
+    kappa: int = Field(3, ge=0, description="κ: how many hops a critic sees, and values are reduced over.")
+
+
+class ActorCriticSettings(AgentSettings):
+    """Policies that ascend advantages, and values that learn returns."""
 
     gae_lambda: float = Field(0.5, ge=0, le=1, description="λ of the advantages.")
     return_lambda: float = Field(1.0, ge=0, le=1, description="λ of the values' targets; 1 is eq. 5 of the paper.")
+    entropy_coefficient: float = Field(0.0, ge=0, description="Weight of the entropy bonus, at the start.")
+    entropy_coefficient_final: float | None = Field(
+        None, ge=0, description="Weight of the entropy bonus at the end, reached linearly; null keeps the first."
+    )
+
+
+class PPOSettings(ActorCriticSettings):
+    """Proximal policy optimisation."""
+
     clip: float = Field(0.2, gt=0, description="ε of PPO-clip: how far a probability ratio may leave 1.")
     kl_target: float | None = Field(
         0.01,
@@ -64,10 +78,6 @@ class PPOSettings(AgentSettings):
     epochs: int = Field(10, ge=1, le=1_000, description="Passes over the data of an iteration.")
     minibatches: int = Field(
         4, ge=1, le=10_000, description="Gradient steps per epoch, each on an equal share of the data."
-    )
-    entropy_coefficient: float = Field(0.0, ge=0, description="Weight of the entropy bonus, at the start.")
-    entropy_coefficient_final: float | None = Field(
-        None, ge=0, description="Weight of the entropy bonus at the end, reached linearly; null keeps the first."
     )
 
 
@@ -83,7 +93,7 @@ class WarmUpSettings(BaseModel):
     )
 
 
-class SACSettings(WarmUpSettings, AgentSettings):
+class SACSettings(WarmUpSettings, ExtendedSettings, AgentSettings):
     """Soft actor-critic with extended action values, from replayed steps."""
 
     gamma: float = Field(
@@ -166,13 +176,33 @@ class ModelSettings(WarmUpSettings):
     )
 
 
-class DPPOSettings(PPOSettings):
+class DPPOSettings(ExtendedSettings, PPOSettings):
     """Decentralised PPO with extended value functions (DMPO without its model)."""
 
     name: Literal["dppo"] = Field("dppo", description="Decentralised PPO.")
 
 
-class DMPOSettings(ModelSettings, PPOSettings):
+class CPPOSettings(PPOSettings):
+    """PPO with local policies and critics that see everybody."""
+
+    name: Literal["cppo"] = Field("cppo", description="PPO with critics that see everybody.")
+    objective: Literal["team", "selfish"] = Field(
+        "team", description="What policies improve: the mean return of all agents, or each one its own."
+    )
+
+
+class IA2CSettings(ActorCriticSettings):
+    """Independent advantage actor-critic on one's own and one's neighbours' states."""
+
+    name: Literal["ia2c"] = Field("ia2c", description="Independent advantage actor-critic.")
+    gae_lambda: float = Field(1.0, ge=0, le=1, description="λ of the advantages; 1 is n-step returns less values.")
+    entropy_coefficient: float = Field(0.01, ge=0, description="Weight of the entropy bonus, at the start.")
+    rollout_steps: int = Field(
+        20, ge=1, le=100_000, description="Actions of each agent, in each environment, per gradient step."
+    )
+
+
+class DMPOSettings(ModelSettings, ExtendedSettings, PPOSettings):
     """Decentralised model-based policy optimisation: DPPO whose agents practise in models of their own."""
 
     name: Literal["dmpo"] = Field("dmpo", description="Decentralised model-based policy optimisation.")

@@ -23,7 +23,7 @@ class Critic(nn.Module):
 
     Args:
         graph: who talks to whom.
-        kappa: κ.
+        kappa: κ; None lets it see everybody.
         features: D, numbers in one agent's state.
         hidden: widths of the hidden layers.
         stacks: R, N for own parameters, 1 for shared ones.
@@ -34,7 +34,13 @@ class Critic(nn.Module):
     """
 
     def __init__(
-        self, graph: nx.Graph, kappa: int, features: int, hidden: Sequence[int], stacks: int, generator: torch.Generator
+        self,
+        graph: nx.Graph,
+        kappa: int | None,
+        features: int,
+        hidden: Sequence[int],
+        stacks: int,
+        generator: torch.Generator,
     ) -> None:
         super().__init__()
         self.neighborhood = Neighborhood(graph, hops=kappa)

@@ -8,7 +8,14 @@ import networkx as nx
 import torch
 from pydantic import BaseModel
 
-from dmpo.configuration import DMPOSACSettings, DMPOSettings, DPPOSettings, DSACSettings
+from dmpo.configuration import (
+    CPPOSettings,
+    DMPOSACSettings,
+    DMPOSettings,
+    DPPOSettings,
+    DSACSettings,
+    IA2CSettings,
+)
 from dmpo.learner import Learner
 
 
@@ -29,10 +36,12 @@ class LearnerType(Protocol):
 
 # Settings, and the class that is imported when it is needed: torch-geometric takes as long to load as torch itself.
 _ALGORITHMS: dict[str, tuple[type[BaseModel], str, str]] = {
+    "cppo": (CPPOSettings, "dmpo.cppo", "CPPO"),
     "dmpo": (DMPOSettings, "dmpo.dmpo", "DMPO"),
     "dmpo_sac": (DMPOSACSettings, "dmpo.dmpo_sac", "DMPOSAC"),
     "dppo": (DPPOSettings, "dmpo.dppo", "DPPO"),
     "dsac": (DSACSettings, "dmpo.dsac", "DSAC"),
+    "ia2c": (IA2CSettings, "dmpo.ia2c", "IA2C"),
 }
 
 

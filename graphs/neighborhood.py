@@ -1,6 +1,7 @@
 """κ-hop neighbourhoods: the one operation through which an agent learns anything of another."""
 
 import copy
+import math
 from dataclasses import InitVar, dataclass, field
 from typing import Literal, Self
 
@@ -21,10 +22,11 @@ class Neighborhood:
 
     Args:
         graph: networkx `Graph` or `DiGraph` on the nodes 0..N-1.
-        hops: κ ≥ 0; 0 is the agent alone, N - 1 or more everybody from whom there is a path.
+        hops: κ ≥ 0; 0 is the agent alone, N - 1 or more everybody from whom there is a path, None everybody there is.
 
     Shapes:
         index: (N, K) int64, row i lists N_i^κ: i first, then by distance, then by number; padded with i itself.
+            Whoever has no path to i is infinitely far away.
         mask: (N, K) bool, False where `index` is padding.
         sizes: (N,) int64, |N_i^κ|.
 
@@ -35,7 +37,7 @@ class Neighborhood:
     """
 
     graph: InitVar[nx.Graph]
-    hops: int
+    hops: int | None
     num_agents: int = field(init=False)  # N
     size: int = field(init=False)  # K, the size of the largest neighbourhood
     messages: int = field(init=False)  # pairs of a receiver and another agent it hears, Σ_i (|N_i^κ| - 1)
@@ -47,8 +49,9 @@ class Neighborhood:
 
     def __post_init__(self, graph: nx.Graph) -> None:
         check_graph(graph)
-        if not isinstance(self.hops, int) or self.hops < 0:
-            raise refusal("hops", self.hops, "it is a whole number, at least 0", "Use 1 for the direct neighbours.")
+        if self.hops is not None and (not isinstance(self.hops, int) or self.hops < 0):
+            allowed = "it is a whole number, at least 0, or None for everybody"
+            raise refusal("hops", self.hops, allowed, "Use 1 for the direct neighbours.")
         rows = _neighborhoods(graph, self.hops)
         n, k = len(rows), max(map(len, rows))
         index = torch.tensor([row + [agent] * (k - len(row)) for agent, row in enumerate(rows)], dtype=torch.int64)
@@ -158,12 +161,13 @@ class Neighborhood:
 _TENSORS = ("index", "mask", "sizes", "_source", "_answer")
 
 
-def _neighborhoods(graph: nx.Graph, hops: int) -> list[list[int]]:
+def _neighborhoods(graph: nx.Graph, hops: int | None) -> list[list[int]]:
     # The search starts at the listener, against the direction in which messages travel.
     heard = graph.reverse(copy=False) if graph.is_directed() else graph
     return [_neighborhood(heard, agent, hops) for agent in range(len(graph))]
 
 
-def _neighborhood(heard: nx.Graph, agent: int, hops: int) -> list[int]:
+def _neighborhood(heard: nx.Graph, agent: int, hops: int | None) -> list[int]:
     distance = nx.single_source_shortest_path_length(heard, agent, cutoff=hops)
-    return sorted(distance, key=lambda other: (distance[other], other))
+    members = range(len(heard)) if hops is None else distance
+    return sorted(members, key=lambda other: (distance.get(other, math.inf), other))

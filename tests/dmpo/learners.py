@@ -6,9 +6,10 @@ import gymnasium
 import networkx as nx
 import numpy as np
 import torch
+from pydantic import BaseModel
 
-from dmpo import DPPOSettings
-from dmpo.dppo import DPPO
+import dmpo
+from dmpo.on_policy import OnPolicy
 from dmpo.rollout import Rollout
 from tests.dmpo.environment import PointMasses
 
@@ -19,21 +20,23 @@ SPACES: dict[str, gymnasium.Space[Any]] = {
 }
 
 
-def make_learner(graph: nx.Graph, actions: str = "continuous", seed: int = 0, **settings: Any) -> DPPO:
-    """A small DPPO for agents with D numbers each."""
+def make_learner(
+    graph: nx.Graph, actions: str = "continuous", seed: int = 0, name: str = "dppo", **settings: Any
+) -> OnPolicy:
+    """A small learner for agents with D numbers each."""
     observations = gymnasium.spaces.Box(-np.inf, np.inf, (D,), np.float32)
-    chosen = DPPOSettings(**{"hidden": [8], "kappa": 1, "epochs": 2, "minibatches": 2, **settings})
-    return DPPO(chosen, graph, observations, SPACES[actions], seed)
+    quick = {"hidden": [8], "kappa": 1, "epochs": 2, "minibatches": 2}
+    return dmpo.make_learner(_chosen(name, quick, settings), graph, observations, SPACES[actions], seed)
 
 
-def learner_for(env: PointMasses, seed: int = 0, **settings: Any) -> DPPO:
-    """A small DPPO for an environment."""
+def learner_for(env: PointMasses, seed: int = 0, name: str = "dppo", **settings: Any) -> OnPolicy:
+    """A small learner for an environment."""
     quick = {"hidden": [16], "kappa": 1, "gamma": 0.95, "gae_lambda": 0.9, "rollout_steps": 10, "epochs": 2}
-    chosen = DPPOSettings(**{**quick, **settings})
-    return DPPO(chosen, env.graph, env.observation_space, env.action_space, seed)
+    chosen = _chosen(name, quick, settings)
+    return dmpo.make_learner(chosen, env.graph, env.observation_space, env.action_space, seed)
 
 
-def random_batch(learner: DPPO, steps: int = 6, environments: int = 4, seed: int = 0) -> Rollout:
+def random_batch(learner: OnPolicy, steps: int = 6, environments: int = 4, seed: int = 0) -> Rollout:
     """Random states and rewards, with actions of the learner's own; one episode ends in the middle."""
     generator = torch.Generator().manual_seed(seed)
     agents = learner.policy.neighborhood.num_agents
@@ -54,7 +57,13 @@ def random_batch(learner: DPPO, steps: int = 6, environments: int = 4, seed: int
     )
 
 
-def flat(learner: DPPO) -> torch.Tensor:
+def flat(learner: OnPolicy) -> torch.Tensor:
     """All parameters, (R, P)."""
     modules = (learner.policy, learner.critic)
     return torch.cat([p.detach().flatten(1) for module in modules for p in module.parameters()], 1)
+
+
+def _chosen(name: str, quick: dict[str, Any], settings: dict[str, Any]) -> BaseModel:
+    # Not every algorithm has all the settings that make one quick.
+    kind = dmpo.settings(name)
+    return kind(**{key: value for key, value in quick.items() if key in kind.model_fields} | settings)

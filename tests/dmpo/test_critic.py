@@ -7,20 +7,21 @@ from dmpo.critic import Critic
 D = 3
 
 
-def make_critic(graph: nx.Graph, kappa: int = 1, shared: bool = False) -> Critic:
+def make_critic(graph: nx.Graph, kappa: int | None = 1, shared: bool = False) -> Critic:
     return Critic(graph, kappa, D, [16], 1 if shared else len(graph), torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("kappa", [0, 1, 2])
+@pytest.mark.parametrize("kappa", [0, 1, 2, None])
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_value_depends_on_the_kappa_hop_neighbourhood_only(graph: nx.Graph, kappa: int, shared: bool) -> None:
+def test_a_value_depends_on_the_kappa_hop_neighbourhood_only(graph: nx.Graph, kappa: int | None, shared: bool) -> None:
     states = torch.randn(4, len(graph), D, requires_grad=True)
     values = make_critic(graph, kappa, shared)(states)
     assert values.shape == (4, len(graph))
     for i in graph:
         (to_states,) = torch.autograd.grad(values[:, i].sum(), states, retain_graph=True)
         reached = set(to_states.abs().sum((0, 2)).nonzero().flatten().tolist())
-        assert reached == set(nx.single_source_shortest_path_length(graph, i, cutoff=kappa))
+        near = nx.single_source_shortest_path_length(graph, i, cutoff=kappa)
+        assert reached == set(graph if kappa is None else near)
 
 
 @pytest.mark.parametrize("shared", [False, True])

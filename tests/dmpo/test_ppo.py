@@ -4,13 +4,17 @@ import networkx as nx
 import pytest
 import torch
 
-import dmpo.ppo
-from dmpo.ppo import Samples, clipped_surrogate
+import dmpo.actor_critic
+from dmpo.actor_critic import Samples
+from dmpo.on_policy import OnPolicy
+from dmpo.ppo import clipped_surrogate
+from dmpo.returns import advantages, next_values, standardized
 from dmpo.rollout import Rollout
+from graphs import Neighborhood
 from tests.dmpo.learners import flat, make_learner, random_batch
 
 
-def samples_of(learner: dmpo.dppo.DPPO, batch: Rollout) -> Samples:
+def samples_of(learner: OnPolicy, batch: Rollout) -> Samples:
     return learner.ppo.prepare(batch)[0]
 
 
@@ -72,9 +76,29 @@ def test_advantages_are_standardised_per_agent() -> None:
     learner = make_learner(nx.path_graph(3))
     batch = random_batch(learner)
     batch = replace(batch, rewards=batch.rewards * torch.tensor([1.0, 1e-3, 1e6]))
-    advantages = samples_of(learner, batch).advantages
-    torch.testing.assert_close(advantages.mean(0), torch.zeros(3), atol=1e-4, rtol=0)
-    torch.testing.assert_close(advantages.std(0, correction=0), torch.ones(3), atol=1e-2, rtol=0)
+    standard = samples_of(learner, batch).advantages
+    torch.testing.assert_close(standard.mean(0), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(standard.std(0, correction=0), torch.ones(3), atol=1e-2, rtol=0)
+
+
+@pytest.mark.parametrize("hops", [0, 2, None])
+def test_advantages_are_reduced_over_those_they_are_told_to_whoever_critics_see(
+    graph: nx.Graph, hops: int | None
+) -> None:
+    learner = make_learner(graph, kappa=1, gamma=0.9, gae_lambda=0.7)
+    learner.ppo.over = Neighborhood(graph, hops=hops)
+    batch = random_batch(learner)
+    with torch.no_grad():
+        values, final = learner.critic(batch.observations.flatten(0, 1)), learner.critic(batch.final_observations)
+    values = values.view(7, 4, 6)
+    ends = torch.zeros(6, 4, 1, dtype=torch.bool), batch.truncated.unsqueeze(-1)
+    following = next_values(values, batch.final_index, final)
+    alone = advantages(batch.rewards, values[:-1], following, *ends, 0.9, 0.7).flatten(0, 1)  # of each agent's own
+    samples = samples_of(learner, batch)
+    for i in graph:
+        team = list(graph) if hops is None else list(nx.single_source_shortest_path_length(graph, i, cutoff=hops))
+        expected = standardized(alone[:, team].sum(1, keepdim=True)).squeeze(1)  # by linearity
+        torch.testing.assert_close(samples.advantages[:, i], expected, atol=1e-5, rtol=1e-4)
 
 
 def test_values_learn_returns_of_any_size() -> None:
@@ -110,7 +134,7 @@ def test_walking_a_batch_in_chunks_gives_the_gradient_of_the_whole(
 ) -> None:
     gradients = []
     for chunk in (10**9, 21):  # seven samples of three agents
-        monkeypatch.setattr(dmpo.ppo, "CHUNK", chunk)
+        monkeypatch.setattr(dmpo.actor_critic, "CHUNK", chunk)
         learner = make_learner(nx.path_graph(3), epochs=1, minibatches=1, share_parameters=shared)
         learner.improve(random_batch(learner), 0.0)
         gradients.append([p.grad for m in (learner.policy, learner.critic) for p in m.parameters()])

@@ -87,6 +87,9 @@ BAD: list[tuple[str, str, str]] = [
     ("scenario: {name: ring, ring_length: [220]}\nalgorithm: {name: dppo}", "scenario.ring_length", "or a list ["),
     # impossible values
     ("scenario: {name: ring}\nalgorithm: {name: dppo, kappa: -1}", "algorithm.kappa", "a whole number of at least 0"),
+    ("scenario: {name: ring}\nalgorithm: {name: cppo, kappa: 3}", "algorithm.kappa", "unknown key (given 3)"),
+    ("scenario: {name: ring}\nalgorithm: {name: cppo, objective: tam}", "algorithm.objective", "team or selfish"),
+    ("scenario: {name: ring}\nalgorithm: {name: ia2c, clip: 0.2}", "algorithm.clip", "unknown key (given 0.2)"),
     ("scenario: {name: ring}\nalgorithm: {name: dppo, gamma: 1.5}", "algorithm.gamma", "of at most 1"),
     ("scenario: {name: ring}\nalgorithm: {name: dppo, clip: .nan}", "algorithm.clip", "a finite number"),
     ("scenario: {name: ring}\nalgorithm: {name: dppo, clip: 1e999}", "algorithm.clip", "a finite number"),

@@ -30,16 +30,16 @@ def random_graphs(draw: st.DrawFn) -> nx.Graph:
     return graph
 
 
-hops_of_interest = st.integers(0, 9)
+hops_of_interest = st.one_of(st.none(), st.integers(0, 9))
 
 
-def expected_rows(graph: nx.Graph, hops: int) -> list[list[int]]:
+def expected_rows(graph: nx.Graph, hops: int | None) -> list[list[int]]:
     """The definition, from Floyd and Warshall's distances: row i by (distance from j to i, j)."""
     distance = nx.floyd_warshall(graph, weight="weight")
     rows = []
     for i in range(len(graph)):
         ranks = sorted((0 if j == i else distance[j][i], j) for j in graph)  # a self-loop does not part i from itself
-        rows.append([j for length, j in ranks if length <= hops])
+        rows.append([j for length, j in ranks if hops is None or length <= hops])
     return rows
 
 
@@ -60,13 +60,13 @@ def looped_gather(neighborhood: Neighborhood, x: torch.Tensor) -> torch.Tensor:
 
 @FEW
 @given(random_graphs(), hops_of_interest)
-def test_rows_are_all_within_reach_ordered_by_distance_then_number(graph: nx.Graph, hops: int) -> None:
+def test_rows_are_all_within_reach_ordered_by_distance_then_number(graph: nx.Graph, hops: int | None) -> None:
     assert rows_of(Neighborhood(graph, hops=hops)) == expected_rows(graph, hops)
 
 
 @FEW
 @given(random_graphs(), hops_of_interest)
-def test_layout(graph: nx.Graph, hops: int) -> None:
+def test_layout(graph: nx.Graph, hops: int | None) -> None:
     neighborhood = Neighborhood(graph, hops=hops)
     n, k = neighborhood.num_agents, neighborhood.size
     own = torch.arange(n)
@@ -79,15 +79,15 @@ def test_layout(graph: nx.Graph, hops: int) -> None:
 
 
 @FEW
-@given(random_graphs(), hops_of_interest)
-def test_a_wider_neighborhood_extends_each_row(graph: nx.Graph, hops: int) -> None:
-    narrow, wide = (rows_of(Neighborhood(graph, hops=h)) for h in (hops, hops + 1))
+@given(random_graphs(), st.integers(0, 9), st.booleans())
+def test_a_wider_neighborhood_extends_each_row(graph: nx.Graph, hops: int, everybody: bool) -> None:
+    narrow, wide = (rows_of(Neighborhood(graph, hops=h)) for h in (hops, None if everybody else hops + 1))
     assert all(wide_row[: len(row)] == row for row, wide_row in zip(narrow, wide, strict=True))
 
 
 @FEW
 @given(random_graphs(), hops_of_interest)
-def test_both_directions_of_every_edge_equal_the_undirected_graph(graph: nx.Graph, hops: int) -> None:
+def test_both_directions_of_every_edge_equal_the_undirected_graph(graph: nx.Graph, hops: int | None) -> None:
     undirected = nx.Graph(graph)
     assert rows_of(Neighborhood(undirected, hops)) == rows_of(Neighborhood(undirected.to_directed(), hops))
 
@@ -147,7 +147,7 @@ def test_two_agents_that_only_meet_through_a_third_are_two_hops_apart() -> None:
 
 @FEW
 @given(random_graphs(), hops_of_interest, st.integers(0, 3))
-def test_gather_and_reduce_equal_plain_loops(graph: nx.Graph, hops: int, width: int) -> None:
+def test_gather_and_reduce_equal_plain_loops(graph: nx.Graph, hops: int | None, width: int) -> None:
     neighborhood = Neighborhood(graph, hops=hops)
     n = neighborhood.num_agents
     x = torch.randn(2, 3, n, width, dtype=torch.float64)  # (..., N, D)
@@ -164,7 +164,7 @@ def test_gather_and_reduce_equal_plain_loops(graph: nx.Graph, hops: int, width: 
 
 @FEW
 @given(random_graphs(), hops_of_interest)
-def test_reducing_ones_counts_the_neighborhood(graph: nx.Graph, hops: int) -> None:
+def test_reducing_ones_counts_the_neighborhood(graph: nx.Graph, hops: int | None) -> None:
     neighborhood = Neighborhood(graph, hops=hops)
     ones = torch.ones(2, neighborhood.num_agents)
     sizes = neighborhood.sizes.to(ones.dtype).expand(2, -1)
@@ -175,7 +175,9 @@ def test_reducing_ones_counts_the_neighborhood(graph: nx.Graph, hops: int) -> No
 
 @FEW
 @given(random_graphs(), hops_of_interest, st.data())
-def test_gradient_outside_the_neighborhood_is_exactly_zero(graph: nx.Graph, hops: int, data: st.DataObject) -> None:
+def test_gradient_outside_the_neighborhood_is_exactly_zero(
+    graph: nx.Graph, hops: int | None, data: st.DataObject
+) -> None:
     neighborhood = Neighborhood(graph, hops=hops)
     n = neighborhood.num_agents
     i = data.draw(st.integers(0, n - 1))
@@ -195,7 +197,7 @@ def test_gradient_outside_the_neighborhood_is_exactly_zero(graph: nx.Graph, hops
 @FEW
 @given(random_graphs(), hops_of_interest, st.data())
 def test_one_broken_agent_breaks_only_those_who_hear_it(
-    poison: float, graph: nx.Graph, hops: int, data: st.DataObject
+    poison: float, graph: nx.Graph, hops: int | None, data: st.DataObject
 ) -> None:
     neighborhood = Neighborhood(graph, hops=hops)
     n = neighborhood.num_agents
@@ -211,7 +213,7 @@ def test_one_broken_agent_breaks_only_those_who_hear_it(
 
 @FEW
 @given(random_graphs(), hops_of_interest)
-def test_no_gradient_enters_through_padding(graph: nx.Graph, hops: int) -> None:
+def test_no_gradient_enters_through_padding(graph: nx.Graph, hops: int | None) -> None:
     neighborhood = Neighborhood(graph, hops=hops)
     x = torch.randn(neighborhood.num_agents, 1, requires_grad=True)
     gathered = neighborhood.gather(x)
@@ -246,7 +248,7 @@ def test_gather_and_reduce_accept_empty_batches_and_strided_input() -> None:
 
 @FEW
 @given(random_graphs(), hops_of_interest)
-def test_messages_count_pairs_of_receiver_and_other_sender(graph: nx.Graph, hops: int) -> None:
+def test_messages_count_pairs_of_receiver_and_other_sender(graph: nx.Graph, hops: int | None) -> None:
     neighborhood = Neighborhood(graph, hops=hops)
     pairs = sum(1 for i, row in enumerate(expected_rows(graph, hops)) for j in row if j != i)
     assert neighborhood.messages == pairs
@@ -260,6 +262,13 @@ def test_attributes_cannot_be_assigned() -> None:
     for name in [field.name for field in dataclasses.fields(neighborhood)] + ["something_new"]:
         with pytest.raises(AttributeError):
             setattr(neighborhood, name, None)
+
+
+def test_everybody_is_heard_on_any_graph_the_unreachable_last() -> None:
+    one_way = nx.DiGraph([(0, 1), (1, 2)])  # 0 speaks to 1, 1 to 2, nobody to 0, and 3 is alone
+    one_way.add_node(3)
+    assert rows_of(Neighborhood(one_way, hops=None)) == [[0, 1, 2, 3], [1, 0, 2, 3], [2, 1, 0, 3], [3, 0, 1, 2]]
+    assert rows_of(Neighborhood(nx.empty_graph(3), hops=None)) == [[0, 1, 2], [1, 0, 2], [2, 0, 1]]
 
 
 def test_later_changes_of_the_graph_do_not_reach_it() -> None:
@@ -296,7 +305,7 @@ def test_copies_and_pickles_are_the_same_value() -> None:
     ("graph", "hops", "message"),
     [
         (nx.path_graph(3), -1, "hops=-1"),
-        (nx.path_graph(3), 1.5, "hops=1.5"),
+        (nx.path_graph(3), 1.5, "hops=1.5.*at least 0, or None for everybody"),
         (nx.path_graph([1, 2, 3]), 1, r"numbered 0\.\.2.*: 3\. Renumber"),
         (nx.path_graph("abc"), 1, "'a', 'b', 'c'"),
         (nx.path_graph(range(10, 30)), 1, "20, 21, 22, 23, 24, …"),
@@ -305,7 +314,7 @@ def test_copies_and_pickles_are_the_same_value() -> None:
         ([(0, 1)], 1, r"not list\. Build one with graphs\.make"),
     ],
 )
-def test_refusals_teach(graph: nx.Graph, hops: int, message: str) -> None:
+def test_refusals_teach(graph: nx.Graph, hops: int | None, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Neighborhood(graph, hops=hops)
 
@@ -326,7 +335,7 @@ def test_reduce_refuses_other_shapes_and_ways() -> None:
 
 @FEW
 @given(random_graphs(), hops_of_interest)
-def test_each_agent_is_told_what_others_hold_of_it(graph: nx.Graph, hops: int) -> None:
+def test_each_agent_is_told_what_others_hold_of_it(graph: nx.Graph, hops: int | None) -> None:
     neighborhood, rows = Neighborhood(graph, hops=hops), expected_rows(graph, hops)
     n, k = neighborhood.num_agents, neighborhood.size
     x = torch.randn(2, n, k, 3)  # (..., N, K, D)

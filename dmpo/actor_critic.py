@@ -1,0 +1,202 @@
+"""Policies that ascend advantages and values that learn returns, for all agents at once: what PPO and A2C share.
+
+Every loss is one number per agent and they are added up, so that no agent's gradient knows another's loss; clipping of
+gradients and steps are each agent's own. Nothing is scaled by hand: advantages are standardised and values learn
+standardised returns, both per agent.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+from typing import Any, Self, cast
+
+import torch
+from torch import Tensor
+
+from dmpo.configuration import ActorCriticSettings
+from dmpo.critic import Critic
+from dmpo.distributions import Distribution
+from dmpo.errors import check_finite
+from dmpo.optimizer import StackedAdam
+from dmpo.policy import Policy
+from dmpo.returns import advantages, next_values, reduced, returns, standardized
+from dmpo.rollout import Rollout
+from graphs import Neighborhood
+
+CHUNK = 16_384  # states of agents that pass a network at once: what lies between the layers then stays in cache
+MEASURED = 4_096  # samples on which the divergence is measured after the last step
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a gradient step needs of B pairs of time and environment."""
+
+    states: Tensor  # (B, N, D)
+    actions: Tensor  # (B, N, A) or (B, N)
+    behaviour: Tensor  # (B, N, P)
+    log_probs: Tensor  # (B, N), of the policy that collected the data
+    advantages: Tensor  # (B, N), standardised
+    targets: Tensor  # (B, N), returns in the critic's units
+
+    def __getitem__(self, index: Tensor) -> Self:
+        return type(self)(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Means over a minibatch, one of each per agent."""
+
+    policy: Tensor  # (N,)
+    value: Tensor  # (N,)
+    kl: Tensor  # (N,), from the policy that collected the data
+
+
+class ActorCritic(ABC):
+    """Gradients of π_i and V_i from batches of steps; what a policy ascends, and in how many steps, is for subclasses.
+
+    Args:
+        policy: the policies of all agents.
+        critic: their value functions; what these see is theirs to know.
+        over: N_i, whose rewards and values an agent's advantages take into account.
+        settings: of the algorithm.
+        generator: where random numbers are drawn from.
+    """
+
+    settings: ActorCriticSettings
+
+    def __init__(
+        self,
+        policy: Policy,
+        critic: Critic,
+        over: Neighborhood,
+        settings: ActorCriticSettings,
+        generator: torch.Generator,
+    ) -> None:
+        self.policy, self.critic, self.over, self.settings, self.generator = policy, critic, over, settings, generator
+        self.distribution = cast(Distribution, policy.distribution)
+        self.policy_optimizer = StackedAdam(policy.parameters(), settings.max_grad_norm)
+        self.value_optimizer = StackedAdam(critic.parameters(), settings.max_grad_norm)
+
+    def parts(self) -> dict[str, Any]:
+        """What has to be saved, beside policy and critic."""
+        return {"policy_optimizer": self.policy_optimizer, "value_optimizer": self.value_optimizer}
+
+    @abstractmethod
+    def improve(self, batch: Rollout, progress: float) -> dict[str, float]:
+        """Improve on a batch; `progress` in [0, 1) drives what is annealed; gives metrics."""
+
+    @abstractmethod
+    def objective(self, log_probs: Tensor, samples: Samples) -> Tensor:
+        """What the policies ascend, (B, N), given the log-probabilities (B, N) that they have of the actions now."""
+
+    @torch.no_grad()
+    def prepare(self, batch: Rollout) -> tuple[Samples, Tensor, dict[str, float]]:
+        """Everything that is computed once per batch: values, returns, advantages, old log-probabilities.
+
+        Returns:
+            Samples of all T·E steps; the numbers of those that are not padding, (S,); metrics of the values.
+        """
+        settings, (steps, environments, agents) = self.settings, batch.rewards.shape
+        ends = batch.terminated.unsqueeze(-1), batch.truncated.unsqueeze(-1)  # (T, E, 1)
+        values = self._values(batch.observations.flatten(0, 1)).view(steps + 1, environments, agents)
+        following = next_values(values, batch.final_index, self._values(batch.final_observations))  # (T, E, N)
+        values = values[:-1]
+        # Each agent's own return, eq. 5.
+        targets = returns(batch.rewards, values, following, *ends, settings.gamma, settings.return_lambda)
+        # Values, and rewards as well, reduced over N_i, eq. 6, and the advantages on them.
+        rewards, local, local_following = (reduced(self.over, x) for x in (batch.rewards, values, following))
+        advantage = advantages(rewards, local, local_following, *ends, settings.gamma, settings.gae_lambda)
+
+        valid = batch.valid.flatten().nonzero().squeeze(1)  # (S,)
+        targets, values, advantage = (x.reshape(-1, agents) for x in (targets, values, advantage))  # (T·E, N)
+        metrics = _value_metrics(values[valid], targets[valid])
+        self.critic.observe(targets[valid])
+        advantage = advantage.index_copy(0, valid, standardized(advantage[valid]))
+        actions, behaviour = batch.actions.flatten(0, 1), batch.behaviour.flatten(0, 1)
+        samples = Samples(
+            states=batch.observations[:-1].flatten(0, 1),  # (T·E, N, D)
+            actions=actions,
+            behaviour=behaviour,
+            log_probs=self.distribution.log_prob(behaviour, actions),
+            advantages=advantage,
+            targets=self.critic.moments.normalize(targets),
+        )
+        return samples, valid, metrics
+
+    def losses(self, samples: Samples, bonus: float, with_policy: bool = True) -> Losses:
+        """L_i^policy (minus objective and entropy bonus), L_i^value and the divergence: means over samples."""
+        error = self.critic.normalized(samples.states) - samples.targets
+        value = error.square().mean(0)
+        if not with_policy:
+            return Losses(torch.zeros_like(value), value, torch.full_like(value, torch.inf))
+        distribution = self.distribution
+        parameters = self.policy(samples.states)  # (B, N, P)
+        policy = -self.objective(distribution.log_prob(parameters, samples.actions), samples)
+        if bonus:
+            policy = policy - bonus * distribution.entropy(parameters)
+        with torch.no_grad():
+            kl = distribution.kl(samples.behaviour, parameters).mean(0)
+        return Losses(policy.mean(0), value, kl)
+
+    def entropy_coefficient(self, progress: float) -> float:
+        """Linear from the first weight of the entropy bonus to the last."""
+        first, last = self.settings.entropy_coefficient, self.settings.entropy_coefficient_final
+        return first if last is None else first + progress * (last - first)
+
+    def _gradients(self, samples: Samples, index: Tensor, bonus: float, with_policy: bool = True) -> Losses:
+        # The gradient of a minibatch, added up over chunks.
+        self.policy_optimizer.zero_grad()
+        self.value_optimizer.zero_grad()
+        parts = []
+        for piece in torch.split(index, self._chunk):
+            part, share = self.losses(samples[piece], bonus, with_policy), len(piece) / len(index)
+            self._per_stack((part.policy + part.value) * share).sum().backward()  # type: ignore[no-untyped-call]
+            parts.append((part.policy.detach() * share, part.value.detach() * share, part.kl * share))
+        return Losses(*(torch.stack(numbers).sum(0) for numbers in zip(*parts, strict=True)))
+
+    def _step(self, progress: float, active: Tensor) -> None:
+        # One step along the gradients, of all values but of active policies only, (R,) bool.
+        rate = 1 - progress if self.settings.lr_decay else 1.0
+        self.policy_optimizer.step(rate * self.settings.lr_policy, active)
+        self.value_optimizer.step(rate * self.settings.lr_value, torch.ones_like(active))
+
+    def _values(self, states: Tensor) -> Tensor:
+        return torch.cat([self.critic(part) for part in torch.split(states, self._chunk)])
+
+    def _per_stack(self, x: Tensor) -> Tensor:
+        # (N,) -> (R,): shared parameters learn from the mean over agents.
+        return x if len(x) == self.policy.network.stacks else x.mean(0, keepdim=True)
+
+    @property
+    def _everybody(self) -> Tensor:
+        return torch.ones(self.policy.network.stacks, dtype=torch.bool, device=self.policy.log_std.device)  # (R,)
+
+    @property
+    def _chunk(self) -> int:
+        return max(1, CHUNK // self.policy.neighborhood.num_agents)
+
+    @torch.no_grad()
+    def _measure(self, samples: Samples) -> dict[str, float]:
+        return self._measured(samples, self.policy(samples.states))
+
+    def _measured(self, samples: Samples, parameters: Tensor) -> dict[str, float]:
+        # parameters (B, N, P), of the policies after the last step
+        kl = self.distribution.kl(samples.behaviour, parameters).mean(0)  # (N,)
+        return {
+            "policy/kl": float(kl.mean()),
+            "policy/kl_max": float(kl.max()),
+            "policy/entropy": float(self.distribution.entropy(parameters).mean()),
+        }
+
+    def _check(self, losses: Losses) -> None:
+        agents = self.policy.neighborhood.num_agents
+        check_finite("policy loss", losses.policy.unsqueeze(1), agents)
+        check_finite("value loss", losses.value.unsqueeze(1), agents)
+        for module, name in ((self.policy, "policy parameters"), (self.critic, "value parameters")):
+            for parameter in module.parameters():
+                check_finite(name, parameter, agents)
+
+
+def _value_metrics(values: Tensor, targets: Tensor) -> dict[str, float]:
+    # (S, N); of the values that the data were judged by, before they learn from them.
+    unexplained = (targets - values).var(0, correction=0) / targets.var(0, correction=0).clamp(min=1e-12)
+    return {"value/explained_variance": float(1 - unexplained.mean()), "value/mean": float(values.mean())}

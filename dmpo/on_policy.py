@@ -1,0 +1,51 @@
+"""Agents that learn from what they have just done: what DPPO, CPPO and IA2C share."""
+
+from abc import abstractmethod
+from typing import Any
+
+import networkx as nx
+
+from dmpo.actor_critic import ActorCritic
+from dmpo.agents import Agents
+from dmpo.configuration import ActorCriticSettings
+from dmpo.critic import Critic
+from dmpo.rollout import Rollout
+
+
+class OnPolicy(Agents):
+    """N agents with policies π_i(a_i | s_(N_i^1)) and value functions of states; subclasses say what values see.
+
+    Args: see `Agents`.
+    """
+
+    settings: ActorCriticSettings
+    critic: Critic
+
+    def improve(self, batch: Rollout, progress: float) -> dict[str, float]:
+        """Gradient steps on the real steps."""
+        batch = batch.to(self.device)
+        metrics = self._learning.improve(self._normalized(batch), progress)
+        self._see(batch.observations[:-1][batch.valid])
+        return metrics | self._communication(batch.observations.shape[-1])
+
+    @property
+    @abstractmethod
+    def _learning(self) -> ActorCritic:
+        """Who takes the gradient steps."""
+
+    def _build_critic(self, graph: nx.Graph, kappa: int | None) -> Critic:
+        shape = (self.features, self.settings.hidden, self.stacks)
+        critic = Critic(graph, kappa, *shape, self.initial).to(self.device)
+        critic.neighborhood = critic.neighborhood.to(self.device)
+        return critic
+
+    def _parts(self) -> dict[str, Any]:
+        return super()._parts() | {"critic": self.critic, **self._learning.parts()}
+
+    def _communication(self, width: int) -> dict[str, float]:
+        # Acting needs neighbours' states; training those a critic sees, and values and rewards to reduce (eq. 6).
+        near, far, over = self.policy.neighborhood, self.critic.neighborhood, self._learning.over
+        return {
+            "comm/bytes_per_agent_step": near.bytes_per_agent(width),
+            "comm/training_bytes_per_agent_step": far.bytes_per_agent(width) + over.bytes_per_agent(2),
+        }
