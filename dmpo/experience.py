@@ -60,7 +60,7 @@ class Memory:
         if generator.device.type != "cpu":
             raise ValueError(
                 f"device={generator.device} is not possible: what is replayed is kept on the CPU; allowed: cpu. "
-                "Only dppo trains on a GPU."
+                "Only dppo, cppo and ia2c train on a GPU."
             )
         self.capacity, self.held_out, self.generator = capacity, held_out, generator
         self.added = 0  # steps of one environment, those that have gone again included
