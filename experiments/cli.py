@@ -1,4 +1,4 @@
-"""The command line: `dmpo train`, `dmpo evaluate`, `dmpo list`, and `dmpo --import MODULE` before each of them.
+"""The command line: `dmpo train`, `evaluate`, `compare` and `list`, and `dmpo --import MODULE` before each of them.
 
 Exit status 0 for success, 2 for a mistake in what the user gave, 1 for a failure, 130 when interrupted and
 143 when terminated while training.
@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -34,6 +35,18 @@ Overrides = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class Program:
+    """What goes before the command; `call` is how it was written."""
+
+    modules: list[str]
+
+    @property
+    def call(self) -> str:
+        """How the program was called."""
+        return " ".join(["dmpo", *(f"--import {module}" for module in self.modules)])
+
+
 @app.callback()
 def options(
     context: typer.Context,
@@ -48,7 +61,7 @@ def options(
     ] = None,
 ) -> None:
     """What goes before the command."""
-    context.obj = " ".join(["dmpo", *(f"--import {module}" for module in modules or [])])
+    context.obj = Program(modules or [])
     if modules:
         from experiments.imports import import_modules
 
@@ -75,11 +88,11 @@ def train(
         values.insert(0, file)
         file = None
     if resume is not None:
-        _resume(file, values, output, resume, context.obj)
+        _resume(file, values, output, resume, context.obj.call)
     elif file is None:
         raise ConfigError(f"FILE: missing; {_presets()}")
     else:
-        _train(file, values, output, context.obj)
+        _train(file, values, output, context.obj.call)
 
 
 @app.command()
@@ -98,6 +111,42 @@ def evaluate(
     _print_comparison(found, " ".join([f"{run} after {found['env_steps']:,} steps", *(overrides or [])]))
     if output is not None:
         write_whole(output, json.dumps(found, indent=1) + "\n")
+
+
+@app.command()
+def compare(
+    context: typer.Context,
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FILE... [KEY=VALUE]...", help="YAML files or presets, and values for all of them."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, max=10_000, help="Runs of each, from train.seed on.")] = 5,
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the comparison; what is finished there stays.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="Runs side by side; as many as cores if left out.")
+    ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Joblib backend of a cluster: dask, ray, …; this machine if left out."),
+    ] = None,
+) -> None:
+    """Train files, or the combinations in their part `compare:`, with several seeds each, side by side."""
+    given = files or []
+    values = [word for word in given if "=" in word and not Path(word).is_file()]
+    _compare([word for word in given if word not in values], values, seeds, output, jobs, backend, context.obj.modules)
+
+
+@app.command(hidden=True)
+def job() -> None:
+    """Make one run of a comparison, told on the standard input by `dmpo compare`."""
+    from experiments import job
+
+    try:
+        job.obey()
+    except KeyboardInterrupt as error:
+        raise StoppedError("stopped", _status(error)) from None
 
 
 @app.command("list")
@@ -177,16 +226,55 @@ def _resume(file: str | None, values: list[str], output: Path | None, path: Path
     _report(outcome)
 
 
+def _compare(
+    files: list[str],
+    values: list[str],
+    seeds: int,
+    output: Path | None,
+    jobs: int | None,
+    backend: str | None,
+    modules: list[str],
+) -> None:
+    if not files:
+        raise ConfigError(f"FILE: missing; {_presets()}")
+    if output is None:
+        raise ConfigError("--output: missing; give the folder of the comparison, a new one or one to go on with")
+    from rich.console import Console
+
+    from experiments import compare
+    from experiments.runs_progress import RunsProgress
+
+    plan = compare.plan(files, values, seeds)
+    for note in plan.notes:
+        _note(note)
+    runs = zip(plan.wanted.runs, plan.experiments, strict=True)
+    steps = {run.name: (output / run.folder / "metrics.jsonl", each.train.env_steps) for run, each in runs}
+    try:
+        with RunsProgress(steps) as progress:
+            failed = compare.run(plan, output, progress, modules, jobs, backend)
+    except KeyboardInterrupt as error:
+        raise StoppedError("stopped; the same command goes on with it", _status(error)) from None
+    compare.conclude(output, Console())
+    typer.echo(f"Everything is in {output}")
+    if failed:
+        lines = [f"{each.run.name}: {each.failure.message}" for each in failed]
+        count = f"{len(failed)} of {len(plan.experiments)} runs failed; the same command tries them anew"
+        raise RunError("\n".join([*lines, count]))
+
+
 @contextmanager
 def _going_on(folder: Path, program: str) -> Iterator[None]:
     """Say how to go on, with the program as it was called, when a run stops before its end."""
     try:
         yield
     except KeyboardInterrupt as error:
-        status = 128 + (signal.SIGTERM if isinstance(error, _Terminated) else signal.SIGINT)
-        raise StoppedError(f"stopped; {_how_to_go_on(folder, program)}", status) from None
+        raise StoppedError(f"stopped; {_how_to_go_on(folder, program)}", _status(error)) from None
     except _failures() as error:
         raise RunError(f"{error}; {_how_to_go_on(folder, program)}") from error
+
+
+def _status(error: KeyboardInterrupt) -> int:
+    return 128 + (signal.SIGTERM if isinstance(error, _Terminated) else signal.SIGINT)
 
 
 def _how_to_go_on(folder: Path, program: str) -> str:

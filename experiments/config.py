@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from experiments import checks, reading
 from experiments.errors import ConfigError, nearest, shown
 from experiments.explain import at, explain
-from experiments.schema import AXES, Experiment, experiment_model
+from experiments.schema import AXES, COMPARING, Experiment, experiment_model
 
 _PRESETS = resources.files("experiments") / "presets"
 
@@ -40,6 +40,10 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Loaded:
 
 def check(data: reading.Mapping, overrides: Sequence[str] = ()) -> Loaded:
     """As `load`, from the mapping that a file holds."""
+    for part in COMPARING:
+        if part in data:
+            raise ConfigError(f"{part}: is a part that dmpo compare FILE reads, which trains every combination; for a "
+                              "single experiment leave it out and give values with key=value")  # fmt: skip
     data, notes = apply_overrides(data, reading.parse_overrides(overrides))
     data = {"name": _default_name(data), **data}
     try:

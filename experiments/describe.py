@@ -54,7 +54,11 @@ class Schema:
     @cached_property
     def places(self) -> list[tuple[str, ...]]:
         """Every path that some experiment may have."""
-        return list(dict.fromkeys(self._walk(self._document, ())))
+        return list(dict.fromkeys(path for path, _ in self.walk()))
+
+    def walk(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Every path with a JSON pointer to its schema; a path comes again for each kind that has it."""
+        yield from self._walk(self._document, "#", ())
 
     def _allowed_type(self, node: Node) -> str:
         match node.get("type"):
@@ -108,11 +112,16 @@ class Schema:
             node = self._document["$defs"][node["$ref"].removeprefix("#/$defs/")]
         return node
 
-    def _walk(self, node: Node, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-        for option in self._options(node):
-            for key, child in option.get("properties", {}).items():
-                yield (*path, key)
-                yield from self._walk(child, (*path, key))
+    def _walk(self, node: Node, pointer: str, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+        if "$ref" in node:
+            node, pointer = self._resolve(node), node["$ref"]
+        for alternatives in ("anyOf", "oneOf"):
+            for number, option in enumerate(node.get(alternatives, [])):
+                yield from self._walk(option, f"{pointer}/{alternatives}/{number}", path)
+        for key, child in node.get("properties", {}).items():
+            here = f"{pointer}/properties/{key}"
+            yield (*path, key), here
+            yield from self._walk(child, here, (*path, key))
 
 
 def _get(data: Any, key: Key) -> Any:

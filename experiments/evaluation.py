@@ -114,11 +114,10 @@ def evaluate_run(folder: RunFolder, overrides: Sequence[str], tell: Callable[[st
         dmpo.CheckpointError: there is no usable checkpoint.
     """
     trained = config.load(folder.config).experiment
-    loaded = config.check(_preferring(overrides, reading.read_file(folder.config)), overrides)
+    loaded = elsewhere(trained, overrides)
     for note in loaded.notes:
         tell(note)
     experiment = loaded.experiment
-    config.check_unchanged(trained, experiment, FREE_TO_CHANGE, "and its policies are as they were trained")
     scenario = evaluation_scenario(experiment)
     learner, state = make_learner(experiment, scenario), folder.load_state()
     set_threads(experiment)
@@ -131,6 +130,17 @@ def evaluate_run(folder: RunFolder, overrides: Sequence[str], tell: Callable[[st
         )
     with make_evaluation_env(scenario, experiment.train.workers) as env:
         return report(assess(env, learner), assess_controllers(env, scenario), state["env_steps"])
+
+
+def elsewhere(trained: Experiment, overrides: Sequence[str]) -> config.Loaded:
+    """The experiment that a run's policies are evaluated in, with overrides.
+
+    Raises:
+        ConfigError: an override that cannot be, or that would be of the training.
+    """
+    loaded = config.check(_preferring(overrides, trained.model_dump(mode="json")), overrides)
+    config.check_unchanged(trained, loaded.experiment, FREE_TO_CHANGE, "and its policies are as they were trained")
+    return loaded
 
 
 def load_policy(learner: dmpo.Learner, state: dict[str, Any]) -> bool:

@@ -39,6 +39,10 @@ class RunFolder:
         """What the final policy is worth."""
         return self.path / "evaluation.json"
 
+    def evaluation_on(self, label: str) -> Path:
+        """What the final policy is worth elsewhere."""
+        return self.path / f"evaluation-{label}.json"
+
     @property
     def plots(self) -> Path:
         """Pictures."""
@@ -102,6 +106,17 @@ class RunFolder:
         if missing:
             raise dmpo.CheckpointError(f"{self.checkpoint} is not a run's checkpoint: it lacks {', '.join(missing)}")
         return state
+
+    def is_being_written(self) -> bool:
+        """Whether a process is at work on the run."""
+        try:
+            with self.metrics.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The complete lines of `metrics.jsonl`; the last may be in the making."""

@@ -10,6 +10,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 _SHOWN = ("eval/reward", "eval/reward_sampled", "eval/speed", "eval/collisions")
 
 
+def in_words(metrics: dict[str, float]) -> str:
+    """What is shown of an evaluation."""
+    return ", ".join(
+        f"{key.removeprefix('eval/')} {metrics[key]:.4g}" for key in _SHOWN if metrics.get(key) is not None
+    )
+
+
 class ProgressBar:
     """Watches a run and shows steps per second, the time left and the last evaluation.
 
@@ -55,7 +62,7 @@ class ProgressBar:
 
     def evaluated(self, env_steps: int, metrics: dict[str, float]) -> None:
         """Show an evaluation."""
-        words = ", ".join(f"{key.removeprefix('eval/')} {metrics[key]:.4g}" for key in _SHOWN if key in metrics)
+        words = in_words(metrics)
         self._bar.update(self._task, evaluation=words)
         if not self._live:
             rate = self._rate(env_steps)

@@ -84,10 +84,9 @@ def resume(experiment: Experiment, folder: RunFolder, watch: Watch) -> Outcome:
         RunError, dmpo.TrainingError, envs.SimulationError: the run cannot go on.
     """
     state = folder.load_state() if folder.checkpoint.is_file() else None
-    if state and folder.evaluation.is_file() and state["env_steps"] >= experiment.train.env_steps:
-        found = folder.read_report()
-        if found["env_steps"] == state["env_steps"]:  # and not that of an earlier end, which was gone on from
-            return Outcome(folder, found, was_finished=True)
+    found = _final_report(experiment, folder, state)
+    if found:
+        return Outcome(folder, found, was_finished=True)
     check_installed(experiment.log)
     size = state["metrics_bytes"] if state else 0
     with (
@@ -101,6 +100,25 @@ def resume(experiment: Experiment, folder: RunFolder, watch: Watch) -> Outcome:
         # Not before it is known that nobody else is at work here, and that the checkpoint fits.
         folder.create(config.dump(experiment))
         return run.go_on() if state else run.begin()
+
+
+def is_finished(experiment: Experiment, folder: RunFolder) -> bool:
+    """Whether there is nothing left for `resume` to do.
+
+    Raises:
+        dmpo.CheckpointError: the checkpoint cannot be used.
+    """
+    if not (folder.evaluation.is_file() and folder.checkpoint.is_file()):
+        return False
+    return _final_report(experiment, folder, folder.load_state()) is not None
+
+
+def _final_report(experiment: Experiment, folder: RunFolder, state: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What `evaluation.json` holds, where it is that of the checkpoint and all steps are done."""
+    if not state or not folder.evaluation.is_file() or state["env_steps"] < experiment.train.env_steps:
+        return None
+    found = folder.read_report()
+    return found if found["env_steps"] == state["env_steps"] else None  # an earlier end's, which was gone on from
 
 
 @contextmanager

@@ -18,9 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 import dmpo
 import envs
 import graphs
+from experiments.describe import Schema
 
 SCHEMA_FILE = Path(__file__).with_name("schema.json")
 AXES = ("scenario", "graph", "algorithm")
+COMPARING = ("compare", "evaluate_on")  # parts of a file that only `dmpo compare` reads
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
@@ -163,9 +165,44 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
+def file_schema() -> dict[str, Any]:
+    """The JSON Schema of a file for `dmpo train` or, with the parts `compare` and `evaluate_on`, for `dmpo compare`."""
+    schema = json_schema()
+    places: dict[str, list[dict[str, str]]] = {}
+    for path, pointer in Schema(schema).walk():
+        if path not in (("name",), ("train", "seed")):
+            places.setdefault(".".join(path), []).append({"$ref": pointer})
+    values = {key: _values(key, nodes) for key, nodes in places.items()}
+    schema["properties"] |= {
+        "compare": {
+            "type": "object",
+            "description": "For dmpo compare: lists of values by dotted key, of which every combination is trained.",
+            "properties": values,
+            "patternProperties": {r"^evaluate\.scenario\.": {"type": "array", "minItems": 1}},
+            "additionalProperties": False,
+            "minProperties": 1,
+        },
+        "evaluate_on": {
+            "type": "object",
+            "description": "For dmpo compare: overrides, such as graph.name=complete, with which every trained policy "
+            "is evaluated as well, by a label of them.",
+            "additionalProperties": {"type": "array", "items": {"type": "string", "pattern": "="}, "minItems": 1},
+        },
+    }
+    # What is compared may stand in compare alone.
+    schema |= {"if": {"not": {"required": ["compare"]}}, "then": {"required": schema.pop("required")}}
+    return schema
+
+
+def _values(key: str, nodes: list[dict[str, str]]) -> dict[str, Any]:
+    """The schema of an axis: a list of what may stand at the key, of a whole part also by its name."""
+    options: list[dict[str, str]] = [*nodes, *([{"type": "string"}] if key in AXES else [])]
+    return {"type": "array", "items": {"anyOf": options} if len(options) > 1 else options[0], "minItems": 1}
+
+
 def json_schema_text() -> str:
     """What `schema.json` holds."""
-    return json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(file_schema(), indent=1, ensure_ascii=False) + "\n"
 
 
 def _union(models: list[type[BaseModel]]) -> Any:

@@ -1,6 +1,7 @@
 """Tables for the terminal."""
 
 from collections.abc import Iterable, Iterator
+from statistics import mean, stdev
 from typing import Any
 
 from pydantic import BaseModel
@@ -14,6 +15,7 @@ import graphs
 from experiments import config
 from experiments.describe import Schema
 from experiments.errors import shown
+from experiments.records import RunRecord, by_scenario
 from experiments.schema import graph_model
 
 Metrics = dict[str, float]
@@ -36,6 +38,31 @@ def comparison(report: dict[str, Any], title: str) -> Table:
     for name, metrics in report["controllers"].items():
         table.add_row(name, *_cells(metrics, episodes))
     return table
+
+
+def over_seeds(records: Iterable[RunRecord]) -> Iterator[Table]:
+    """For each scenario, every label's final evaluations: mean and standard deviation over seeds."""
+    keys = {"reward": "eval/reward", "return": "eval/return", "m/s": "eval/speed", "collisions": "eval/collisions"}
+    for scenario, labels in by_scenario(records).items():
+        table = Table("policy", "seeds", title=Text(scenario), title_justify="left", box=SIMPLE_HEAD)
+        for heading in keys:
+            table.add_column(heading, justify="right", no_wrap=True)
+        controllers: dict[str, list[Metrics]] = {}
+        for label, runs in labels.items():
+            found = [run.report["metrics"] for run in runs]
+            table.add_row(
+                Text(label), str(len(found)), *(_spread([m[k] for m in found]) for k in keys.values()), style="bold"
+            )
+            for run in runs:
+                for name, metrics in run.report["controllers"].items():
+                    controllers.setdefault(name, []).append(metrics)
+        for name, found in controllers.items():
+            table.add_row(name, "", *(_number(found[0][key]) for key in keys.values()))
+        yield table
+
+
+def _spread(values: list[float]) -> str:
+    return _number(mean(values)) + (f" ± {stdev(values):.2g}" if len(values) > 1 else "")
 
 
 def listing(name: str | None = None) -> Iterator[Table]:
