@@ -24,9 +24,7 @@ class Tail:
     """The newest numbers in a `metrics.jsonl`, which is read from where the last look ended.
 
     Attributes:
-        env_steps: of the last line.
-        evaluation: the last one.
-        rate: steps per second over the last lines.
+        evaluation: the line of the last one.
     """
 
     def __init__(self, path: Path) -> None:
@@ -56,7 +54,7 @@ class Tail:
                     self._recent.clear()
                 file.seek(self._offset)
                 lines = file.read().split(b"\n")[:-1]
-        except FileNotFoundError:
+        except OSError:  # not begun yet
             return False
         self._offset += sum(len(line) + 1 for line in lines)
         for line in lines:
@@ -128,6 +126,15 @@ class RunsProgress:
         tail = self._end(run)
         self._say(f"{run}: failed after {tail.env_steps:,} steps: {message}")
 
+    def look(self) -> None:
+        """Show what is new; on a terminal this is done every second."""
+        with self._lock:
+            for run, tail in self._tails.items():
+                if run not in self._ended and tail.look():
+                    self._show(run, tail)
+            self._show_all()
+            self._progress.refresh()
+
     def _end(self, run: str) -> Tail:
         with self._lock:
             self._ended.add(run)
@@ -142,11 +149,7 @@ class RunsProgress:
 
     def _watch(self) -> None:
         while not self._over.wait(_LOOK_SECONDS):
-            with self._lock:
-                for run, tail in self._tails.items():
-                    if run not in self._ended and tail.look():
-                        self._show(run, tail)
-                self._show_all()
+            self.look()
 
     def _show(self, run: str, tail: Tail) -> None:
         if run not in self._bars:

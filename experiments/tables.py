@@ -44,7 +44,9 @@ def over_seeds(records: Iterable[RunRecord]) -> Iterator[Table]:
     """For each scenario, every label's final evaluations: mean and standard deviation over seeds."""
     keys = {"reward": "eval/reward", "return": "eval/return", "m/s": "eval/speed", "collisions": "eval/collisions"}
     for scenario, labels in by_scenario(records).items():
-        table = Table("policy", "seeds", title=Text(scenario), title_justify="left", box=SIMPLE_HEAD)
+        table = Table(title=Text(scenario), title_justify="left", box=SIMPLE_HEAD)
+        for heading in ("policy", "seeds"):
+            table.add_column(heading, no_wrap=True)
         for heading in keys:
             table.add_column(heading, justify="right", no_wrap=True)
         controllers: dict[str, list[Metrics]] = {}

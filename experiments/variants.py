@@ -124,7 +124,7 @@ def _drafts(file: str, given: Sequence[list[str]]) -> Iterator[tuple[_Draft, lis
     problems = [*_wrong_axes(axes, given), *_wrong_labels(evaluate_on)]
     if problems:
         raise ConfigError([f"{file}: {problem}" for problem in problems])
-    source = _safe(path.stem)
+    source = _safe(path.stem) or "file"
     for combination in itertools.product(*(_choices(key, values, list(axes)) for key, values in axes.items())):
         parts_last = sorted(combination, key=lambda choice: choice.key.count("."))
         varied, notes = config.apply_overrides(data, [(choice.key.split("."), choice.value) for choice in parts_last])
@@ -279,12 +279,12 @@ def _listed(stems: Sequence[str]) -> str:
 
 
 def _word(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":")).strip("[]")
 
 
 def _safe(text: str) -> str:
     """The text as part of a file name on any system."""
-    return re.sub(r"[^A-Za-z0-9_.=+\-]+", "_", text).strip("_.") or "x"
+    return re.sub(r"[^A-Za-z0-9_.=+\-]+", "_", text).strip("_.")
 
 
 def _short(label: str) -> str:

@@ -61,7 +61,7 @@ def shortened(command: list[str]) -> list[str]:
     """The same command with less to do."""
     if "--resume" in command:
         return [*command, "train.env_steps=80"]  # of the rest, a resumed run may change nothing
-    return [*command, *TINY] if "train" in command else command
+    return [*command, *TINY] if {"train", "compare"} & set(command) else command
 
 
 def python(folder: Path, *arguments: str, given: str = "") -> str:
