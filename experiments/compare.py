@@ -89,10 +89,12 @@ def run(
     parallel = _parallel(jobs, backend)
     failed: list[FailedRun] = []
     with comparison.opened(output, plan.wanted, plan.experiments):
-        every = list(zip(plan.wanted.runs, _jobs(plan, output, modules), strict=True))
-        missing = [(entry, job) for entry, job in every if not is_done(job)]
-        for entry in {entry for entry, _ in every} - {entry for entry, _ in missing}:
-            watch.finished(entry.name)
+        missing = []
+        for entry, job in zip(plan.wanted.runs, _jobs(plan, output, modules), strict=True):
+            if is_done(job):
+                watch.finished(entry.name)
+            else:
+                missing.append((entry, job))
         with closing(_results(parallel, missing, backend)) as results:
             for entry, failure in results:
                 if failure is None:

@@ -12,7 +12,15 @@ import graphs
 from experiments import config
 from experiments.describe import Schema
 from experiments.errors import ConfigError
-from experiments.schema import SCHEMA_FILE, Experiment, experiment_model, graph_model, json_schema, json_schema_text
+from experiments.schema import (
+    SCHEMA_FILE,
+    Experiment,
+    experiment_model,
+    file_schema,
+    graph_model,
+    json_schema,
+    json_schema_text,
+)
 
 RING = "scenario: {name: ring}\nalgorithm: {name: dppo}\n"
 PLATOON = "scenario: {name: cacc_catchup}\nalgorithm: {name: dppo}\n"
@@ -310,6 +318,21 @@ def test_the_schema_is_of_what_is_loaded() -> None:
     assert isinstance(check(RING).experiment, Experiment)
     assert isinstance(check(RING).experiment, experiment_model())
     assert "name" not in json_schema()["required"]
+
+
+def test_the_schema_of_a_file_completes_what_may_be_compared() -> None:
+    schema = file_schema()
+    compared = schema["properties"]["compare"]["properties"]
+    places = {".".join(place) for place in Schema(json_schema()).places}
+    assert compared.keys() == places - {"name", "train.seed"}
+    for key, axis in compared.items():
+        for option in axis["items"].get("anyOf", [axis["items"]]):
+            here: Any = schema
+            for part in option.get("$ref", "#").split("/")[1:]:
+                here = here[int(part)] if isinstance(here, list) else here[part]
+            assert "$ref" not in option or option["$ref"].endswith(f"/{key.rpartition('.')[2]}")
+            assert isinstance(here, dict)
+    assert schema["then"]["required"] == ["scenario", "algorithm"]
 
 
 HOSTILE = [
