@@ -41,25 +41,20 @@ def comparison(report: dict[str, Any], title: str) -> Table:
 
 
 def over_seeds(records: Iterable[RunRecord]) -> Iterator[Table]:
-    """For each scenario, every label's final evaluations: mean and standard deviation over seeds."""
+    """For each scenario, every label's final evaluations: mean and standard deviation over its seeds."""
     keys = {"reward": "eval/reward", "return": "eval/return", "m/s": "eval/speed", "collisions": "eval/collisions"}
     for scenario, labels in by_scenario(records).items():
-        table = Table(title=Text(scenario), title_justify="left", box=SIMPLE_HEAD)
-        for heading in ("policy", "seeds"):
-            table.add_column(heading, no_wrap=True)
+        caption = "In brackets the number of seeds; ±, the standard deviation over them."
+        table = Table("policy", title=Text(scenario), caption=caption, title_justify="left", caption_justify="left")
+        table.box, table.pad_edge, table.collapse_padding = SIMPLE_HEAD, False, True
         for heading in keys:
             table.add_column(heading, justify="right", no_wrap=True)
-        controllers: dict[str, list[Metrics]] = {}
         for label, runs in labels.items():
-            found = [run.report["metrics"] for run in runs]
-            table.add_row(
-                Text(label), str(len(found)), *(_spread([m[k] for m in found]) for k in keys.values()), style="bold"
-            )
-            for run in runs:
-                for name, metrics in run.report["controllers"].items():
-                    controllers.setdefault(name, []).append(metrics)
-        for name, found in controllers.items():
-            table.add_row(name, "", *(_number(found[0][key]) for key in keys.values()))
+            found = [_spread([run.report["metrics"][key] for run in runs]) for key in keys.values()]
+            table.add_row(Text(f"{label} ({len(runs)})"), *found, style="bold")
+        controllers = {name: found for runs in labels.values() for name, found in runs[0].report["controllers"].items()}
+        for name, metrics in controllers.items():
+            table.add_row(name, *(_number(metrics[key]) for key in keys.values()))
         yield table
 
 

@@ -1,9 +1,13 @@
 import io
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from experiments import tables
+from experiments.folder import RunFolder
+from experiments.records import RunRecord
+from tests.experiments.test_runner import tiny_experiment
 
 
 def printed(table: Any, width: int = 80) -> list[str]:
@@ -65,3 +69,19 @@ def test_everything_that_can_be_named_is_listed() -> None:
     for name in tables.known_names():
         assert list(tables.listing(name))
     assert not list(tables.listing("nothing"))
+
+
+def test_a_comparison_shows_mean_and_spread_over_seeds_beside_the_controllers() -> None:
+    metrics = [
+        {"eval/reward": r, "eval/return": -4000.0, "eval/speed": 15.0, "eval/collisions": 0.0} for r in (-9, -11)
+    ]
+    reports = [{"metrics": found, "controllers": {"constant (0, 0)": metrics[1]}} for found in metrics]
+    records = [
+        RunRecord("dmpo", tiny_experiment(f"train.seed={seed}"), RunFolder(Path("run")), [], report)
+        for seed, report in enumerate(reports)
+    ]
+    (table,) = tables.over_seeds(records)
+    rows = [" ".join(line.split()) for line in printed(table)]
+    assert "cacc_catchup" in rows[0]
+    assert "dmpo (2) -10 ± 1.4 -4,000 ± 0 15 ± 0 0 ± 0" in rows
+    assert "constant (0, 0) -11 -4,000 15 0" in rows
