@@ -26,6 +26,7 @@ __all__ = [
     "SimulationError",
     "Spec",
     "VectorEnv",
+    "bounds",
     "controllers",
     "make",
     "names",
@@ -70,6 +71,14 @@ def to_pettingzoo(name: str, **scenario_parameters: Any) -> PettingZooEnv:
     from envs.pettingzoo import PettingZooEnv
 
     return PettingZooEnv(name, VectorEnv(scenario(name), _parameters(name, scenario_parameters), num_envs=1))
+
+
+def bounds(of: ScenarioParameters) -> dict[str, float]:
+    """What no policy can pass in a scenario, by name: rewards per simulated step and agent.
+
+    Means over the reference starts; empty where nothing is known.
+    """
+    return dict(scenario(of.name).bounds(of))
 
 
 def _parameters(name: str, given: dict[str, Any]) -> ScenarioParameters:

@@ -71,6 +71,14 @@ class Ring(Loop[RingParameters]):
     def _reference_starts(cls, parameters: RingParameters) -> int:
         return len(_reference_lengths(parameters))
 
+    @classmethod
+    def bounds(cls, parameters: RingParameters) -> dict[str, float]:
+        """The reward of vehicles that hold the uniform-flow speed from the first step on, without accelerating."""
+        n, target = parameters.num_vehicles, parameters.target_speed
+        speeds = [uniform_flow_speed(length, n, parameters.min_gap) for length in _reference_lengths(parameters)]
+        desired = [(target - abs(target - min(speed, target))) / target for speed in speeds]
+        return {"uniform flow": 4.0 * float(np.mean(desired)) / n}
+
     def _edge(self, name: str, variant: int, env: int) -> str:
         return f"{name}.{variant}.{env}"
 

@@ -119,6 +119,11 @@ class Scenario(ABC, Generic[P]):
     def spec(cls, parameters: P) -> Spec:
         """Agents, graph and spaces that these parameters give."""
 
+    @classmethod
+    def bounds(cls, parameters: P) -> Mapping[str, float]:
+        """What no policy can pass, by name: rewards per simulated step and agent, means over the reference starts."""
+        return {}
+
     @abstractmethod
     def _begin(self, env: int, start: State | None) -> None:
         """Put environment ``env`` at ``start``, or at a start of its own choice where that is None."""

@@ -108,3 +108,13 @@ def test_the_uniform_flow_speed_is_known(min_gap: float) -> None:
 def test_a_ring_that_cannot_be_is_refused(parameters: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         envs.parameters("ring")(**parameters)
+
+
+def test_the_bound_is_what_the_uniform_flow_earns() -> None:
+    """A step pays 4 v / (20 N) while v is below the target, and the target's 4 / N at most."""
+    parameters = envs.parameters("ring")
+    bound = envs.bounds(parameters())["uniform flow"]
+    assert bound == pytest.approx(4 * np.mean(BOUNDS[2.5]) / (20 * 22), rel=1e-3)
+    slow = envs.bounds(parameters(target_speed=2.0))["uniform flow"]
+    assert slow == pytest.approx(4 / 22)
+    assert envs.bounds(envs.parameters("cacc_catchup")()) == {}
