@@ -4,10 +4,14 @@ import fcntl
 import json
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 import dmpo
 from experiments.errors import ConfigError, RunError, shown
@@ -42,6 +46,11 @@ class RunFolder:
     def evaluation_on(self, label: str) -> Path:
         """What the final policy is worth elsewhere."""
         return self.path / f"evaluation-{label}.json"
+
+    @property
+    def trajectory(self) -> Path:
+        """The episode of the final policy from the first reference start."""
+        return self.path / "trajectory.npz"
 
     @property
     def plots(self) -> Path:
@@ -135,6 +144,26 @@ class RunFolder:
             raise RunError(f"{self.path} is not finished; go on with: dmpo train --resume {self.path}")
         report: dict[str, Any] = json.loads(self.evaluation.read_text(encoding="utf-8"))
         return report
+
+    def write_trajectory(self, states: Mapping[str, NDArray[Any]], step_seconds: float) -> None:
+        """Keep an episode.
+
+        Args:
+            states: arrays (T, N) by name, which are kept in single precision: for pictures, not for resumption.
+            step_seconds: between two rows.
+        """
+        partial = self.trajectory.with_name(self.trajectory.name + ".partial")
+        small: dict[str, Any] = {name: np.asarray(x, dtype=np.float32) for name, x in states.items()}
+        with partial.open("wb") as file:
+            np.savez_compressed(file, step_seconds=step_seconds, **small)
+        partial.replace(self.trajectory)
+
+    def read_trajectory(self) -> dict[str, NDArray[Any]] | None:
+        """What `write_trajectory` kept, `step_seconds` among it; None in folders older than that file."""
+        if not self.trajectory.is_file():
+            return None
+        with np.load(self.trajectory, allow_pickle=False) as file:
+            return dict(file)
 
 
 class MetricsLog:

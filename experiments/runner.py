@@ -225,6 +225,7 @@ class Run:
         write_whole(self.folder.evaluation, json.dumps(found, indent=1) + "\n")
         seconds = self.evaluation_env.step_seconds * self.evaluation_env.action_repeat
         trajectory = assessment.deterministic.trajectory
+        self.folder.write_trajectory(trajectory, seconds)
         plots.draw_run(self.folder, self.experiment.name, found["controllers"], trajectory, seconds)
         self._save()
         return Outcome(self.folder, found)

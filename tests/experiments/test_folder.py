@@ -3,6 +3,7 @@ import math
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import dmpo
@@ -99,3 +100,17 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
     dmpo.save_checkpoint(folder.checkpoint, {"env_steps": 3})
     with pytest.raises(dmpo.CheckpointError, match="lacks metrics_bytes"):
         folder.load_state()
+
+
+def test_an_episode_is_kept_in_single_precision(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert folder.read_trajectory() is None
+    position = np.random.default_rng(0).uniform(0, 270, (30, 4))
+    for _ in range(2):  # the second time over the first
+        folder.write_trajectory({"position": position}, 0.5)
+    found = folder.read_trajectory()
+    assert found is not None
+    assert found["position"] == pytest.approx(position, rel=1e-6)
+    assert found["position"].dtype == np.float32
+    assert float(found["step_seconds"]) == 0.5
+    assert [path.name for path in tmp_path.iterdir()] == ["trajectory.npz"]

@@ -72,6 +72,7 @@ def test_a_run_leaves_everything_in_its_folder(finished: tuple[Path, Silence]) -
         "metrics.jsonl",
         "plots/learning_curve.png",
         "plots/time_space.png",
+        "trajectory.npz",
     ]
 
 
