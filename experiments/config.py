@@ -103,7 +103,7 @@ def check_unchanged(before: Experiment, after: Experiment, free: Sequence[str], 
     Raises:
         ConfigError: naming the keys that differ.
     """
-    old, new = _flat(before.model_dump(mode="json")), _flat(after.model_dump(mode="json"))
+    old, new = flat(before.model_dump(mode="json")), flat(after.model_dump(mode="json"))
     differing = [key for key in {**old, **new} if old.get(key) != new.get(key) and not f"{key}.".startswith(
         tuple(f"{part}." for part in free))]  # fmt: skip
     if differing:
@@ -157,8 +157,9 @@ def _default_name(data: reading.Mapping) -> str:
     return "_".join(known) or "experiment"
 
 
-def _flat(data: Any, path: str = "") -> dict[str, Any]:
+def flat(data: Any, path: str = "") -> dict[str, Any]:
+    """Nested mappings as one, by dotted keys; an empty one is a value."""
     if not isinstance(data, dict) or not data:
         return {path: data}
-    parts = (_flat(value, f"{path}.{key}" if path else key) for key, value in data.items())
+    parts = (flat(value, f"{path}.{key}" if path else key) for key, value in data.items())
     return {key: value for part in parts for key, value in part.items()}

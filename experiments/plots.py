@@ -5,11 +5,12 @@ Drawn on matplotlib's figures without its `pyplot`, so that no window system and
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Colormap, ListedColormap, Normalize
@@ -73,7 +74,7 @@ def learning_curve(lines: Sequence[Mapping[str, Any]], levels: Mapping[str, floa
         levels: what each controller gets.
         title: above the picture.
     """
-    figure, axes = _figure(title, (7.2, 4.0))
+    figure, axes = new_figure(title, (7.2, 4.0))
     steps = [line["env_steps"] for line in lines]
     curves = (("eval/reward_sampled", DRAWN, "drawn actions"), ("eval/reward", LIKELIEST, "likeliest actions"))
     shown = [value for key, *_ in curves for line in lines if (value := line.get(key)) is not None]
@@ -82,12 +83,12 @@ def learning_curve(lines: Sequence[Mapping[str, Any]], levels: Mapping[str, floa
         axes.plot(steps, values, color=colour, label=label, lw=1.8, marker="o", ms=3.5, mec="white", mew=0.6, zorder=3,
                   clip_on=False)  # fmt: skip
     axes.set_xlim(0, max([*steps, 1]))
-    _scale(axes, np.array([*shown, *levels.values()]))
-    _label_levels(axes, levels)
+    fit_scale(axes, np.array([*shown, *levels.values()]))
+    label_levels(axes, levels)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlabel("environment steps")
     axes.set_ylabel("reward per step and agent")
-    axes.legend(*(reversed(part) for part in axes.get_legend_handles_labels()), **_LEGEND)
+    axes.legend(*(reversed(part) for part in axes.get_legend_handles_labels()), **LEGEND)
     return figure
 
 
@@ -98,7 +99,7 @@ def model_errors(lines: Sequence[Mapping[str, Any]], title: str) -> Figure:
         lines: of `metrics.jsonl`, those with model errors.
         title: above the picture.
     """
-    figure, axes = _figure(title, (7.2, 4.0))
+    figure, axes = new_figure(title, (7.2, 4.0))
     steps = [line["env_steps"] for line in lines]
     for key, colour in zip(("reward_error", "change_error", "state_error"), (DRAWN, GREY, LIKELIEST), strict=True):
         agents = sorted(name for name in lines[0] if name.startswith(f"model/{key}."))
@@ -111,7 +112,7 @@ def model_errors(lines: Sequence[Mapping[str, Any]], title: str) -> Figure:
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlabel("environment steps")
     axes.set_ylabel("one-step error / variance")
-    axes.legend(*(reversed(part) for part in axes.get_legend_handles_labels()), **{**_LEGEND, "ncols": 3})
+    axes.legend(*(reversed(part) for part in axes.get_legend_handles_labels()), **{**LEGEND, "ncols": 3})
     return figure
 
 
@@ -122,7 +123,7 @@ def model_horizon(lines: Sequence[Mapping[str, Any]], title: str) -> Figure:
         lines: of `metrics.jsonl`, those with errors in open loop.
         title: above the picture.
     """
-    figure, axes = _figure(title, (7.2, 4.0))
+    figure, axes = new_figure(title, (7.2, 4.0))
     moments = sorted({round(at) for at in np.linspace(0, len(lines) - 1, 5)})
     for shade, line in zip(np.linspace(0.25, 1.0, len(moments)), (lines[m] for m in moments), strict=True):
         errors = _open_loop(line)
@@ -154,10 +155,10 @@ def time_space(trajectory: Mapping[str, Floats], title: str, step_seconds: float
     """
     position, speed = trajectory["position"], trajectory["speed"]  # (T, N)
     headway = trajectory.get("headway")
-    figure, axes = _figure(title, (7.2, 3.9 if headway is None else 5.6), below=headway is not None)
+    figure, axes = new_figure(title, (7.2, 3.9 if headway is None else 5.6), below=headway is not None)
     time = np.arange(len(position)) * step_seconds
-    shift, origin = _moving_frame(position, time)
-    lines = _draw_lines(axes, time, position - origin - shift * time[:, None], speed)
+    shift, origin = moving_frame(position, time)
+    lines = draw_vehicles(axes, time, position - origin - shift * time[:, None], speed)
     moving = f" − {shift:.1f} m/s · time" if shift else ""
     axes.set_title("final policy, first reference start", loc="right", fontsize=9, color=GREY, pad=10)
     axes.set_ylabel(f"position{moving} (m)")
@@ -168,14 +169,14 @@ def time_space(trajectory: Mapping[str, Floats], title: str, step_seconds: float
     if headway is not None:
         axes.tick_params(labelbottom=False)
         axes = figure.axes[1]
-        _draw_lines(axes, time, headway, speed, widths=1.2)
+        draw_vehicles(axes, time, headway, speed, widths=1.2)
         axes.set_ylabel("headway (m)")
     axes.set_xlabel("time (s)")
     figure.align_ylabels()
     return figure
 
 
-_LEGEND: dict[str, Any] = {
+LEGEND: dict[str, Any] = {
     "loc": "lower right",
     "bbox_to_anchor": (1.0, 1.0),
     "ncols": 2,
@@ -185,28 +186,34 @@ _LEGEND: dict[str, Any] = {
 }
 
 
-def _figure(title: str, size: tuple[float, float], below: bool = False) -> tuple[Figure, Axes]:
+def new_figure(title: str, size: tuple[float, float], below: bool = False) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes, or two below one another on the same x; and the first of them."""
     figure = Figure(figsize=size, layout="constrained")
     ratios = (3, 2) if below else (1,)
     for axes in figure.subplots(len(ratios), sharex=True, squeeze=False, height_ratios=ratios).flat:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(GREY)
-        axes.tick_params(color=GREY, labelcolor=INK, labelsize=9)
-        axes.grid(axis="y", color=FAINT, lw=0.6)
-        axes.set_axisbelow(True)
-        for label in (axes.xaxis.label, axes.yaxis.label):
-            label.set_color(INK)
+        dress(axes)
     figure.axes[0].set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=10)
     return figure, figure.axes[0]
 
 
-def _draw_lines(axes: Axes, time: Floats, y: Floats, speed: Floats, widths: float = 0.9) -> LineCollection:
+def dress(axes: Axes) -> None:
+    """Axes as they are in all pictures: two spines, and thin lines across."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    axes.tick_params(color=GREY, labelcolor=INK, labelsize=9)
+    axes.grid(axis="y", color=FAINT, lw=0.6)
+    axes.set_axisbelow(True)
+    for label in (axes.xaxis.label, axes.yaxis.label):
+        label.set_color(INK)
+
+
+def draw_vehicles(axes: Axes, time: Floats, y: Floats, speed: Floats, widths: float = 0.9) -> LineCollection:
     """One line a vehicle, (T, N), coloured by speed; broken where a vehicle begins a new lap."""
     points = np.stack([np.broadcast_to(time[:, None], y.shape), y], axis=-1)  # (T, N, 2)
     pieces = np.stack([points[:-1], points[1:]], axis=2)  # (T-1, N, 2, 2)
     whole = np.abs(np.diff(y, axis=0)) < _lap_jump(y)
     colours = (speed[:-1] + speed[1:]) / 2
-    lines = LineCollection(list(pieces[whole]), cmap=SPEEDS, norm=_speed_range(speed))
+    lines = LineCollection(list(pieces[whole]), cmap=SPEEDS, norm=speed_range(speed))
     lines.set_array(colours[whole])
     lines.set(linewidth=widths, capstyle="round")
     axes.add_collection(lines)
@@ -216,7 +223,7 @@ def _draw_lines(axes: Axes, time: Floats, y: Floats, speed: Floats, widths: floa
     return lines
 
 
-def _speed_range(speed: Floats) -> Normalize:
+def speed_range(speed: Floats) -> Normalize:
     """From rest, unless nobody comes near it."""
     low, high = float(speed.min()), max(float(speed.max()), 1.0)
     return Normalize(low if low > high / 3 else 0.0, high)
@@ -227,7 +234,7 @@ def _lap_jump(position: Floats) -> float:
     return max(float(np.ptp(position)) / 2, 1e-9)
 
 
-def _moving_frame(position: Floats, time: Floats) -> tuple[float, float]:
+def moving_frame(position: Floats, time: Floats) -> tuple[float, float]:
     """Speed and start of the frame to draw in; at rest on loops, and on roads hardly longer than the platoon.
 
     Otherwise it moves as the vehicles do at the end, from where the last of them started.
@@ -242,42 +249,47 @@ def _moving_frame(position: Floats, time: Floats) -> tuple[float, float]:
     return speed, float(position[0].min())
 
 
-def _scale(axes: Axes, values: Floats) -> None:
+def fit_scale(axes: Axes, values: Floats, which: Literal["x", "y"] = "y") -> None:
     """A linear axis or, where the worst would press the best together, one that is logarithmic away from them."""
+    values = values[np.isfinite(values)]
     if not values.size:
         return
     low, high = float(values.min()), float(values.max())
     near = max(abs(high), (high - low) / 1000)
+    axis: Axis = getattr(axes, f"{which}axis")
+    limit, scale = getattr(axes, f"set_{which}lim"), getattr(axes, f"set_{which}scale")
     if high - low <= 10 * near or near == 0:
-        axes.set_ylim(low - 0.06 * max(high - low, 1e-9), high + 0.08 * max(high - low, 1e-9))
-        axes.yaxis.set_major_locator(MaxNLocator(6))
+        limit(low - 0.06 * max(high - low, 1e-9), high + 0.08 * max(high - low, 1e-9))
+        axis.set_major_locator(MaxNLocator(6))
         return
-    axes.set_yscale("symlog", linthresh=near)
-    axes.set_ylim(low * 1.25, high + 0.3 * near)
-    axes.yaxis.set_major_locator(FixedLocator(_ticks(axes)))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}".replace("-", "−")))
+    scale("symlog", linthresh=near)
+    limit(low * 1.25, high + 0.3 * near)
+    axis.set_major_locator(FixedLocator(_ticks(axes, which)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}".replace("-", "−")))
 
 
-def _ticks(axes: Axes) -> list[float]:
+def _ticks(axes: Axes, which: Literal["x", "y"]) -> list[float]:
     """Round numbers that keep their distance on a scale that is partly logarithmic, the roundest first."""
     powers = [digit * 10.0**power for digit in (1, 5, 2) for power in range(9, -7, -1)]
-    low, high = axes.get_ylim()
+    low, high = getattr(axes, f"get_{which}lim")()
+    distance = 1.4 * _ROW if which == "y" else 2 * _ROW  # numbers are wider than high
     ticks: list[float] = []
     for value in [0.0, *(sign * power for power in powers for sign in (1, -1))]:
-        here = _height(axes, value)
-        if low <= value <= high and all(abs(_height(axes, tick) - here) > 1.4 * _ROW for tick in ticks):
+        here = _height(axes, value, which)
+        if low <= value <= high and all(abs(_height(axes, tick, which) - here) > distance for tick in ticks):
             ticks.append(value)
     return ticks
 
 
-def _height(axes: Axes, value: float) -> float:
-    """Of a value, as a share of the axes' height."""
-    (_, y) = axes.transData.transform((0.0, value))
-    return float(axes.transAxes.inverted().transform((0.0, y))[1])
+def _height(axes: Axes, value: float, which: Literal["x", "y"] = "y") -> float:
+    """Where a value is, as a share of the axes' height or width."""
+    at = 0 if which == "x" else 1
+    place = axes.transAxes.inverted().transform(axes.transData.transform((value, value)))
+    return float(place[at])
 
 
-def _label_levels(axes: Axes, levels: Mapping[str, float]) -> None:
+def label_levels(axes: Axes, levels: Mapping[str, float]) -> None:
     """A line for each level, its name at the right; equal ones share a name, near ones are moved apart."""
     groups: list[tuple[float, list[str]]] = []
     for name, level in sorted(levels.items(), key=lambda item: item[1]):

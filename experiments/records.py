@@ -1,11 +1,13 @@
 """Finished runs as they lie on the disk, for whoever compares them."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from experiments import config
+from experiments.errors import ConfigError, shown
 from experiments.folder import RunFolder
 from experiments.schema import Experiment
 
@@ -38,6 +40,27 @@ def read_record(label: str, path: Path) -> RunRecord:
     """
     folder = RunFolder.existing(path)
     return RunRecord(label, config.load(folder.config).experiment, folder, folder.read_metrics(), folder.read_report())
+
+
+def read_records(paths: Sequence[Path]) -> list[RunRecord]:
+    """Finished runs, each labelled with the name of its folder less `-seedSEED`.
+
+    Raises:
+        ConfigError: a folder that holds no run, or two runs with one label, scenario and seed.
+        RunError: one is not finished.
+    """
+    records: dict[tuple[str, str, int], RunRecord] = {}
+    for path in paths:
+        record = read_record(re.sub(r"-seed\d+$", "", path.resolve().name), path)
+        key = (record.experiment.scenario.name, record.label, record.experiment.train.seed)
+        there = records.setdefault(key, record)
+        if there is not record:
+            label, seed = shown(record.label), record.experiment.train.seed
+            raise ConfigError(
+                f"RUN_DIR: {there.folder.path} and {path} are both {label} with seed {seed}; give each run once, and "
+                "rename the folder of what is another variant"
+            )
+    return list(records.values())
 
 
 def by_scenario(records: Iterable[RunRecord]) -> dict[str, dict[str, list[RunRecord]]]:
