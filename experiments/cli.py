@@ -149,6 +149,30 @@ def job() -> None:
         raise StoppedError("stopped", _status(error)) from None
 
 
+@app.command()
+def report(
+    context: typer.Context,
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN_DIR...", help="Folders of finished runs; NAME-seed0, NAME-seed1, … are one variant."
+        ),
+    ],
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the report.")] = Path("report"),
+    title: Annotated[str, typer.Option(help="Of the page.")] = "Comparison",
+) -> None:
+    """Compare finished runs: statistics, pictures and one HTML page that needs nothing else."""
+    import shlex
+
+    from experiments import report as reports
+    from experiments.records import read_records
+
+    options = ["--output", str(output), "--title", title]
+    command = f"{context.obj.call} report {shlex.join([*map(str, runs), *options])}"
+    page = reports.write(read_records(runs), output, title, command)
+    typer.echo(f"The report is {page}; open it in a browser")
+
+
 @app.command("list")
 def list_all(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Show only what has this name.")] = None,
