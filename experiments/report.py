@@ -89,8 +89,8 @@ def _template() -> Any:
 
 
 def _breakable(text: str) -> Markup:
-    """Text, escaped, that may go on in the next line after each of `_`, `.` and `-`."""
-    return Markup("<wbr>").join(re.split(r"(?<=[_.-])", text))
+    """Text, escaped, that may go on in the next line between words joined by `_`, `.` or `-`."""
+    return Markup("<wbr>").join(re.split(r"(?<=[_.-])(?=[^\W\d])", text))
 
 
 def _scenario(standing: Standing, looks: dict[str, Look], folder: Path) -> dict[str, Any]:

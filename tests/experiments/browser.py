@@ -23,7 +23,7 @@ _ARGUMENTS = (
     "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--disable-extensions", "--hide-scrollbars", "about:blank",
 )  # fmt: skip
-_SECONDS = 60
+_SECONDS = 180
 
 
 class Browser:

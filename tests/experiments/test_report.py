@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from experiments import report
 from experiments.records import RunRecord
@@ -167,8 +168,11 @@ def test_a_browser_shows_the_page_on_a_phone_and_on_a_desk(made: Path, tmp_path:
             assert browser.evaluate("[...document.images].every(image => image.naturalWidth > 300)")
             rows = "[...document.querySelectorAll('tbody')].map(body => body.rows.length)"
             assert browser.evaluate(rows) == [4, 1, 6]  # variants and controllers, what differs, runs
-            dark = browser.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
-            assert dark == (scheme == "dark")
+            browser.screenshot(tmp_path / "page.png")
+            with Image.open(tmp_path / "page.png") as picture:
+                assert picture.width == width
+                corner = picture.convert("L").getpixel((0, 0))
+            assert corner < 50 if scheme == "dark" else corner == 255
         requests = {address for address in browser.requests if not address.startswith("data:")}
         assert requests == {page.as_uri()}
         assert browser.complaints == []
