@@ -135,7 +135,7 @@ def compare(
     """Train files, or the combinations in their part `compare:`, with several seeds each, side by side."""
     given = files or []
     values = [word for word in given if "=" in word and not Path(word).is_file()]
-    _compare([word for word in given if word not in values], values, seeds, output, jobs, backend, context.obj.modules)
+    _compare([word for word in given if word not in values], values, seeds, output, jobs, backend, context.obj)
 
 
 @app.command(hidden=True)
@@ -257,7 +257,7 @@ def _compare(
     output: Path | None,
     jobs: int | None,
     backend: str | None,
-    modules: list[str],
+    program: Program,
 ) -> None:
     if not files:
         raise ConfigError(f"FILE: missing; {_presets()}")
@@ -275,10 +275,10 @@ def _compare(
     steps = {run.name: (output / run.folder / "metrics.jsonl", each.train.env_steps) for run, each in runs}
     try:
         with RunsProgress(steps) as progress:
-            failed = compare.run(plan, output, progress, modules, jobs, backend)
+            failed = compare.run(plan, output, progress, program.modules, jobs, backend)
     except KeyboardInterrupt as error:
         raise StoppedError("stopped; the same command goes on with it", _status(error)) from None
-    compare.conclude(output, Console())
+    compare.conclude(output, Console(), program.call)
     typer.echo(f"Everything is in {output}")
     if failed:
         lines = [f"{each.run.name}: {each.failure.message}" for each in failed]

@@ -1,6 +1,7 @@
 """Variants × seeds, trained in processes side by side; whatever is finished or begun already is not done again."""
 
 import os
+import shlex
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -11,7 +12,7 @@ from typing import Protocol
 import joblib
 from rich.console import Console
 
-from experiments import comparison, config, tables, variants
+from experiments import comparison, config, report, tables, variants
 from experiments.comparison import Comparison, Entry
 from experiments.errors import ConfigError, RunError, shown
 from experiments.job import Failure, Job, Supervisor, is_done
@@ -106,10 +107,17 @@ def run(
     return failed
 
 
-def conclude(output: Path, console: Console) -> None:
-    """Print, and leave in the folder, what the finished runs of a comparison say together."""
-    for table in tables.over_seeds(comparison.read(output)):
+def conclude(output: Path, console: Console, program: str) -> None:
+    """Print, and leave in the folder as a report, what the finished runs of a comparison say together."""
+    records = comparison.read(output)
+    if not records:
+        return
+    for table in tables.over_seeds(records):
         console.print(table)
+    whole = comparison.load(output)
+    words = [*whole.files, *whole.overrides, "--seeds", str(len(whole.seeds)), "--output", str(output)]
+    page = report.write(records, output, whole.title, f"{program} compare {shlex.join(words)}")
+    console.print(f"The report is {page}; open it in a browser", soft_wrap=True, highlight=False, markup=False)
 
 
 def _entry(variant: variants.Variant, experiment: Experiment) -> Entry:
