@@ -8,12 +8,11 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 
-class Environment(Protocol):
-    """E environments side by side with N agents each; episodes restart in the step in which they end."""
+class Playable(Protocol):
+    """E environments side by side with N agents each, as evaluation needs them; episodes restart in their last step."""
 
     num_envs: int
     num_agents: int
-    graph: nx.Graph
     action_repeat: int
     horizon: int
 
@@ -22,6 +21,12 @@ class Environment(Protocol):
 
     def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
         """Observations (E, N, D), rewards (E, N), terminated and truncated (E,), information."""
+
+
+class Environment(Playable, Protocol):
+    """The same as learning needs them: with the graph, and to be left and gone on with."""
+
+    graph: nx.Graph
 
     def get_state(self) -> dict[str, Array]:
         """Everything that an exact continuation needs."""

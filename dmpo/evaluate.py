@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dmpo.environment import Array, Environment
+from dmpo.environment import Array, Playable
 from dmpo.learner import Learner
 
 ATTEMPTS = 3
@@ -49,7 +49,7 @@ class _Record:
 
 
 def evaluate(
-    env: Environment,
+    env: Playable,
     policy: Learner | Callable[[Array], Array],
     deterministic: bool = True,
     seed: int | None = None,
@@ -81,7 +81,7 @@ def evaluate(
     )
 
 
-def _play(env: Environment, act: Callable[[Array], Array], seed: int | None) -> _Record | None:
+def _play(env: Playable, act: Callable[[Array], Array], seed: int | None) -> _Record | None:
     # One episode of each environment; nothing where one of them was lost, which says nothing of the policy.
     observation, info = env.reset(seed=seed)
     record = _start(env.num_envs, env.num_agents)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from envs.controllers import controllers
+from envs import controllers
 from envs.registry import names, parameters, register, scenario
 from envs.scenario import ScenarioParameters, Spec
 from envs.simulation import SimulationError

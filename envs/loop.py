@@ -175,7 +175,7 @@ class Loop(Scenario[P]):
 
     edges: ClassVar[tuple[str, ...]]
     max_acceleration: ClassVar[float]
-    state_names: ClassVar = ("speed", "position", "acceleration")
+    state_names: ClassVar = ("speed", "position", "acceleration", "headway", "front_speed")
 
     def __init__(self, parameters: P, numbers: range, seed: int, folder: Path) -> None:
         super().__init__(parameters, numbers, seed, folder)
@@ -255,8 +255,11 @@ class Loop(Scenario[P]):
             self._lanes[key] = Lanes.walk(self.simulation, self._edge(self.edges[0], variant, env))
         return self._lanes[key]
 
-    def _advance(self, actions: Actions) -> tuple[Floats, Bools, Bools]:
-        command = np.clip(actions[..., 0].astype(np.float64), -self.max_acceleration, self.max_acceleration)
+    def _command(self, actions: Actions) -> Floats:
+        return actions[..., 0]
+
+    def _advance(self, acceleration: Floats) -> tuple[Floats, Bools, Bools]:
+        command = np.clip(acceleration, -self.max_acceleration, self.max_acceleration)
         overlapping = self._overlapping() if self._placed.any() else self._placed
         speed = self.simulation.step(np.maximum(self.speed + command * STEP_SECONDS, 0.0))
         self.acceleration[:] = (speed - self.speed) / STEP_SECONDS
@@ -283,22 +286,30 @@ class Loop(Scenario[P]):
 
     def traffic(self) -> Traffic:
         """The present state as observations see it."""
-        ahead = np.roll(self.position, -1, axis=1) - self.position
         return Traffic(
             speed=self.speed,
             position=self._published_position(),
             driven=self.position,
             loop_length=self.loop_length,
-            gap=(ahead - VEHICLE_LENGTH) % self.loop_length,
-            relative_speed=np.roll(self.speed, -1, axis=1) - self.speed,
+            gap=self._headway(),
+            relative_speed=_in_front(self.speed) - self.speed,
         )
+
+    def _headway(self) -> Floats:
+        return (_in_front(self.position) - self.position - VEHICLE_LENGTH) % self.loop_length
 
     def state(self) -> dict[str, Floats]:
         """See :class:`~envs.scenario.Scenario`."""
-        return {"speed": self.speed, "position": self.position, "acceleration": self.acceleration}
+        return {
+            "speed": self.speed,
+            "position": self.position,
+            "acceleration": self.acceleration,
+            "headway": self._headway(),
+            "front_speed": _in_front(self.speed),
+        }
 
     def _snapshot(self) -> dict[str, Any]:
-        return {"variant": self.variant.copy(), **{key: rows.copy() for key, rows in self.state().items()}}
+        return {name: getattr(self, name).copy() for name in ("variant", "speed", "position", "acceleration")}
 
     def _restore(self, env: int, snapshot: State) -> None:
         variant = int(snapshot["variant"][env])
@@ -309,6 +320,11 @@ class Loop(Scenario[P]):
     def close(self) -> None:
         """See :class:`~envs.scenario.Scenario`."""
         self.simulation.close()
+
+
+def _in_front(rows: Floats) -> Floats:
+    """What holds for the vehicle in front of each, from what holds for each, (E, N)."""
+    return np.concatenate([rows[:, 1:], rows[:, :1]], axis=1)
 
 
 def laps(edges: Sequence[str], lap_length: float, horizon: int) -> list[str]:

@@ -16,6 +16,7 @@ import networkx as nx
 import numpy as np
 from pydantic import Field, field_validator
 
+from envs.car_following import MAX_SPEED, optimal_velocity, optimal_velocity_model
 from envs.network import Edge, Node, write_network
 from envs.observations import Observations
 from envs.registry import register
@@ -24,7 +25,6 @@ from envs.simulation import STEP_SECONDS, Bools, Driving, Floats, Network, Simul
 from envs.starts import StartField
 
 TARGET_HEADWAY, TARGET_SPEED = 20.0, 15.0
-STOP_HEADWAY, GO_HEADWAY, MAX_SPEED = 5.0, 35.0, 30.0
 MAX_ACCELERATION = 2.5
 COLLISION_HEADWAY, COLLISION_REWARD = 1.0, -1000.0
 UNSAFE_HEADWAY, UNSAFE_WEIGHT = 10.0, 5.0
@@ -35,13 +35,6 @@ REFERENCE_STARTS = 20
 _VEHICLE_LENGTH = 5.0
 # No vehicle may be slowed by the lane; the fastest start at 2.5 times the target speed.
 _LANE_SPEED = 50.0
-
-
-def optimal_velocity(headway: Floats) -> Floats:
-    """v°(h) in m/s: the speed that the optimal-velocity model wants at headway h in m."""
-    phase = np.pi * (headway - STOP_HEADWAY) / (GO_HEADWAY - STOP_HEADWAY)
-    between = 0.5 * MAX_SPEED * (1 - np.cos(phase))
-    return np.where(headway <= STOP_HEADWAY, 0.0, np.where(headway >= GO_HEADWAY, MAX_SPEED, between))
 
 
 @dataclass(frozen=True)
@@ -112,7 +105,7 @@ class PlatoonScenario(Scenario[P]):
     """E platoons, each on a straight road of its own; vehicle 0 follows the leader, vehicle i + 1 follows i."""
 
     constant_actions: ClassVar = {f"constant ({a:g}, {b:g})": k for k, (a, b) in enumerate(GAINS.tolist())}
-    state_names: ClassVar = ("speed", "position", "acceleration", "headway", "leader_speed")
+    state_names: ClassVar = ("speed", "position", "acceleration", "headway", "front_speed", "leader_speed")
 
     def __init__(self, parameters: P, numbers: range, seed: int, folder: Path) -> None:
         super().__init__(parameters, numbers, seed, folder)
@@ -184,16 +177,17 @@ class PlatoonScenario(Scenario[P]):
     def _positions(self) -> Floats:
         return self.leader_position[:, None] - np.cumsum(self.headway + _VEHICLE_LENGTH, axis=1)
 
-    def _advance(self, actions: Actions) -> tuple[Floats, Bools, Bools]:
-        envs = np.arange(self.num_envs)
-        leader, next_leader = self.profile[envs, self.clock], self.profile[envs, self.clock + 1]
-        front = _front_speed(leader, self.speed)
+    def _command(self, actions: Actions) -> Floats:
         alpha, beta = np.moveaxis(GAINS[actions], -1, 0)
-        wanted = alpha * (optimal_velocity(self.headway) - self.speed) + beta * (front - self.speed)
-        change = STEP_SECONDS * np.clip(wanted, -MAX_ACCELERATION, MAX_ACCELERATION)
+        return optimal_velocity_model(optimal_velocity(self.headway), self.speed, self._front_speed(), alpha, beta)
+
+    def _advance(self, acceleration: Floats) -> tuple[Floats, Bools, Bools]:
+        leader, next_leader = self._leader_speed(), self._leader_speed(later=1)
+        front = self._front_speed()
+        change = STEP_SECONDS * np.clip(acceleration, -MAX_ACCELERATION, MAX_ACCELERATION)
         command = np.clip(self.speed + change, 0.0, MAX_SPEED)
-        speed = self._drive(next_leader, command)
-        headway = self.headway + 0.5 * STEP_SECONDS * (front + _front_speed(next_leader, speed) - self.speed - speed)
+        speed = self._obeyed(next_leader, command)
+        headway = self.headway + 0.5 * STEP_SECONDS * (front + _behind(next_leader, speed) - self.speed - speed)
         going = ~self.collided
         self.leader_position[going] += (0.5 * STEP_SECONDS * (leader + next_leader))[going]
         self.acceleration[going] = ((speed - self.speed) / STEP_SECONDS)[going]
@@ -204,7 +198,14 @@ class PlatoonScenario(Scenario[P]):
             return reward, np.zeros_like(self.collided), self.collided
         return np.where(self.collided[:, None], charge * COLLISION_REWARD, reward), self.collided, self.collided
 
-    def _drive(self, leader: Floats, command: Floats) -> Floats:
+    def _leader_speed(self, later: int = 0) -> Floats:
+        """The leader's speed (E,), now or some simulated steps later."""
+        return self.profile[np.arange(self.num_envs), self.clock + later]
+
+    def _front_speed(self) -> Floats:
+        return _behind(self._leader_speed(), self.speed)
+
+    def _obeyed(self, leader: Floats, command: Floats) -> Floats:
         """Speeds (E, N) that SUMO gives the followers; a collided platoon stands still."""
         speeds = np.concatenate([leader[:, None], command], axis=1)
         return self.simulation.step(np.where(self.collided[:, None], 0.0, speeds))[:, 1:]
@@ -218,20 +219,19 @@ class PlatoonScenario(Scenario[P]):
 
     def observe(self) -> Floats:
         """See :class:`~envs.scenario.Scenario`."""
-        front = _front_speed(self.profile[np.arange(self.num_envs), self.clock], self.speed)
         return observations.observe(
-            self.parameters.observation, Platoon(self.headway, self.speed, front, self.acceleration)
+            self.parameters.observation, Platoon(self.headway, self.speed, self._front_speed(), self.acceleration)
         )
 
     def state(self) -> dict[str, Floats]:
         """See :class:`~envs.scenario.Scenario`."""
-        leader = self.profile[np.arange(self.num_envs), self.clock]
         return {
             "speed": self.speed,
             "position": self._positions(),
             "acceleration": self.acceleration,
             "headway": self.headway,
-            "leader_speed": np.broadcast_to(leader[:, None], self.speed.shape),
+            "front_speed": self._front_speed(),
+            "leader_speed": np.broadcast_to(self._leader_speed()[:, None], self.speed.shape),
         }
 
     def _snapshot(self) -> dict[str, Any]:
@@ -288,7 +288,7 @@ class Slowdown(PlatoonScenario[SlowdownParameters]):
         return np.full(self.num_agents, TARGET_HEADWAY), np.full(self.num_agents, first), profile
 
 
-def _front_speed(leader: Floats, speed: Floats) -> Floats:
+def _behind(leader: Floats, speed: Floats) -> Floats:
     """Speed (E, N) of the vehicle in front of each, from the leader's (E,) and the followers' (E, N)."""
     return np.concatenate([leader[:, None], speed[:, :-1]], axis=1)
 

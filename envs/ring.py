@@ -66,6 +66,8 @@ class Ring(Loop[RingParameters]):
     edges = ("bottom", "right", "top", "left")
     max_acceleration = 1.0
     constant_actions: ClassVar = {"acceleration 0.05": 0.05, "acceleration 1": 1.0}
+    # What uniform flow allows on the shortest ring: a wish for more is one for waves.
+    controller_parameters: ClassVar = {"follower_stopper": {"desired_speed": 2.5}}
 
     @classmethod
     def _reference_starts(cls, parameters: RingParameters) -> int:

@@ -7,7 +7,7 @@ the ends of episodes, random numbers and snapshots are the same for all and stan
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
@@ -104,6 +104,8 @@ class Scenario(ABC, Generic[P]):
     Parameters: ClassVar[type[ScenarioParameters]]
     #: Actions worth comparing with, by name: every agent does this all the time.
     constant_actions: ClassVar[Mapping[str, float | int]] = {}
+    #: Parameters in which controllers differ here from their own defaults, by the controller's name.
+    controller_parameters: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     def __init__(self, parameters: P, numbers: range, seed: int, folder: Path) -> None:
         self.parameters, self.numbers = parameters, numbers
@@ -129,8 +131,16 @@ class Scenario(ABC, Generic[P]):
         """Put environment ``env`` at ``start``, or at a start of its own choice where that is None."""
 
     @abstractmethod
-    def _advance(self, actions: Actions) -> tuple[Floats, Bools, Bools]:
-        """Simulate 0.1 s; returns reward (E, N), ended (E,) and collision (E,)."""
+    def _command(self, actions: Actions) -> Floats:
+        """The accelerations (E, N) in m/s² that actions ask for in the present state."""
+
+    @abstractmethod
+    def _advance(self, acceleration: Floats) -> tuple[Floats, Bools, Bools]:
+        """Simulate 0.1 s under commands (E, N) in m/s², clipped to what is possible here.
+
+        Returns:
+            Reward (E, N), ended (E,) and collision (E,).
+        """
 
     @abstractmethod
     def observe(self) -> Floats:
@@ -177,9 +187,16 @@ class Scenario(ABC, Generic[P]):
 
     def step(self, actions: Actions) -> None:
         """Hold actions (E, N, A) or (E, N) for ``action_repeat`` simulated steps; the attributes hold the outcome."""
+        self._simulate(self._command(actions) for _ in range(self.parameters.action_repeat))
+
+    def drive(self, acceleration: Floats) -> None:
+        """One simulated step under commands (E, N) in m/s², whatever an action of this scenario is."""
+        self._simulate([acceleration])
+
+    def _simulate(self, commands: Iterable[Floats]) -> None:
         self.reward[:], self.terminated[:], self.collision[:] = 0.0, False, False
-        for _ in range(self.parameters.action_repeat):
-            reward, ended, collision = self._advance(actions)
+        for acceleration in commands:
+            reward, ended, collision = self._advance(acceleration)
             # An episode that ended during a held action earns nothing for the rest of it.
             self.reward += np.where(self.terminated[:, None], 0.0, reward)
             self.terminated |= ended

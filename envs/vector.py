@@ -33,6 +33,7 @@ _AT_ITS_START = (
 )
 _context = multiprocessing.get_context("spawn")
 _log = logging.getLogger(__name__)
+_Step = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
 
 
 class Worker:
@@ -134,6 +135,7 @@ class VectorEnv:
                 f"workers = {workers} must lie between 1 and num_envs = {num_envs}: every worker needs an environment"
             )
         self.spec = scenario.spec(parameters)
+        self.scenario = scenario
         self.num_envs, self.num_agents, self.graph = num_envs, self.spec.num_agents, self.spec.graph
         self.observation_space, self.action_space = self.spec.observation_space, self.spec.action_space
         self.reference_starts = self.spec.reference_starts
@@ -143,7 +145,10 @@ class VectorEnv:
         self._lost = np.zeros(num_envs, dtype=np.bool_)
         memory = _context.RawArray(ctypes.c_byte, memory_size(self.spec, num_envs))
         self._fields: Fields = views(memory, self.spec, num_envs)
-        self._state = {name: self._fields[f"state.{name}"] for name in self.spec.state_names}
+        self._state, self._first_state = (
+            {name: self._fields[f"{which}.{name}"] for name in self.spec.state_names}
+            for which in ("state", "first_state")
+        )
         bounds = [num_envs * worker // workers for worker in range(workers + 1)]
         jobs = [Job(scenario, parameters, range(a, b), seed, plugins.modules()) for a, b in itertools.pairwise(bounds)]
         self._begun = False
@@ -180,9 +185,7 @@ class VectorEnv:
         self._whole()
         return self._fields["obs"], {"state": self._state}
 
-    def step(
-        self, actions: ArrayLike
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+    def step(self, actions: ArrayLike) -> _Step:
         """Drive all environments for ``action_repeat`` simulated steps.
 
         Args:
@@ -190,24 +193,47 @@ class VectorEnv:
 
         Returns:
             Observations (E, N, D), rewards (E, N), terminated (E,), truncated (E,), and ``info`` with ``final_obs``
-            (E, N, D; valid where an episode ended), ``state`` (of the ended episode where one ended), ``collision``
-            (E,), ``lost`` (E,), where an episode was cut off because its worker died or hung (the state is then that of
-            the next episode), and ``restarts``, the number of workers that had to be replaced so far.
+            (E, N, D; valid where an episode ended), ``state`` (of the ended episode where one ended), ``first_state``
+            (of the next; valid where one ended), ``collision`` (E,), ``lost`` (E,), where an episode was cut off
+            because its worker died or hung (the state is then that of the next episode), and ``restarts``, the number
+            of workers that had to be replaced so far.
 
         Raises:
             ValueError: actions of the wrong shape or kind, outside the action numbers, or not finite.
             SimulationError: a worker fails again and again.
         """
+        self._fields["actions"][:] = self._checked(np.asarray(actions))
+        return self._simulate("step")
+
+    def drive(self, accelerations: ArrayLike) -> _Step:
+        """Drive all environments for one simulated step by accelerations, whatever actions and ``action_repeat`` are.
+
+        So a classical controller drives vehicles whose learners choose among gains, or decide less often.
+
+        Args:
+            accelerations: (E, N) in m/s², clipped to what the scenario's vehicles can do.
+
+        Returns:
+            As ``step``.
+
+        Raises:
+            ValueError: accelerations of the wrong shape, or not finite.
+            SimulationError: a worker fails again and again.
+        """
+        self._fields["accelerations"][:] = self._finite(np.asarray(accelerations), "accelerations")
+        return self._simulate("drive")
+
+    def _simulate(self, command: str) -> _Step:
         if not self._begun:
             raise gymnasium.error.ResetNeeded("the first step needs a reset() or set_state() before it")
-        self._fields["actions"][:] = self._checked(np.asarray(actions))
         # A worker that lost its episodes since the last step has new ones, which this step shows from their beginning.
-        self._exchange(("reset", (None, None)) if worker.cut_off else ("step", None) for worker in self._workers)
+        self._exchange(("reset", (None, None)) if worker.cut_off else (command, None) for worker in self._workers)
         self._report_cut_off()
         fields = self._fields
         info = {
             "final_obs": fields["final_obs"],
             "state": self._state,
+            "first_state": self._first_state,
             "collision": fields["collision"],
             "lost": self._lost,
             "restarts": self.restarts,
@@ -268,7 +294,7 @@ class VectorEnv:
                 answer = worker.answer()
             except SimulationError as error:
                 self._recover(worker, error)
-                if command == "step":
+                if command in ("step", "drive"):
                     return None
                 worker.ask(command, argument)
             else:
@@ -307,14 +333,18 @@ class VectorEnv:
         for worker in self._workers:
             worker.cut_off = False
 
-    def _checked(self, actions: NDArray[Any]) -> NDArray[Any]:
-        expected = self._fields["actions"].shape
-        if actions.shape != expected:
+    def _finite(self, given: NDArray[Any], name: str) -> NDArray[Any]:
+        expected = self._fields[name].shape
+        if given.shape != expected:
             letters = "(E, N, A)" if len(expected) == 3 else "(E, N)"
-            raise ValueError(f"actions have shape {actions.shape}; {letters} = {expected} is needed")
-        if not np.isfinite(actions).all():
-            env, agent = np.argwhere(~np.isfinite(actions))[0][:2]
-            raise ValueError(f"the action of agent {agent} in environment {env} is not a finite number")
+            raise ValueError(f"{name} have shape {given.shape}; {letters} = {expected} is needed")
+        if not np.isfinite(given).all():
+            env, agent = np.argwhere(~np.isfinite(given))[0][:2]
+            raise ValueError(f"the {name[:-1]} of agent {agent} in environment {env} is not a finite number")
+        return given
+
+    def _checked(self, actions: NDArray[Any]) -> NDArray[Any]:
+        actions = self._finite(actions, "actions")
         if isinstance(self.action_space, gymnasium.spaces.Discrete):
             count = int(self.action_space.n)
             outside = actions[(actions < 0) | (actions >= count) | (actions % 1 != 0)]

@@ -45,6 +45,7 @@ def layout(spec: Spec, num_envs: int) -> dict[str, tuple[tuple[int, ...], type[A
     action = (*agents, *(spec.action_space.shape or ()))
     fields: dict[str, tuple[tuple[int, ...], type[Any]]] = {
         "actions": (action, np.float64 if spec.action_space.shape else np.int64),
+        "accelerations": (agents, np.float64),
         "obs": (observation, np.float32),
         "final_obs": (observation, np.float32),
         "reward": (agents, np.float32),
@@ -52,7 +53,8 @@ def layout(spec: Spec, num_envs: int) -> dict[str, tuple[tuple[int, ...], type[A
         "truncated": ((num_envs,), np.bool_),
         "collision": ((num_envs,), np.bool_),
     }
-    return fields | {f"state.{name}": (agents, np.float64) for name in spec.state_names}
+    states = [f"{which}.{name}" for which in ("state", "first_state") for name in spec.state_names]
+    return fields | dict.fromkeys(states, (agents, np.float64))
 
 
 def views(memory: Any, spec: Spec, num_envs: int) -> Fields:
@@ -122,24 +124,39 @@ def _failure(error: Exception) -> Exception:
 
 def _step(scenario: Scenario[Any], fields: Fields, _: None) -> None:
     scenario.step(fields["actions"])
+    _tell(scenario, fields)
+
+
+def _drive(scenario: Scenario[Any], fields: Fields, _: None) -> None:
+    scenario.drive(fields["accelerations"])
+    _tell(scenario, fields)
+
+
+def _tell(scenario: Scenario[Any], fields: Fields) -> None:
+    """Write what came of a step, and begin new episodes where one ended."""
     ended = np.flatnonzero(scenario.terminated | scenario.truncated)
     fields["reward"][:] = scenario.reward
     for name in ("terminated", "truncated", "collision"):
         fields[name][:] = getattr(scenario, name)
-    for name, rows in scenario.state().items():
-        fields[f"state.{name}"][:] = rows
+    _show_state(scenario, fields, "state")
     if len(ended):
         fields["final_obs"][ended] = scenario.observe()[ended]
         for env in ended.tolist():
             scenario.begin(env)
+        _show_state(scenario, fields, "first_state", ended)
     fields["obs"][:] = scenario.observe()
 
 
 def _show(scenario: Scenario[Any], fields: Fields) -> None:
     """Write what there is to see at the beginning of an episode."""
     fields["obs"][:] = scenario.observe()
+    _show_state(scenario, fields, "state")
+    _show_state(scenario, fields, "first_state")
+
+
+def _show_state(scenario: Scenario[Any], fields: Fields, which: str, envs: Any = slice(None)) -> None:
     for name, rows in scenario.state().items():
-        fields[f"state.{name}"][:] = rows
+        fields[f"{which}.{name}"][envs] = rows[envs]
 
 
 def _reset(scenario: Scenario[Any], fields: Fields, seed_and_start: tuple[int | None, State | None]) -> None:
@@ -161,6 +178,7 @@ def _set_state(scenario: Scenario[Any], fields: Fields, state: State) -> None:
 
 _commands: Mapping[str, Callable[[Scenario[Any], Fields, Any], Any]] = {
     "step": _step,
+    "drive": _drive,
     "reset": _reset,
     "get_state": _get_state,
     "set_state": _set_state,

@@ -4,6 +4,7 @@ Exit status 0 for success, 2 for a mistake in what the user gave, 1 for a failur
 143 when terminated while training.
 """
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -55,8 +56,8 @@ def options(
         typer.Option(
             "--import",
             metavar="MODULE",
-            help="Import a module, perhaps from this folder, that registers scenarios, graphs or observations; "
-            "may be given several times.",
+            help="Import a module, perhaps from this folder, that registers scenarios, graphs, observations or "
+            "controllers; may be given several times.",
         ),
     ] = None,
 ) -> None:
@@ -97,18 +98,24 @@ def train(
 
 @app.command()
 def evaluate(
-    run: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a run.")],
+    what: Annotated[
+        str, typer.Argument(metavar="RUN_DIR", help="The folder of a run; for controllers alone, also a scenario.")
+    ],
     overrides: Overrides = None,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write what is found here, as JSON.")] = None,
 ) -> None:
-    """Evaluate a trained policy beside the scenario's controllers; also on another graph, size or scenario setting."""
+    """Evaluate a trained policy beside classical controllers; also on another graph, size or scenario setting.
+
+    Without a policy: `dmpo evaluate ring` compares the controllers in a scenario (or in that of a YAML file or preset),
+    and `dmpo evaluate ring controller.name=idm controller.time_gap=1.2` evaluates one.
+    """
     import json
 
-    from experiments.evaluation import evaluate_run
-    from experiments.folder import RunFolder, write_whole
+    from experiments.folder import write_whole
 
-    found = evaluate_run(RunFolder.existing(run), overrides or [], _note)
-    _print_comparison(found, " ".join([f"{run} after {found['env_steps']:,} steps", *(overrides or [])]))
+    values = overrides or []
+    alone = not os.path.isdir(what) or any(value.startswith("controller.") for value in values)
+    found = _evaluate_controllers(what, values) if alone else _evaluate_run(Path(what), values)
     if output is not None:
         write_whole(output, json.dumps(found, indent=1) + "\n")
 
@@ -177,7 +184,7 @@ def report(
 def list_all(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Show only what has this name.")] = None,
 ) -> None:
-    """List presets, scenarios, graphs and algorithms with their parameters."""
+    """List presets, scenarios, graphs, algorithms and controllers with their parameters."""
     from rich.console import Console
 
     from experiments import tables
@@ -284,6 +291,28 @@ def _compare(
         lines = [f"{each.run.name}: {each.failure.message}" for each in failed]
         count = f"{len(failed)} of {len(plan.experiments)} runs failed; the same command tries them anew"
         raise RunError("\n".join([*lines, count]))
+
+
+def _evaluate_run(run: Path, values: list[str]) -> dict[str, Any]:
+    from experiments.evaluation import evaluate_run
+    from experiments.folder import RunFolder
+
+    found = evaluate_run(RunFolder.existing(run), values, _note)
+    _print_comparison(found, " ".join([f"{run} after {found['env_steps']:,} steps", *values]))
+    return found
+
+
+def _evaluate_controllers(what: str, values: list[str]) -> dict[str, Any]:
+    from rich.console import Console
+
+    from experiments import tables, trial
+
+    loaded = trial.load(what, values)
+    for note in loaded.notes:
+        _note(note)
+    found = trial.evaluate(loaded)
+    Console().print(tables.controllers(found["controllers"], found["starts"], " ".join([what, *values])))
+    return found
 
 
 @contextmanager

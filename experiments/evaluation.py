@@ -1,4 +1,4 @@
-"""What a policy is worth on the reference starts of a scenario, beside the scenario's own controllers."""
+"""What a policy is worth on the reference starts of a scenario, beside classical controllers."""
 
 import os
 import platform
@@ -93,9 +93,20 @@ def assess(env: envs.VectorEnv, learner: dmpo.Learner) -> Assessment:
 
 
 def assess_controllers(env: envs.VectorEnv, scenario: envs.ScenarioParameters) -> dict[str, dict[str, float]]:
-    """Metrics of the controllers to compare with, by name."""
-    controllers = envs.controllers(scenario.name)
-    return {name: dmpo.evaluate(env, policy, seed=SEED).metrics for name, policy in controllers.items()}
+    """Metrics of what a learner has to beat, by name: the scenario's constant actions, then every controller there is.
+
+    Each controller has the parameters that suit the scenario.
+    """
+    constants = envs.controllers.constants(scenario.name)
+    found = {name: dmpo.evaluate(env, policy, seed=SEED).metrics for name, policy in constants.items()}
+    return found | {
+        name: assess_controller(envs.controllers.make(name, env)).metrics for name in envs.controllers.names()
+    }
+
+
+def assess_controller(controller: envs.controllers.Controller[Any]) -> dmpo.Evaluation:
+    """Evaluate a controller on the same starts as everybody else."""
+    return dmpo.evaluate(controller.env, controller, seed=SEED)
 
 
 def evaluate_run(folder: RunFolder, overrides: Sequence[str], tell: Callable[[str], None]) -> dict[str, Any]:
@@ -161,8 +172,8 @@ def report(assessment: Assessment, controllers: dict[str, dict[str, float]], env
     return {
         "env_steps": env_steps,
         "metrics": assessment.metrics,
-        "episodes": _episodes(assessment.deterministic),
-        "episodes_sampled": _episodes(assessment.sampled),
+        "episodes": episodes(assessment.deterministic),
+        "episodes_sampled": episodes(assessment.sampled),
         "controllers": controllers,
         "versions": versions(),
     }
@@ -173,7 +184,7 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in _VERSIONS}}
 
 
-def _episodes(evaluation: dmpo.Evaluation) -> list[dict[str, Any]]:
+def episodes(evaluation: dmpo.Evaluation) -> list[dict[str, Any]]:
     """One object a reference start, in order: the return of each agent, and their mean."""
     returns = evaluation.episode_returns  # (E, N)
     return [{"start": k, "return": float(row.mean()), "agents": row.tolist()} for k, row in enumerate(returns)]

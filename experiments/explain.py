@@ -11,13 +11,13 @@ from experiments.errors import nearest, refusal, shown, suggestion
 from experiments.schema import AXES, json_schema
 
 MISSING = object()
-REGISTERED = ("scenario", "graph")  # axes that users add to without touching this package
+REGISTERED = ("scenario", "graph", "controller")  # axes that users add to without touching this package
 HINT = "one registered in a module of yours needs the option --import MODULE before the command"
 
 
-def explain(error: ValidationError, data: dict[str, Any]) -> list[str]:
-    """One line for each key that pydantic refuses, in the order of the file."""
-    schema, lines = Schema(json_schema()), dict[tuple[Key, ...], str]()
+def explain(error: ValidationError, data: dict[str, Any], schema: Schema | None = None) -> list[str]:
+    """One line for each key that pydantic refuses, in the order of the file; `schema` if it is no experiment's."""
+    schema, lines = schema or Schema(json_schema()), dict[tuple[Key, ...], str]()
     for problem in error.errors(include_url=False):
         kind = problem["type"]
         path = _path(problem["loc"], data, missing=kind in ("missing", "extra_forbidden"))

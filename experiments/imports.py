@@ -1,4 +1,4 @@
-"""Modules of the user's that register scenarios, topologies and observations: `dmpo --import MODULE`."""
+"""Modules of the user's that register scenarios, topologies, observations and controllers: `dmpo --import MODULE`."""
 
 import os
 import sys
@@ -58,9 +58,11 @@ def _cause(error: BaseException, folder: Path) -> str:
 
 def _check_schema(names: Sequence[str]) -> None:
     from experiments.schema import json_schema
+    from experiments.trial import trial_model
 
     try:
         json_schema()
+        trial_model().model_json_schema()
     except Exception as error:
         what = str(error).splitlines()[0]
         raise ConfigError(

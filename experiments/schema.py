@@ -24,13 +24,13 @@ SCHEMA_FILE = Path(__file__).with_name("schema.json")
 AXES = ("scenario", "graph", "algorithm")
 COMPARING = ("compare", "evaluate_on")  # parts of a file that only `dmpo compare` reads
 
-_STRICT = ConfigDict(extra="forbid", frozen=True)
+STRICT = ConfigDict(extra="forbid", frozen=True)
 
 
 class Train(BaseModel):
     """How long, on what, and from which random numbers to train."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     env_steps: int = Field(
         default=200_000,
@@ -53,7 +53,7 @@ class Train(BaseModel):
 class Evaluate(BaseModel):
     """When and on what to evaluate: one episode from each reference start of the scenario, steps not counted."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     every: int = Field(
         default=10_000,
@@ -86,7 +86,7 @@ class WandB(BaseModel):
 class Log(BaseModel):
     """What is written to metrics.jsonl, and where its lines go besides."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     every: int = Field(
         default=0,
@@ -103,7 +103,7 @@ class Log(BaseModel):
 class Experiment(BaseModel):
     """An experiment: what happens on the road, who talks to whom, how each agent learns."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     name: str = Field(
         max_length=100,
@@ -127,9 +127,9 @@ def experiment_model() -> type[Experiment]:
 def _experiment_model(
     scenarios: tuple[str, ...], topologies: tuple[str, ...], algorithms: tuple[str, ...]
 ) -> type[Experiment]:
-    graph = _union([graph_model(name) for name in topologies])
-    scenario = _union([envs.parameters(name) for name in scenarios])
-    algorithm = _union([dmpo.settings(name) for name in algorithms])
+    graph = union([graph_model(name) for name in topologies])
+    scenario = union([envs.parameters(name) for name in scenarios])
+    algorithm = union([dmpo.settings(name) for name in algorithms])
     axes: dict[str, Any] = {
         "scenario": (scenario, Field(description="What happens on the road.")),
         "graph": (graph | None, Field(None, description="Who talks to whom; left out, the scenario's own graph.")),
@@ -147,7 +147,7 @@ def graph_model(name: str) -> type[BaseModel]:
         default = ... if parameter.default is parameter.empty else parameter.default
         annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
         fields[key] = (annotation, Field(default, description=descriptions.get(key, f"{key} of {name}.")))
-    return create_model(f"{name.title().replace('_', '')}Graph", __config__=_STRICT, __doc__=summary, **fields)
+    return create_model(f"{name.title().replace('_', '')}Graph", __config__=STRICT, __doc__=summary, **fields)
 
 
 def documentation(topology: str) -> tuple[str, dict[str, str]]:
@@ -156,6 +156,13 @@ def documentation(topology: str) -> tuple[str, dict[str, str]]:
     described = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)*)", text, re.MULTILINE)
     parameters = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", described[1] if described else "", re.MULTILINE)
     return text.splitlines()[0], {key: " ".join(words.split()) for key, words in parameters}
+
+
+def union(models: list[type[BaseModel]]) -> Any:
+    """The type of a mapping that is one of these models, told apart by `name`."""
+    if len(models) == 1:
+        return models[0]  # pydantic tells nothing apart where there is one model only
+    return Annotated[reduce(operator.or_, models), Field(discriminator="name")]
 
 
 def json_schema() -> dict[str, Any]:
@@ -203,12 +210,6 @@ def _values(key: str, nodes: list[dict[str, str]]) -> dict[str, Any]:
 def json_schema_text() -> str:
     """What `schema.json` holds."""
     return json.dumps(file_schema(), indent=1, ensure_ascii=False) + "\n"
-
-
-def _union(models: list[type[BaseModel]]) -> Any:
-    if len(models) == 1:
-        return models[0]  # pydantic tells nothing apart where there is one model only
-    return Annotated[reduce(operator.or_, models), Field(discriminator="name")]
 
 
 if __name__ == "__main__":

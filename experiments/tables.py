@@ -23,15 +23,9 @@ STEP_SECONDS = 0.1  # a simulated step, everywhere
 
 
 def comparison(report: dict[str, Any], title: str) -> Table:
-    """The trained policy beside the scenario's controllers; `report` is what `evaluation.json` holds."""
-    episodes = len(report["episodes"])
-    caption = f"Means over agents and {episodes} episodes, one from each reference start; late: the last third."
-    table = Table(title=Text(title), caption=caption, title_justify="left", caption_justify="left")
-    table.box, table.pad_edge, table.collapse_padding = SIMPLE_HEAD, False, True
-    table.add_column("policy", no_wrap=True)
-    for heading in ("reward", "return", "m/s", "late m/s", "collisions", "seconds"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    trained = report["metrics"]
+    """The trained policy beside classical controllers; `report` is what `evaluation.json` holds."""
+    episodes, trained = len(report["episodes"]), report["metrics"]
+    table = _policies(title, episodes)
     table.add_row("trained, likeliest", *_cells(trained, episodes), style="bold")
     drawn = _collisions(trained["eval/collisions_sampled"], episodes)
     table.add_row("trained, drawn", _number(trained["eval/reward_sampled"]), "", "", "", drawn, "")
@@ -62,6 +56,14 @@ def _spread(values: list[float]) -> str:
     return _number(mean(values)) + (f" ± {stdev(values):.2g}" if len(values) > 1 else "")
 
 
+def controllers(found: dict[str, Metrics], episodes: int, title: str) -> Table:
+    """Controllers and what they reach, by name, in so many episodes each."""
+    table = _policies(title, episodes)
+    for name, metrics in found.items():
+        table.add_row(name, *_cells(metrics, episodes))
+    return table
+
+
 def listing(name: str | None = None) -> Iterator[Table]:
     """Presets, then what each axis offers with all parameters; with a name, only what is called so."""
     chosen = [key for key in config.presets() if name in (None, key)]
@@ -85,6 +87,18 @@ def _axes() -> Iterator[tuple[str, Iterable[tuple[str, type[BaseModel]]]]]:
     yield "scenario", [(key, envs.parameters(key)) for key in envs.names()]
     yield "graph", [(key, graph_model(key)) for key in graphs.names()]
     yield "algorithm", [(key, dmpo.settings(key)) for key in dmpo.names()]
+    yield "controller", [(key, envs.controllers.parameters(key)) for key in envs.controllers.names()]
+
+
+def _policies(title: str, episodes: int) -> Table:
+    """A table of policies without a row yet."""
+    caption = f"Means over agents and {episodes} episodes, one from each reference start; late: the last third."
+    table = Table(title=Text(title), caption=caption, title_justify="left", caption_justify="left")
+    table.box, table.pad_edge, table.collapse_padding = SIMPLE_HEAD, False, True
+    table.add_column("policy", no_wrap=True)
+    for heading in ("reward", "return", "m/s", "late m/s", "collisions", "seconds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
 
 
 def _parameters(axis: str, name: str, model: type[BaseModel]) -> Table:

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 import envs
-from envs.platoon import optimal_velocity
+from envs.car_following import optimal_velocity
 from tests.envs.helpers import Array, begin, constant, golden, play, random_actions, small
 
 SCENARIOS = ("catchup", "slowdown")
@@ -58,7 +58,7 @@ def test_constant_actions_earn_what_is_known(scenario: str) -> None:
     name = f"cacc_{scenario}"
     with envs.make(name, num_envs=20, mode="evaluate", target_speed="final", action_repeat=600) as env:
         assert env.reference_starts == 20
-        for act, (reward, digits) in zip(envs.controllers(name).values(), KNOWN[scenario], strict=True):
+        for act, (reward, digits) in zip(envs.controllers.constants(name).values(), KNOWN[scenario], strict=True):
             episode = play(env, [act(begin(env))])
             assert episode["reward"].mean() / 600 == pytest.approx(reward, abs=digits)
 

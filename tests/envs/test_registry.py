@@ -45,18 +45,17 @@ def test_the_nearest_name_is_offered_only_where_one_is_near() -> None:
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_scenarios_controllers_do_the_same_everywhere_all_the_time(name: str) -> None:
+def test_a_scenarios_constant_actions_are_the_same_everywhere_all_the_time(name: str) -> None:
     space = envs.registry.scenario(name).spec(envs.parameters(name)(name=name)).action_space
-    controllers = envs.controllers(name)
-    assert controllers
-    for act in controllers.values():
+    constants = envs.controllers.constants(name)
+    assert constants
+    for act in constants.values():
         actions = act(np.zeros((3, 5, 2), dtype=np.float32))
         assert actions.shape == (3, 5, *(space.shape or ()))
         assert len(np.unique(actions)) == 1
         assert space.contains(actions[0, 0].astype(space.dtype))
-    assert len({float(act(np.zeros((1, 1, 2), dtype=np.float32)).item()) for act in controllers.values()}) == len(
-        controllers
-    )
+    actions = [float(act(np.zeros((1, 1, 2), dtype=np.float32)).item()) for act in constants.values()]
+    assert len(set(actions)) == len(constants)
 
 
 def test_an_environments_own_process_loads_neither_sumo_nor_torch() -> None:

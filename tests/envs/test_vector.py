@@ -32,8 +32,8 @@ def test_what_comes_back_has_the_shapes_and_types_of_the_interface(
     ring: envs.VectorEnv, platoon: envs.VectorEnv
 ) -> None:
     for env, names in (
-        (ring, {"speed", "position", "acceleration"}),
-        (platoon, {"speed", "position", "acceleration", "headway", "leader_speed"}),
+        (ring, {"speed", "position", "acceleration", "headway", "front_speed"}),
+        (platoon, {"speed", "position", "acceleration", "headway", "front_speed", "leader_speed"}),
     ):
         agents = (env.num_envs, env.num_agents)
         first, info = env.reset()
