@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 
 .PHONY: demo test install lock
 
-## Train DPPO on the catch-up platoon, compare it with constant controllers, draw what it does.
+## Train DPPO on the catch-up platoon, compare it with classical controllers, draw what it does.
 demo: $(INSTALLED)
 	rm -rf runs/demo
 	$(BIN)/dmpo train dppo_cacc_catchup --output runs/demo

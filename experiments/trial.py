@@ -48,7 +48,10 @@ def load(source: str, overrides: Sequence[str] = ()) -> Trial:
     Raises:
         ConfigError: anything in it that cannot be, with one line a problem.
     """
-    data, notes = config.apply_overrides(_sources(source), reading.parse_overrides(overrides))
+    given = reading.parse_overrides(overrides)
+    if any(keys == ["scenario", "mode"] for keys, _ in given):
+        raise ConfigError("scenario.mode: may not be given here, it is always that of evaluation")
+    data, notes = config.apply_overrides(_sources(source), given)
     controller, scenario = data.get("controller"), at(data, ["scenario", "name"])
     if isinstance(controller, dict) and controller.get("name") in envs.controllers.names() and scenario in envs.names():
         data["controller"] = {**envs.controllers.suited(controller["name"], scenario), **controller}

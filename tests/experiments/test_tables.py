@@ -65,6 +65,13 @@ def test_a_listing_says_defaults_and_what_is_allowed() -> None:
     assert "needed" in "\n".join(printed(table, 160))
 
 
+def test_controllers_are_listed_with_their_parameters() -> None:
+    (table,) = tables.listing("follower_stopper")
+    text = " ".join(" ".join(printed(table, 200)).split())
+    assert "controller: {name: follower_stopper}" in text and "Stern et al., 2018" in text
+    assert "desired_speed 15.0 a number of at least 0" in text
+
+
 def test_everything_that_can_be_named_is_listed() -> None:
     for name in tables.known_names():
         assert list(tables.listing(name))
