@@ -63,14 +63,19 @@ class Agents(ABC):
         return self.settings.rollout_steps
 
     @torch.inference_mode()
-    def explore(self, observations: Tensor) -> Exploration:
+    def explore(self, observations: Tensor, first: Tensor) -> Exploration:
         """Draw actions for (E, N, D)."""
         parameters = self.policy(self.states(observations.to(self.device)))  # (E, N, P)
         actions = self.distribution.sample(parameters, self.generator)
         return Exploration(self.distribution.commands(actions), actions, parameters)
 
     @torch.inference_mode()
-    def act(self, observations: np.ndarray[Any, Any] | Tensor, deterministic: bool = False) -> np.ndarray[Any, Any]:
+    def act(
+        self,
+        observations: np.ndarray[Any, Any] | Tensor,
+        deterministic: bool = False,
+        first: np.ndarray[Any, Any] | None = None,
+    ) -> np.ndarray[Any, Any]:
         """Actions for (E, N, D), the likeliest or drawn ones, (E, N, A) or (E, N) in the environment's units."""
         if isinstance(observations, np.ndarray):
             observations = torch.from_numpy(observations.astype(np.float32))

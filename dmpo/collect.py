@@ -26,6 +26,7 @@ class Collector:
         self.env, self.learner, self.seed = env, learner, seed
         self._storage: Rollout | None = None
         self._observation: Array = np.empty(0, dtype=np.float32)  # (E, N, D) once begun, what the next step begins with
+        self._first = np.ones(env.num_envs, dtype=bool)  # (E,), whether it begins an episode
         self._return = np.zeros((env.num_envs, env.num_agents))  # (E, N), of the running episodes so far
 
     def collect(self) -> tuple[Rollout, dict[str, float]]:
@@ -36,7 +37,7 @@ class Collector:
         acting = stepping = 0.0
         for t in range(self.learner.collect_steps):
             start = perf_counter()
-            exploration = self.learner.explore(torch.from_numpy(self._observation))
+            exploration = self.learner.explore(torch.from_numpy(self._observation), torch.from_numpy(self._first))
             storage = self._store(t, exploration)
             decided = perf_counter()
             ends += self._step(storage, t, exploration.commands)
@@ -50,7 +51,8 @@ class Collector:
 
     def state_dict(self) -> dict[str, Any]:
         """Where the running episodes are, without the environment itself."""
-        return {"observation": torch.tensor(self._observation), "return": torch.tensor(self._return)}
+        parts = {"observation": self._observation, "first": self._first, "return": self._return}
+        return {name: torch.tensor(array) for name, array in parts.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
@@ -59,7 +61,7 @@ class Collector:
             remedy = "Use as many environments and agents as the run that it comes from."
             raise ValueError(f"That state has (E, N) = {found}, the environment {expected}. {remedy}")
         self._observation = state["observation"].numpy().copy()
-        self._return = state["return"].numpy().copy()
+        self._first, self._return = state["first"].numpy().copy(), state["return"].numpy().copy()
 
     def _store(self, t: int, exploration: Exploration) -> Rollout:
         # What step t begins with and what is decided there.
@@ -81,7 +83,8 @@ class Collector:
         np.copyto(storage.truncated.numpy()[t], truncated)
         storage.valid.numpy()[t] = ~np.broadcast_to(info.get("lost", False), terminated.shape)
         self._return += reward
-        ended = np.flatnonzero(terminated | truncated)
+        np.logical_or(terminated, truncated, out=self._first)
+        ended = np.flatnonzero(self._first)
         if not len(ended):
             return []
         result = [(t * len(reward) + ended, info["final_obs"][ended].astype(np.float32), self._return[ended])]

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -70,7 +69,10 @@ def evaluate(
     Raises:
         RuntimeError: an episode goes on past the environment's horizon, or episodes are lost again and again.
     """
-    act = partial(policy.act, deterministic=deterministic) if hasattr(policy, "act") else policy
+
+    def act(observation: Array, first: Array) -> Array:
+        return policy.act(observation, deterministic, first) if hasattr(policy, "act") else policy(observation)
+
     for _ in range(ATTEMPTS):
         record = _play(env, act, seed)
         if record is not None:
@@ -81,18 +83,20 @@ def evaluate(
     )
 
 
-def _play(env: Playable, act: Callable[[Array], Array], seed: int | None) -> _Record | None:
+def _play(env: Playable, act: Callable[[Array, Array], Array], seed: int | None) -> _Record | None:
     # One episode of each environment; nothing where one of them was lost, which says nothing of the policy.
     observation, info = env.reset(seed=seed)
     record = _start(env.num_envs, env.num_agents)
     record.draw(info.get("state", {}))
+    first = np.ones(env.num_envs, dtype=bool)  # (E,), which observations begin an episode
     while record.running.any():
         if record.lengths.max() * env.action_repeat >= env.horizon:
             raise RuntimeError(f"An episode did not end within the environment's horizon of {env.horizon} steps.")
-        observation, reward, terminated, truncated, info = env.step(act(observation))
+        observation, reward, terminated, truncated, info = env.step(act(observation, first))
+        first = terminated | truncated
         if np.any(record.running & info.get("lost", False)):
             return None
-        record.add(reward, terminated | truncated, info)
+        record.add(reward, first, info)
     return record
 
 

@@ -23,8 +23,12 @@ class Learner(Protocol):
     def collect_steps(self) -> int:
         """T, the steps of each environment to collect for the next iteration."""
 
-    def explore(self, observations: Tensor) -> Exploration:
-        """Draw actions for (E, N, D) from the generator that training owns."""
+    def explore(self, observations: Tensor, first: Tensor) -> Exploration:
+        """Draw actions for (E, N, D) from the generator that training owns.
+
+        Called for every step of training in turn; `first` (E,) bool says which of these observations begin an episode,
+        before which nobody remembers anything.
+        """
 
     def fit(self, batch: Rollout) -> dict[str, float]:
         """Fit the model, if there is one, with the real steps just collected; gives metrics."""
@@ -32,8 +36,17 @@ class Learner(Protocol):
     def improve(self, batch: Rollout, progress: float) -> dict[str, float]:
         """Improve the policy; `progress` in [0, 1) is the share of training behind us; gives metrics."""
 
-    def act(self, observations: np.ndarray[Any, Any] | Tensor, deterministic: bool = False) -> np.ndarray[Any, Any]:
-        """Actions in the environment's units for (E, N, D); never disturbs the course of training."""
+    def act(
+        self,
+        observations: np.ndarray[Any, Any] | Tensor,
+        deterministic: bool = False,
+        first: np.ndarray[Any, Any] | None = None,
+    ) -> np.ndarray[Any, Any]:
+        """Actions in the environment's units for (E, N, D); never disturbs the course of training.
+
+        As for `explore`, `first` (E,) bool says which observations begin an episode; the others go on from the last
+        call. Where it is left out all begin one.
+        """
 
     def seed_acting(self, seed: int) -> None:
         """From here on `act` draws the same actions for the same seed."""

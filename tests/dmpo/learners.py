@@ -41,7 +41,8 @@ def random_batch(learner: OnPolicy, steps: int = 6, environments: int = 4, seed:
     generator = torch.Generator().manual_seed(seed)
     agents = learner.policy.neighborhood.num_agents
     observations = torch.randn(steps + 1, environments, agents, D, generator=generator)
-    parameters = torch.stack([learner.explore(row).behaviour for row in observations[:-1]]).clone()
+    first = torch.zeros(environments, dtype=torch.bool)
+    parameters = torch.stack([learner.explore(row, first).behaviour for row in observations[:-1]]).clone()
     truncated = torch.zeros(steps, environments, dtype=torch.bool)
     truncated[2, 1] = True
     return Rollout(

@@ -60,6 +60,25 @@ def test_distributions_are_those_the_actions_were_drawn_from() -> None:
     torch.testing.assert_close(batch.behaviour, learner.policy(batch.observations[:-1].flatten(0, 1)).view(T, 4, 3, 2))
 
 
+def test_the_learner_is_told_where_episodes_begin_also_by_a_collector_that_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    env = PointMasses(horizon=5, crash=1.1)
+    learner = learner_for(env)
+    explore, told = learner.explore, []
+    monkeypatch.setattr(learner, "explore", lambda obs, first: told.append(first.clone()) or explore(obs, first))
+    ended, collector = [torch.ones(4, dtype=torch.bool)], Collector(env, learner, seed=0)
+    for _ in range(3):
+        batch, _ = collector.collect()
+        ended += (batch.terminated | batch.truncated).clone()
+        state, collector = collector.state_dict(), Collector(env, learner, seed=0)
+        collector.load_state_dict(state)
+    assert torch.equal(torch.stack(told), torch.stack(ended[:-1]))
+    assert batch.terminated.any()
+    assert batch.truncated.any()
+    assert ended[T].any()  # one ends where the first segment does
+
+
 def test_returns_are_summed_over_whole_episodes_and_rewards_are_per_simulated_step() -> None:
     env = PointMasses(horizon=16, action_repeat=2)  # episodes of 8 steps, one of which ends in the first 10
     collector = Collector(env, learner_for(env), seed=0)

@@ -70,9 +70,9 @@ def test_deterministic_actions_are_always_the_same_and_drawn_ones_are_not() -> N
 def test_acting_does_not_disturb_training() -> None:
     env = PointMasses()
     learner, other = learner_for(env), learner_for(env)
-    observation = torch.from_numpy(env.reset(seed=0)[0])
+    observation, first = torch.from_numpy(env.reset(seed=0)[0]), torch.ones(4, dtype=torch.bool)
     learner.act(observation)
-    assert torch.equal(learner.explore(observation).actions, other.explore(observation).actions)
+    assert torch.equal(learner.explore(observation, first).actions, other.explore(observation, first).actions)
 
 
 @pytest.mark.parametrize("actions", ["continuous", "discrete"])

@@ -81,6 +81,19 @@ def test_a_learner_acts_deterministically_unless_asked_otherwise() -> None:
     assert returns[0] != returns[2]
 
 
+def test_a_learner_is_told_where_episodes_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = Counted(num_envs=6, crash=1.5, horizon=25)
+    learner, told = learner_for(env), []
+    act = learner.act
+    monkeypatch.setattr(learner, "act", lambda obs, d, first: told.append(first.copy()) or act(obs, d, first))
+    for _ in range(2):
+        evaluate(env, learner, deterministic=False, seed=0)
+        np.testing.assert_array_equal(told, [np.ones(6, dtype=bool), *env.ended[:-1]])
+        assert np.any(told[1:])
+        told.clear()
+        env.ended.clear()
+
+
 def test_an_episode_without_end_is_noticed() -> None:
     env = PointMasses(horizon=20)
     env.horizon = 10

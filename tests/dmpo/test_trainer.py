@@ -66,7 +66,7 @@ def test_progress_begins_with_nothing_and_stays_below_one(monkeypatch: pytest.Mo
 def test_each_iteration_collects_then_fits_then_improves(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer, order = make_trainer(iterations=2), []
     explore = trainer.learner.explore
-    monkeypatch.setattr(trainer.learner, "explore", lambda obs: order.append("collect") or explore(obs))
+    monkeypatch.setattr(trainer.learner, "explore", lambda *args: order.append("collect") or explore(*args))
     monkeypatch.setattr(trainer.learner, "fit", lambda _: order.append("fit") or {"model/error": 1.0})
     monkeypatch.setattr(trainer.learner, "improve", lambda *_: order.append("improve") or {"policy/kl": 2.0})
     metrics = next(trainer.iterations())
