@@ -18,7 +18,7 @@ from dmpo.distributions import Distribution
 from dmpo.errors import check_finite
 from dmpo.optimizer import StackedAdam
 from dmpo.policy import Policy
-from dmpo.returns import advantages, next_values, reduced, returns, standardized
+from dmpo.returns import advantages, next_values, reduced, returns, standardized, value_metrics
 from dmpo.rollout import Rollout
 from graphs import Neighborhood
 
@@ -108,7 +108,7 @@ class ActorCritic(ABC):
 
         valid = batch.valid.flatten().nonzero().squeeze(1)  # (S,)
         targets, values, advantage = (x.reshape(-1, agents) for x in (targets, values, advantage))  # (T·E, N)
-        metrics = _value_metrics(values[valid], targets[valid])
+        metrics = value_metrics(values[valid], targets[valid])
         self.critic.observe(targets[valid])
         advantage = advantage.index_copy(0, valid, standardized(advantage[valid]))
         actions, behaviour = batch.actions.flatten(0, 1), batch.behaviour.flatten(0, 1)
@@ -137,11 +137,6 @@ class ActorCritic(ABC):
             kl = distribution.kl(samples.behaviour, parameters).mean(0)
         return Losses(policy.mean(0), value, kl)
 
-    def entropy_coefficient(self, progress: float) -> float:
-        """Linear from the first weight of the entropy bonus to the last."""
-        first, last = self.settings.entropy_coefficient, self.settings.entropy_coefficient_final
-        return first if last is None else first + progress * (last - first)
-
     def _gradients(self, samples: Samples, index: Tensor, bonus: float, with_policy: bool = True) -> Losses:
         # The gradient of a minibatch, added up over chunks.
         self.policy_optimizer.zero_grad()
@@ -155,7 +150,7 @@ class ActorCritic(ABC):
 
     def _step(self, progress: float, active: Tensor) -> None:
         # One step along the gradients, of all values but of active policies only, (R,) bool.
-        rate = 1 - progress if self.settings.lr_decay else 1.0
+        rate = self.settings.rate(progress)
         self.policy_optimizer.step(rate * self.settings.lr_policy, active)
         self.value_optimizer.step(rate * self.settings.lr_value, torch.ones_like(active))
 
@@ -194,9 +189,3 @@ class ActorCritic(ABC):
         for module, name in ((self.policy, "policy parameters"), (self.critic, "value parameters")):
             for parameter in module.parameters():
                 check_finite(name, parameter, agents)
-
-
-def _value_metrics(values: Tensor, targets: Tensor) -> dict[str, float]:
-    # (S, N); of the values that the data were judged by, before they learn from them.
-    unexplained = (targets - values).var(0, correction=0) / targets.var(0, correction=0).clamp(min=1e-12)
-    return {"value/explained_variance": float(1 - unexplained.mean()), "value/mean": float(values.mean())}

@@ -1,4 +1,4 @@
-"""What every learner here has: N policies on a graph that act, and what each agent has seen."""
+"""What every learner here has, and the policies without memory that most have."""
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dmpo.configuration import AgentSettings
+from dmpo.configuration import AgentSettings, LearnerSettings
 from dmpo.distributions import Acting, make_distribution
 from dmpo.learner import Exploration
 from dmpo.moments import Moments
@@ -18,8 +18,8 @@ from dmpo.policy import Policy
 from dmpo.rollout import Rollout
 
 
-class Agents(ABC):
-    """N agents with a policy π_i(a_i | s_(N_i^1)) each; how they learn is for subclasses, which build it.
+class LearnerBase(ABC):
+    """N agents on a graph, with what each has seen and where random numbers come from; the rest is for subclasses.
 
     Args:
         settings: of the algorithm.
@@ -30,9 +30,11 @@ class Agents(ABC):
         device: where the networks live.
     """
 
+    policy: torch.nn.Module  # what acts
+
     def __init__(
         self,
-        settings: AgentSettings,
+        settings: LearnerSettings,
         graph: nx.Graph,
         observation_space: gymnasium.Space[Any],
         action_space: gymnasium.Space[Any],
@@ -42,46 +44,26 @@ class Agents(ABC):
         shape = observation_space.shape
         if shape is None or len(shape) != 1:
             raise ValueError(f"observation_space={observation_space} is not possible: a Box (D,) is needed.")
-        self.settings, self.device, self.features = settings, torch.device(device), shape[0]
+        self.settings, self.device = settings, torch.device(device)
+        self.num_agents, self.features = len(graph), shape[0]
         # Three streams: initial parameters, training, and acting, which must not disturb training.
         seeds = [int(word) for word in np.random.SeedSequence(seed).generate_state(3)]
         self.initial = torch.Generator().manual_seed(seeds[0])
         self.generator, self.acting = (torch.Generator(self.device).manual_seed(s) for s in seeds[1:])
-        self.stacks = 1 if settings.share_parameters else len(graph)  # R
-        self.distribution = distribution = self._distribution(action_space)
-        start = distribution.start(settings.init_mean, settings.init_log_std)
-        self.policy = Policy(
-            graph, shape[0], distribution, settings.hidden, start, settings.init_log_std, self.stacks, self.initial
-        ).to(self.device)
-        self.policy.neighborhood = self.policy.neighborhood.to(self.device)
+        self.distribution = self._distribution(action_space)
         self.seen = Moments(self.stacks, shape).to(self.device)
+        self.policy = self._policy(graph).to(self.device)
         self._build(graph, seed)
+
+    @property
+    @abstractmethod
+    def stacks(self) -> int:
+        """R, the number of parameter sets: N, or 1 where all agents share one."""
 
     @property
     def collect_steps(self) -> int:
         """T."""
         return self.settings.rollout_steps
-
-    @torch.inference_mode()
-    def explore(self, observations: Tensor, first: Tensor) -> Exploration:
-        """Draw actions for (E, N, D)."""
-        parameters = self.policy(self.states(observations.to(self.device)))  # (E, N, P)
-        actions = self.distribution.sample(parameters, self.generator)
-        return Exploration(self.distribution.commands(actions), actions, parameters)
-
-    @torch.inference_mode()
-    def act(
-        self,
-        observations: np.ndarray[Any, Any] | Tensor,
-        deterministic: bool = False,
-        first: np.ndarray[Any, Any] | None = None,
-    ) -> np.ndarray[Any, Any]:
-        """Actions for (E, N, D), the likeliest or drawn ones, (E, N, A) or (E, N) in the environment's units."""
-        if isinstance(observations, np.ndarray):
-            observations = torch.from_numpy(observations.astype(np.float32))
-        parameters = self.policy(self.states(observations.to(self.device)))  # (E, N, P)
-        mode, sample = self.distribution.mode, self.distribution.sample
-        return self.distribution.commands(mode(parameters) if deterministic else sample(parameters, self.acting))
 
     def states(self, observations: Tensor) -> Tensor:
         """What policies and critics make of (..., N, D)."""
@@ -119,12 +101,21 @@ class Agents(ABC):
         return make_distribution(action_space, self.device)
 
     @abstractmethod
+    def _policy(self, graph: nx.Graph) -> torch.nn.Module:
+        """What agents act with, drawn from `initial`."""
+
+    @abstractmethod
     def _build(self, graph: nx.Graph, seed: int) -> None:
         """What agents learn with besides their policies, drawn from `initial` after them."""
 
     def _parts(self) -> dict[str, Any]:
         # What is saved; those that acting needs are called so in every learner.
         return {"policy": self.policy, "observations": self.seen}
+
+    def _tensor(self, observations: np.ndarray[Any, Any] | Tensor) -> Tensor:
+        if isinstance(observations, np.ndarray):
+            observations = torch.from_numpy(observations.astype(np.float32))
+        return observations.to(self.device)
 
     def _see(self, states: Tensor) -> None:
         # Between updates only: while they go on, states keep the units they have.
@@ -134,6 +125,48 @@ class Agents(ABC):
     def _normalized(self, batch: Rollout) -> Rollout:
         observations, final = self.states(batch.observations), self.states(batch.final_observations)
         return replace(batch, observations=observations, final_observations=final)
+
+
+class Agents(LearnerBase):
+    """N agents with a policy π_i(a_i | s_(N_i^1)) each, which remembers nothing; how they learn is for subclasses.
+
+    Args: see `LearnerBase`.
+    """
+
+    settings: AgentSettings
+    policy: Policy
+
+    @property
+    def stacks(self) -> int:
+        """R."""
+        return 1 if self.settings.share_parameters else self.num_agents
+
+    @torch.inference_mode()
+    def explore(self, observations: Tensor, first: Tensor) -> Exploration:
+        """Draw actions for (E, N, D)."""
+        parameters = self.policy(self.states(observations.to(self.device)))  # (E, N, P)
+        actions = self.distribution.sample(parameters, self.generator)
+        return Exploration(self.distribution.commands(actions), actions, parameters)
+
+    @torch.inference_mode()
+    def act(
+        self,
+        observations: np.ndarray[Any, Any] | Tensor,
+        deterministic: bool = False,
+        first: np.ndarray[Any, Any] | None = None,
+    ) -> np.ndarray[Any, Any]:
+        """Actions for (E, N, D), the likeliest or drawn ones, (E, N, A) or (E, N) in the environment's units."""
+        parameters = self.policy(self.states(self._tensor(observations)))  # (E, N, P)
+        mode, sample = self.distribution.mode, self.distribution.sample
+        return self.distribution.commands(mode(parameters) if deterministic else sample(parameters, self.acting))
+
+    def _policy(self, graph: nx.Graph) -> Policy:
+        settings, distribution = self.settings, self.distribution
+        start = distribution.start(settings.init_mean, settings.init_log_std)
+        shape = settings.hidden, start, settings.init_log_std, self.stacks
+        policy = Policy(graph, self.features, distribution, *shape, self.initial)
+        policy.neighborhood = policy.neighborhood.to(self.device)
+        return policy
 
 
 def _copied(state: Any) -> Any:

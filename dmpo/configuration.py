@@ -16,22 +16,17 @@ def _rising(change: tuple[float, float]) -> tuple[float, float]:
 Change = Annotated[tuple[float, float], AfterValidator(_rising)]
 
 
-class AgentSettings(BaseModel):
-    """What all learners are told: what agents are, and how they learn."""
+class LearnerSettings(BaseModel):
+    """What all learners are told."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     gamma: float = Field(
         0.99, gt=0, le=1, description="Discount of one action, however many simulated steps it is held."
     )
-    lr_policy: float = Field(1e-3, gt=0, description="Learning rate of the policies.")
-    lr_value: float = Field(1e-3, gt=0, description="Learning rate of the value functions.")
-    lr_decay: bool = Field(False, description="Whether both learning rates fall linearly to zero over training.")
+    lr_decay: bool = Field(False, description="Whether learning rates fall linearly to zero over training.")
     rollout_steps: int = Field(
         128, ge=1, le=100_000, description="Actions of each agent, in each environment, per iteration."
-    )
-    hidden: list[Width] = Field(
-        [64, 64], max_length=8, description="Widths of the hidden layers of policies and values."
     )
     init_log_std: float = Field(
         -0.5, description="Initial log standard deviation of continuous actions, in units where ±1 are their bounds."
@@ -39,12 +34,28 @@ class AgentSettings(BaseModel):
     init_mean: float = Field(
         0.0, description="Initial mean of continuous actions, in units where ±1 are their bounds; 0 for discrete ones."
     )
-    share_parameters: bool = Field(
-        False, description="Whether all agents share one network; each still sees only its neighbourhood."
+    max_grad_norm: float = Field(
+        0.5, gt=0, description="Largest norm of one agent's gradient, or of that of the parameters all share."
     )
-    max_grad_norm: float = Field(0.5, gt=0, description="Largest norm of one agent's gradient.")
     normalize_observations: bool = Field(
         False, description="Whether each agent normalises its state by what it has seen, feature by feature."
+    )
+
+    def rate(self, progress: float) -> float:
+        """What is left of the learning rates."""
+        return 1 - progress if self.lr_decay else 1.0
+
+
+class AgentSettings(LearnerSettings):
+    """What learners with policies without memory are told besides."""
+
+    lr_policy: float = Field(1e-3, gt=0, description="Learning rate of the policies.")
+    lr_value: float = Field(1e-3, gt=0, description="Learning rate of the value functions.")
+    hidden: list[Width] = Field(
+        [64, 64], max_length=8, description="Widths of the hidden layers of policies and values."
+    )
+    share_parameters: bool = Field(
+        False, description="Whether all agents share one network; each still sees only its neighbourhood."
     )
 
 
@@ -54,15 +65,25 @@ class ExtendedSettings(BaseModel):
     kappa: int = Field(3, ge=0, description="κ: how many hops a critic sees, and values are reduced over.")
 
 
-class ActorCriticSettings(AgentSettings):
-    """Policies that ascend advantages, and values that learn returns."""
+class EntropySettings(BaseModel):
+    """A bonus for actions that stay mixed."""
 
-    gae_lambda: float = Field(0.5, ge=0, le=1, description="λ of the advantages.")
-    return_lambda: float = Field(1.0, ge=0, le=1, description="λ of the values' targets; 1 is eq. 5 of the paper.")
     entropy_coefficient: float = Field(0.0, ge=0, description="Weight of the entropy bonus, at the start.")
     entropy_coefficient_final: float | None = Field(
         None, ge=0, description="Weight of the entropy bonus at the end, reached linearly; null keeps the first."
     )
+
+    def entropy_weight(self, progress: float) -> float:
+        """Linear from the first weight of the entropy bonus to the last."""
+        first, last = self.entropy_coefficient, self.entropy_coefficient_final
+        return first if last is None else first + progress * (last - first)
+
+
+class ActorCriticSettings(EntropySettings, AgentSettings):
+    """Policies that ascend advantages, and values that learn returns."""
+
+    gae_lambda: float = Field(0.5, ge=0, le=1, description="λ of the advantages.")
+    return_lambda: float = Field(1.0, ge=0, le=1, description="λ of the values' targets; 1 is eq. 5 of the paper.")
 
 
 class PPOSettings(ActorCriticSettings):

@@ -6,20 +6,18 @@ import networkx as nx
 import torch
 from torch import Tensor, nn
 
-from dmpo.moments import Moments
+from dmpo.moments import ReturnMoments
 from dmpo.networks import StackedMLP
 from graphs import Neighborhood
 
 HEAD_GAIN = 1.0
-MEMORY = 0.5  # rewards change by orders of magnitude while an agent learns, so old returns are soon forgotten
 
 
 class Critic(nn.Module):
     """V_i(s_j, j ∈ N_i^κ) = mean_i + std_i · network_i, own state first, padding zero.
 
     The network learns returns normalised by their running mean and standard deviation, per agent, so that rewards of
-    any scale can be learnt. When these move, the last layer is changed so that V does not (PopArt, van Hasselt et al.
-    2016). Advantages are normalised as well, so rewards need no scaling of their own.
+    any scale can be learnt. Advantages are normalised as well, so rewards need no scaling of their own.
 
     Args:
         graph: who talks to whom.
@@ -45,8 +43,7 @@ class Critic(nn.Module):
         super().__init__()
         self.neighborhood = Neighborhood(graph, hops=kappa)
         self.network = StackedMLP(stacks, self.neighborhood.size * features, hidden, 1, HEAD_GAIN, generator)
-        self.moments = Moments(stacks, (), MEMORY)
-        self.moments.variance.zero_()  # before the first returns nothing is known of their size, and V is about zero
+        self.moments = ReturnMoments(stacks)
 
     def normalized(self, states: Tensor) -> Tensor:
         """(B, N, D) -> (B, N), in units of the standard deviation of the returns."""
@@ -58,16 +55,6 @@ class Critic(nn.Module):
         """(B, N, D) -> (B, N), in units of the rewards."""
         return self.moments.denormalize(self.normalized(states))
 
-    @torch.no_grad()
     def observe(self, returns: Tensor) -> None:
-        """Take in the returns (B, N) of a batch; V stays what it is, but before the first there is nothing to keep."""
-        first = float(self.moments.weight) == 0
-        mean, std = self.moments.mean.clone(), self.moments.std
-        self.moments.update(returns)
-        if first:
-            return
-        head, new = self.network.head, self.moments
-        scale = (std / new.std)[:, None, None]  # (R, 1, 1)
-        shift = ((mean - new.mean) / new.std)[:, None, None]
-        head.weight.mul_(scale)
-        head.bias.mul_(scale).add_(shift)
+        """Take in the returns (B, N) of a batch; V stays what it is."""
+        self.moments.observe(returns, self.network.head)

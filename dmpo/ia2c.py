@@ -30,7 +30,7 @@ class A2C(ActorCritic):
     def improve(self, batch: Rollout, progress: float) -> dict[str, float]:
         """One gradient step on a batch; `progress` in [0, 1) drives what is annealed."""
         samples, valid, metrics = self.prepare(batch)
-        losses = self._gradients(samples, valid, self.entropy_coefficient(progress))
+        losses = self._gradients(samples, valid, self.settings.entropy_weight(progress))
         self._step(progress, self._everybody)
         self._check(losses)
         metrics |= {"policy/updates": 1.0, "value/loss": float(losses.value.mean())}

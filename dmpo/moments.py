@@ -3,7 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from dmpo.networks import StackedLinear
+
 SMALLEST_STD = 1e-4
+RETURN_MEMORY = 0.5  # rewards change by orders of magnitude while an agent learns: old returns are soon forgotten
 
 
 class Moments(nn.Module):
@@ -53,3 +56,30 @@ class Moments(nn.Module):
         self.variance.copy_(self.variance * (1 - share) + spread * share + difference.square() * (share * (1 - share)))
         self.mean.add_(difference * share)
         self.weight.fill_(past + new)
+
+
+class ReturnMoments(Moments):
+    """Of the returns that values learn in normalised form; the values' last layer moves with them.
+
+    So that V = mean + std · layer(·) stays what it is when mean and std move (PopArt, van Hasselt et al. 2016).
+
+    Args:
+        stacks: R, the number of agents, or 1 for one set of moments shared by all.
+    """
+
+    def __init__(self, stacks: int) -> None:
+        super().__init__(stacks, (), RETURN_MEMORY)
+        self.variance.zero_()  # before the first returns nothing is known of their size, and V is about zero
+
+    @torch.no_grad()
+    def observe(self, returns: Tensor, head: StackedLinear) -> None:
+        """Take in the returns (B, N) of a batch; V stays what it is, but before the first there is nothing to keep."""
+        first = float(self.weight) == 0
+        mean, std = self.mean.clone(), self.std
+        self.update(returns)
+        if first:
+            return
+        scale = (std / self.std)[:, None, None]  # (R, 1, 1)
+        shift = ((mean - self.mean) / self.std)[:, None, None]
+        head.weight.mul_(scale)
+        head.bias.mul_(scale).add_(shift)

@@ -39,7 +39,7 @@ class PPO(ActorCritic):
         """
         settings = self.settings
         samples, valid, metrics = self.prepare(batch)
-        bonus = self.entropy_coefficient(progress)
+        bonus = settings.entropy_weight(progress)
         active = self._everybody if active is None else active  # (R,)
         steps = torch.zeros_like(active, dtype=torch.float32)
         for _ in range(settings.epochs):

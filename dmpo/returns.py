@@ -84,3 +84,9 @@ def standardized(x: Tensor) -> Tensor:
     """Per agent mean 0 and standard deviation 1 over all samples together, x (S, N)."""
     spread, mean = torch.var_mean(x, 0, correction=0)
     return (x - mean) / (spread.sqrt() + 1e-8)
+
+
+def value_metrics(values: Tensor, targets: Tensor) -> dict[str, float]:
+    """Of the values (S, N) that a batch was judged by, before they learn from its returns (S, N)."""
+    unexplained = (targets - values).var(0, correction=0) / targets.var(0, correction=0).clamp(min=1e-12)
+    return {"value/explained_variance": float(1 - unexplained.mean()), "value/mean": float(values.mean())}

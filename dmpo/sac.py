@@ -150,7 +150,7 @@ class SAC(ABC):
         loss = (values - targets).square().mean(1).sum(0)  # (N,)
         self.value_optimizer.zero_grad()
         self._per_stack(loss).sum().backward()  # type: ignore[no-untyped-call]
-        self.value_optimizer.step(self._rate(progress) * self.settings.lr_value, self._everybody)
+        self.value_optimizer.step(self.settings.rate(progress) * self.settings.lr_value, self._everybody)
         detached: Tensor = loss.detach()
         return detached
 
@@ -158,15 +158,12 @@ class SAC(ABC):
         loss, entropy = self.policy_loss(states)  # (N,) each
         self.policy_optimizer.zero_grad()
         self._per_stack(loss).sum().backward()  # type: ignore[no-untyped-call]
-        self.policy_optimizer.step(self._rate(progress) * self.settings.lr_policy, self._everybody)
+        self.policy_optimizer.step(self.settings.rate(progress) * self.settings.lr_policy, self._everybody)
         # The gradient of α (H - wanted) with respect to log α.
         surplus = self._per_stack(entropy - self.entropy_wanted(progress)).unsqueeze(1)  # (R, 1)
         self.log_temperature.grad = self.log_temperature.detach().exp() * surplus
         self.temperature_optimizer.step(self.settings.lr_temperature, self._everybody)
         return loss.detach(), entropy
-
-    def _rate(self, progress: float) -> float:
-        return 1 - progress if self.settings.lr_decay else 1.0
 
     @property
     def _everybody(self) -> Tensor:

@@ -193,9 +193,9 @@ def test_the_values_go_on_when_all_policies_have_stopped() -> None:
 
 def test_the_learning_rate_and_the_entropy_bonus_are_annealed() -> None:
     learner = make_learner(nx.path_graph(3), entropy_coefficient=0.1, entropy_coefficient_final=0.02)
-    assert learner.ppo.entropy_coefficient(0.0) == pytest.approx(0.1)
-    assert learner.ppo.entropy_coefficient(0.75) == pytest.approx(0.04)
-    assert make_learner(nx.path_graph(3), entropy_coefficient=0.1).ppo.entropy_coefficient(0.75) == 0.1
+    assert learner.settings.entropy_weight(0.0) == pytest.approx(0.1)
+    assert learner.settings.entropy_weight(0.75) == pytest.approx(0.04)
+    assert make_learner(nx.path_graph(3), entropy_coefficient=0.1).settings.entropy_weight(0.75) == 0.1
     moved = []
     for progress in (0.0, 0.9):
         learner = make_learner(nx.path_graph(3), lr_decay=True, epochs=1, minibatches=1)
