@@ -257,3 +257,18 @@ class DMPOSACSettings(ModelSettings, SACSettings):
     model_share: float = Field(0.5, ge=0, le=1, description="q0: share of replayed steps that come from the models.")
     model_steps: int = Field(1, ge=1, le=10_000, description="T: steps of an imagined rollout, at first.")
     inner_iterations: int = Field(1, ge=1, le=1_000, description="B: times that steps are imagined anew per iteration.")
+
+
+class IC3NetSettings(EntropySettings, LearnerSettings):
+    """Agents that remember, and learn when to tell their neighbours."""
+
+    name: Literal["ic3net"] = Field("ic3net", description="Individualised controlled continuous communication.")
+    lr: float = Field(1e-3, gt=0, description="Learning rate of the one network.")
+    value_coefficient: float = Field(0.5, gt=0, description="Weight of the values' error beside the policy's gain.")
+    hidden: Width = Field(64, description="H, numbers in a hidden state, and in the message made of it.")
+    rollout_steps: int = Field(
+        10,
+        ge=1,
+        le=100_000,
+        description="Actions of each agent, in each environment, per gradient step, which goes back as far in time.",
+    )

@@ -15,6 +15,7 @@ from dmpo.configuration import (
     DPPOSettings,
     DSACSettings,
     IA2CSettings,
+    IC3NetSettings,
 )
 from dmpo.learner import Learner
 
@@ -42,6 +43,7 @@ _ALGORITHMS: dict[str, tuple[type[BaseModel], str, str]] = {
     "dppo": (DPPOSettings, "dmpo.dppo", "DPPO"),
     "dsac": (DSACSettings, "dmpo.dsac", "DSAC"),
     "ia2c": (IA2CSettings, "dmpo.ia2c", "IA2C"),
+    "ic3net": (IC3NetSettings, "dmpo.ic3net", "IC3Net"),
 }
 
 
