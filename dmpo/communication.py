@@ -19,6 +19,7 @@ from dmpo.networks import HIDDEN_GAIN, StackedLinear, StackedTanh
 from graphs import Neighborhood
 
 HEAD_GAIN = 0.01  # the first policy hardly depends on the state
+RETURN_MEMORY = 0.95  # batches are short, and there are many of them
 GATE = gymnasium.spaces.Discrete(2)  # closed, open
 
 
@@ -65,11 +66,6 @@ class Gated:
         """Of both, (..., N)."""
         act, gate = self._parts(parameters)
         return self.inner.entropy(act) + self.gate.entropy(gate)
-
-    def kl(self, old: Tensor, new: Tensor) -> Tensor:
-        """Of both, (..., N)."""
-        (act, gate), (new_act, new_gate) = self._parts(old), self._parts(new)
-        return self.inner.kl(act, new_act) + self.gate.kl(gate, new_gate)
 
     def commands(self, actions: Tensor) -> np.ndarray[Any, Any]:
         """What the environment is told, which knows nothing of gates."""
@@ -155,7 +151,7 @@ class RecurrentPolicy(nn.Module):
         with torch.no_grad():
             self.head.bias.copy_(start)
         self.log_std = nn.Parameter(torch.full((1, distribution.scales), init_log_std))  # (1, A), or (1, 0)
-        self.moments = ReturnMoments(1)
+        self.moments = ReturnMoments(1, RETURN_MEMORY)
 
     def cold(self, environments: int) -> Memory:
         """The memory of agents that begin an episode, (E, N, ...)."""

@@ -11,6 +11,7 @@ from dmpo.networks import StackedMLP
 from graphs import Neighborhood
 
 HEAD_GAIN = 1.0
+MEMORY = 0.5  # rewards change by orders of magnitude while an agent learns, so old returns are soon forgotten
 
 
 class Critic(nn.Module):
@@ -43,7 +44,7 @@ class Critic(nn.Module):
         super().__init__()
         self.neighborhood = Neighborhood(graph, hops=kappa)
         self.network = StackedMLP(stacks, self.neighborhood.size * features, hidden, 1, HEAD_GAIN, generator)
-        self.moments = ReturnMoments(stacks)
+        self.moments = ReturnMoments(stacks, MEMORY)
 
     def normalized(self, states: Tensor) -> Tensor:
         """(B, N, D) -> (B, N), in units of the standard deviation of the returns."""

@@ -115,7 +115,7 @@ class IC3Net(LearnerBase):
         entropy = self.distribution.entropy(parameters).mean()
         gain = (standardized(targets - values) * log_probs).mean() + self.settings.entropy_weight(progress) * entropy
         error = policy.normalized_values(hidden) - policy.moments.normalize(targets)
-        return -gain, error.square().mean(), {"policy/entropy": float(entropy), **value_metrics(values, targets)}
+        return -gain, error.square().mean(), {"policy/entropy": entropy.item(), **value_metrics(values, targets)}
 
     def state_dict(self) -> dict[str, Any]:
         """As of every learner, and what agents remember."""
@@ -159,7 +159,7 @@ class IC3Net(LearnerBase):
             check_finite(name, x.view(1, 1), self.num_agents)
         for parameter in self.policy.parameters():
             check_finite("policy parameters", parameter, self.num_agents)
-        return metrics | {"value/loss": float(value_loss), "policy/updates": 1.0}
+        return metrics | {"value/loss": value_loss.item(), "policy/updates": 1.0}
 
     @torch.no_grad()
     def _targets(self, batch: Rollout, memory: Memory) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,6 @@ from torch import Tensor, nn
 from dmpo.networks import StackedLinear
 
 SMALLEST_STD = 1e-4
-RETURN_MEMORY = 0.5  # rewards change by orders of magnitude while an agent learns: old returns are soon forgotten
 
 
 class Moments(nn.Module):
@@ -65,10 +64,11 @@ class ReturnMoments(Moments):
 
     Args:
         stacks: R, the number of agents, or 1 for one set of moments shared by all.
+        memory: what weight the past keeps at each batch, in [0, 1].
     """
 
-    def __init__(self, stacks: int) -> None:
-        super().__init__(stacks, (), RETURN_MEMORY)
+    def __init__(self, stacks: int, memory: float) -> None:
+        super().__init__(stacks, (), memory)
         self.variance.zero_()  # before the first returns nothing is known of their size, and V is about zero
 
     @torch.no_grad()
