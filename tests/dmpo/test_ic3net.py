@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import networkx as nx
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from dmpo import Trainer, evaluate
+from dmpo import Trainer, evaluate, load_checkpoint, save_checkpoint
 from dmpo.collect import Collector
 from dmpo.communication import Memory
 from dmpo.configuration import IC3NetSettings
@@ -164,14 +165,14 @@ def test_evaluation_leaves_training_as_it_is(actions: Kind) -> None:
 
 
 @KINDS
-def test_a_run_resumed_within_episodes_ends_as_one_left_alone(actions: Kind) -> None:
+def test_a_run_resumed_within_episodes_ends_as_one_left_alone(actions: Kind, tmp_path: Path) -> None:
     whole, first, second = trainer(actions), trainer(actions), trainer(actions, seed=9)
     for _ in first.iterations():
         if first.iteration == 3:
             break
-    state = first.state_dict()
+    save_checkpoint(tmp_path / "checkpoint", first.state_dict())
     assert (first.env.clock > 0).all()  # type: ignore[attr-defined]
-    second.load_state_dict(state)
+    second.load_state_dict(load_checkpoint(tmp_path / "checkpoint"))
     for run in (whole, second):
         for _ in run.iterations():
             pass

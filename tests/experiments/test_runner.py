@@ -270,6 +270,17 @@ def test_a_shared_policy_fits_any_number_of_agents() -> None:
     assert not load_policy(make_learner(own, own.scenario), trained.state_dict())
 
 
+def test_a_policy_that_remembers_fits_any_number_of_agents_and_neighbours() -> None:
+    tiny, large = (
+        config.check(yaml.safe_load(TINY) | {"algorithm": {"name": "ic3net"}}, overrides).experiment
+        for overrides in ([], ["scenario.num_vehicles=9", "graph.name=complete"])
+    )
+    trained, learner = (make_learner(experiment, experiment.scenario) for experiment in (tiny, large))
+    trained.explore(torch.ones(2, 3, 5), torch.ones(2, dtype=torch.bool))  # what it remembers stays behind
+    assert load_policy(learner, trained.state_dict())
+    assert_equal(learner.state_dict()["policy"], trained.state_dict()["policy"])
+
+
 def test_lines_between_evaluations_are_as_far_apart_as_asked(tmp_path: Path) -> None:
     # A run that was killed before its first checkpoint begins again.
     experiment, folder = tiny_experiment("log.every=80", "evaluate.every=200"), RunFolder(tmp_path / "run")
