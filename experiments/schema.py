@@ -70,7 +70,7 @@ class Evaluate(BaseModel):
 class WandB(BaseModel):
     """Where on Weights & Biases a run appears."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     project: str = Field(
         min_length=1, max_length=128, pattern=r"^[^/\\#?%:]+$", description="Project that the run belongs to."
