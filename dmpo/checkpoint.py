@@ -1,14 +1,20 @@
 """Checkpoints: one file of tensors and plain values, whole at any moment and loaded without running anything in it."""
 
 import os
-import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+
+from dmpo.files import whole
 
 FORMAT = "dmpo checkpoint"
 VERSION = 1
+_PLAIN = (int, float, str, bool, type(None))
+_ALLOWED = "a checkpoint holds dicts, lists and tuples of dense tensors, numbers, strings, booleans and None"
+_DAMAGED = "It is damaged, or no checkpoint of this program. Nothing in it was run. Use another checkpoint."
 
 
 class CheckpointError(RuntimeError):
@@ -24,39 +30,57 @@ def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None
 
     Raises:
         CheckpointError: something else is in it, which could not be loaded again.
+        OSError: the disk is full, or the folder cannot be written to; the old one is still there.
     """
     _check_plain(state, "state")
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        torch.save({"format": FORMAT, "version": VERSION, "state": state}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-    _sync_folder(path.parent)
+    with whole(Path(path)) as file:
+        try:
+            torch.save({"format": FORMAT, "version": VERSION, "state": state}, file)
+        except RuntimeError as error:
+            # PyTorch closes its archive even though the disk is full, and complains of that instead.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The state in a checkpoint; tensors on the CPU.
 
     Raises:
-        CheckpointError: there is none, it is damaged, or it is something else.
+        CheckpointError: there is none, a bit of it has changed, or it is something else.
+        MemoryError: it is larger than the memory.
     """
+    name = repr(os.fspath(path))
     try:
+        _check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+        _check_plain(content, "its content")
     except FileNotFoundError as error:
-        raise CheckpointError(f"There is no checkpoint {os.fspath(path)!r}.") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError) as error:
+        raise CheckpointError(f"There is no checkpoint {name}.") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # of whatever kind: a damaged file leads the libraries that read it anywhere
         cause = str(error).strip().split("\n")[0] or type(error).__name__
-        remedy = "It is damaged, or no checkpoint of this program. Nothing in it was run. Use another checkpoint."
-        raise CheckpointError(f"The checkpoint {os.fspath(path)!r} cannot be read: {cause}. {remedy}") from error
+        raise CheckpointError(f"The checkpoint {name} cannot be read: {cause}. {_DAMAGED}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CheckpointError(f"The file {os.fspath(path)!r} was not written as a checkpoint by this program.")
+        raise CheckpointError(f"The file {name} was not written as a checkpoint by this program.")
     if content.get("version") != VERSION:
         wanted = f"this program reads version {VERSION}"
-        raise CheckpointError(f"The checkpoint {os.fspath(path)!r} has version {content.get('version')}, {wanted}.")
-    state: dict[str, Any] = content["state"]
+        raise CheckpointError(f"The checkpoint {name} has version {content.get('version')}, {wanted}.")
+    state = content.get("state")
+    if not isinstance(state, dict):
+        raise CheckpointError(f"The checkpoint {name} holds no state. {_DAMAGED}")
     return state
+
+
+def _check_archive(path: str | os.PathLike[str]) -> None:
+    """Refuse what PyTorch would read without looking: changed bits, and archives larger than their file."""
+    with zipfile.ZipFile(path) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > os.path.getsize(path):
+            raise CheckpointError("it holds more bytes than it has, as only a bomb does")
+        broken = archive.testzip()
+    if broken is not None:
+        raise CheckpointError(f"{broken} in it has changed since it was written")
 
 
 def _check_plain(value: Any, where: str) -> None:
@@ -67,15 +91,9 @@ def _check_plain(value: Any, where: str) -> None:
     elif isinstance(value, list | tuple):
         for number, inner in enumerate(value):
             _check_plain(inner, f"{where}[{number}]")
-    elif type(value) not in (torch.Tensor, int, float, str, bool, type(None)):
-        allowed = "a checkpoint holds dicts, lists and tuples of tensors, numbers, strings, booleans and None"
-        raise CheckpointError(f"{where} is a {type(value).__name__}; {allowed}.")
-
-
-def _sync_folder(folder: Path) -> None:
-    # The new name outlives a power cut only once the folder is on the disk as well.
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    elif type(value) is Tensor:
+        # A view can stand for far more numbers than are stored, and copying it takes the memory of all of them.
+        if value.layout != torch.strided or value.nbytes > value.untyped_storage().nbytes():
+            raise CheckpointError(f"{where} is a sparse or expanded tensor {tuple(value.shape)}; {_ALLOWED}.")
+    elif type(value) not in _PLAIN:
+        raise CheckpointError(f"{where} is a {type(value).__name__}; {_ALLOWED}.")

@@ -1,12 +1,15 @@
 import os
 import pickle
+import zipfile
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 import torch
 
 from dmpo import CheckpointError, load_checkpoint, save_checkpoint
+from tests.faults import file_size_limit
 
 STATE = {
     "weights": {"a": torch.arange(6.0).view(2, 3), "counts": torch.tensor([2**63], dtype=torch.uint64)},
@@ -126,3 +129,66 @@ def test_a_hostile_file_is_refused_and_not_run(tmp_path: Path, writer: str) -> N
     with pytest.raises(CheckpointError, match="Nothing in it was run"):
         load_checkpoint(path)
     assert not trace.exists()
+
+
+def test_no_changed_bit_goes_unnoticed(tmp_path: Path) -> None:
+    path, random = tmp_path / "checkpoint", Random(0)
+    state = {"weights": torch.randn(30, 20, generator=torch.Generator().manual_seed(0)), "steps": 12}
+    save_checkpoint(path, state)
+    content = path.read_bytes()
+    harmless = 0
+    for _ in range(300):
+        changed = bytearray(content)
+        changed[random.randrange(len(changed))] ^= 1 << random.randrange(8)
+        path.write_bytes(changed)
+        try:
+            loaded = load_checkpoint(path)
+        except CheckpointError:
+            continue
+        harmless += 1  # in what fills the archive up, or in its dates
+        assert loaded["steps"] == 12 and torch.equal(loaded["weights"], state["weights"])  # type: ignore[arg-type]
+    assert harmless < 150
+
+
+def test_a_full_disk_leaves_the_old_one_and_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    save_checkpoint(path, {"step": 1})
+    for size in (0, 700, 100_000):
+        with file_size_limit(size), pytest.raises(OSError, match="File too large"):
+            save_checkpoint(path, {"weights": torch.zeros(100_000)})
+    (tmp_path / "checkpoint.partial").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"No space left on device: '.*checkpoint'"):
+        save_checkpoint(path, {"step": 2})
+    assert load_checkpoint(path) == {"step": 1}
+    assert os.listdir(tmp_path) == ["checkpoint"]
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "bomb"
+    torch.save({"format": "dmpo checkpoint", "version": 1, "state": {"x": torch.zeros(10**6)}}, path)
+    with zipfile.ZipFile(path) as plain, zipfile.ZipFile(tmp_path / "packed", "w", zipfile.ZIP_DEFLATED) as packed:
+        for entry in plain.infolist():
+            packed.writestr(entry.filename, plain.read(entry))
+    with pytest.raises(CheckpointError, match="as only a bomb does"):
+        load_checkpoint(tmp_path / "packed")
+
+
+@pytest.mark.parametrize("what", ["expanded", "sparse", "set", "itself"])
+def test_what_is_no_plain_value_is_neither_saved_nor_loaded(tmp_path: Path, what: str) -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    values = {"expanded": torch.zeros(1).expand(10**12), "sparse": torch.eye(3).to_sparse(), "set": {1}}
+    content = {"x": values.get(what, endless)}
+    with pytest.raises((CheckpointError, RecursionError)):
+        save_checkpoint(tmp_path / "saved", content)
+    assert os.listdir(tmp_path) == []
+    torch.save({"format": "dmpo checkpoint", "version": 1, "state": content}, tmp_path / "hostile")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_checkpoint(tmp_path / "hostile")
+
+
+@pytest.mark.parametrize("state", [{}, {"state": [1]}])
+def test_a_checkpoint_without_a_state_is_refused(tmp_path: Path, state: dict[str, Any]) -> None:
+    torch.save({"format": "dmpo checkpoint", "version": 1, **state}, tmp_path / "empty")
+    with pytest.raises(CheckpointError, match="holds no state"):
+        load_checkpoint(tmp_path / "empty")
