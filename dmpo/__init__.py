@@ -7,7 +7,7 @@
 from dmpo.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from dmpo.configuration import DPPOSettings
 from dmpo.environment import Environment
-from dmpo.errors import TrainingError
+from dmpo.errors import EvaluationError, TrainingError
 from dmpo.evaluate import Evaluation, evaluate
 from dmpo.learner import Learner
 from dmpo.registry import make_learner, names, settings
@@ -18,6 +18,7 @@ __all__ = [
     "DPPOSettings",
     "Environment",
     "Evaluation",
+    "EvaluationError",
     "Learner",
     "Trainer",
     "TrainingError",

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from dmpo.environment import Array, Environment
-from dmpo.errors import check_finite
+from dmpo.errors import check_commands, check_finite
 from dmpo.learner import Exploration, Learner
 from dmpo.rollout import Rollout
 
@@ -39,12 +39,14 @@ class Collector:
             start = perf_counter()
             exploration = self.learner.explore(torch.from_numpy(self._observation), torch.from_numpy(self._first))
             storage = self._store(t, exploration)
+            check_commands(exploration.commands)
             decided = perf_counter()
             ends += self._step(storage, t, exploration.commands)
             stepping += perf_counter() - decided
             acting += decided - start
         storage.observations[-1].copy_(torch.from_numpy(self._observation))
-        for name, x in (("reward", storage.rewards), ("observation", storage.observations)):
+        seen = {"reward": storage.rewards, "observation": storage.observations, "policy": storage.behaviour}
+        for name, x in seen.items():
             check_finite(name, x.movedim(2, 0), self.env.num_agents)
         metrics = {"time/act_seconds": acting, "time/env_seconds": stepping}
         return _with_ends(storage, ends), metrics | self._reward_metrics(storage, ends)

@@ -1,7 +1,8 @@
 """What goes wrong while learning, said so that the agent and the quantity are known."""
 
-from typing import Self
+from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,6 +26,10 @@ class TrainingError(RuntimeError):
         return type(self)(self.quantity, self.agent, step, self.problem)
 
 
+class EvaluationError(RuntimeError):
+    """Episodes that cannot be evaluated: they do not end, or are lost again and again."""
+
+
 def check_finite(quantity: str, x: Tensor, agents: int) -> None:
     """Refuse NaN and infinities.
 
@@ -40,6 +45,19 @@ def check_finite(quantity: str, x: Tensor, agents: int) -> None:
     if not bool(finite.all()):
         first = int((~finite).nonzero()[0])
         raise TrainingError(quantity, first if len(x) == agents else None)
+
+
+def check_commands(commands: np.ndarray[Any, Any]) -> None:
+    """Refuse actions that are NaN or infinite.
+
+    Args:
+        commands: (E, N, A), or (E, N) action numbers.
+
+    Raises:
+        TrainingError: for the first agent with one.
+    """
+    if not np.isfinite(commands).all():
+        check_finite("action", torch.from_numpy(commands).movedim(1, 0), commands.shape[1])
 
 
 def check_imagined(distance: Tensor) -> None:

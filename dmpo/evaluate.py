@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from dmpo.environment import Array, Playable
+from dmpo.errors import EvaluationError, check_commands
 from dmpo.learner import Learner
 
 ATTEMPTS = 3
@@ -67,7 +68,8 @@ def evaluate(
         collisions (episodes with one), length (simulated steps).
 
     Raises:
-        RuntimeError: an episode goes on past the environment's horizon, or episodes are lost again and again.
+        EvaluationError: an episode goes on past the environment's horizon, or episodes are lost again and again.
+        TrainingError: an action is not a finite number.
     """
 
     def act(observation: Array, first: Array) -> Array:
@@ -78,7 +80,7 @@ def evaluate(
         if record is not None:
             trajectory = {name: np.stack(rows) for name, rows in record.trajectory.items()}
             return Evaluation(_metrics(record, env.action_repeat), record.returns, trajectory)
-    raise RuntimeError(
+    raise EvaluationError(
         f"Episodes were lost in each of {ATTEMPTS} evaluations in a row. See what the simulation reports."
     )
 
@@ -91,8 +93,10 @@ def _play(env: Playable, act: Callable[[Array, Array], Array], seed: int | None)
     first = np.ones(env.num_envs, dtype=bool)  # (E,), which observations begin an episode
     while record.running.any():
         if record.lengths.max() * env.action_repeat >= env.horizon:
-            raise RuntimeError(f"An episode did not end within the environment's horizon of {env.horizon} steps.")
-        observation, reward, terminated, truncated, info = env.step(act(observation, first))
+            raise EvaluationError(f"An episode did not end within the environment's horizon of {env.horizon} steps.")
+        actions = act(observation, first)
+        check_commands(actions)
+        observation, reward, terminated, truncated, info = env.step(actions)
         first = terminated | truncated
         if np.any(record.running & info.get("lost", False)):
             return None

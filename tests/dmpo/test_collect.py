@@ -120,3 +120,12 @@ def test_a_step_that_was_lost_with_its_simulation_is_not_learnt_from_and_does_no
     assert metrics["env_steps"] == T * 4 - 1
     batch, _ = Collector(env, learner_for(env), seed=0).collect()
     assert batch.valid.logical_not().nonzero().tolist() == [[2, 1]]
+
+
+@pytest.mark.parametrize("actions", ["continuous", "discrete"])
+def test_a_policy_that_is_not_finite_is_noticed_and_its_agent_named(actions: str) -> None:
+    env = PointMasses(actions=actions)  # type: ignore[arg-type]
+    learner = learner_for(env)
+    learner.policy.network.head.bias.data[2] = torch.nan
+    with pytest.raises(TrainingError, match=r"(action|policy) of agent 2 became NaN"):
+        Collector(env, learner, seed=0).collect()

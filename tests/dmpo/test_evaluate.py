@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dmpo import evaluate
+from dmpo import EvaluationError, TrainingError, evaluate
 from tests.dmpo.environment import PointMasses
 from tests.dmpo.learners import learner_for
 
@@ -99,7 +99,7 @@ def test_an_episode_without_end_is_noticed() -> None:
     env.horizon = 10
     env.clock -= 1000
     env._begin = lambda which: None  # type: ignore[method-assign]
-    with pytest.raises(RuntimeError, match="did not end"):
+    with pytest.raises(EvaluationError, match="did not end"):
         evaluate(env, rest)
 
 
@@ -120,5 +120,15 @@ class Losing(PointMasses):
 def test_an_evaluation_that_loses_an_episode_is_made_again() -> None:
     once, never = (evaluate(Losing(times), rest, seed=0) for times in (1, 0))
     assert once.metrics == never.metrics
-    with pytest.raises(RuntimeError, match="lost in each of 3 evaluations"):
+    with pytest.raises(EvaluationError, match="lost in each of 3 evaluations"):
         evaluate(Losing(3), rest, seed=0)
+
+
+def test_an_action_that_is_not_finite_is_refused_and_its_agent_named() -> None:
+    def broken(observations: np.ndarray) -> np.ndarray:
+        actions = rest(observations)
+        actions[2, 1] = np.inf
+        return actions
+
+    with pytest.raises(TrainingError, match="action of agent 1"):
+        evaluate(PointMasses(), broken, seed=0)
