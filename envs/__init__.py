@@ -16,12 +16,13 @@ from envs.registry import names, parameters, register, scenario
 from envs.scenario import ScenarioParameters, Spec
 from envs.simulation import SimulationError
 from envs.spelling import check_names
-from envs.vector import VectorEnv
+from envs.vector import ANSWER_SECONDS, VectorEnv
 
 if TYPE_CHECKING:
     from envs.pettingzoo import PettingZooEnv
 
 __all__ = [
+    "ANSWER_SECONDS",
     "ScenarioParameters",
     "SimulationError",
     "Spec",
@@ -37,14 +38,21 @@ __all__ = [
 ]
 
 
-def make(name: str, num_envs: int = 16, workers: int = 1, seed: int = 0, **scenario_parameters: Any) -> VectorEnv:
+def make(
+    name: str,
+    num_envs: int = 16,
+    workers: int = 1,
+    seed: int = 0,
+    answer_seconds: float = ANSWER_SECONDS,
+    **scenario_parameters: Any,
+) -> VectorEnv:
     """Environments of a scenario; see :class:`VectorEnv`.
 
     Raises:
         ValueError: an unknown scenario, or parameters that it refuses (pydantic's ``ValidationError`` is one).
         SimulationError: SUMO did not start.
     """
-    return VectorEnv(scenario(name), _parameters(name, scenario_parameters), num_envs, workers, seed)
+    return VectorEnv(scenario(name), _parameters(name, scenario_parameters), num_envs, workers, seed, answer_seconds)
 
 
 def spec(of: str | ScenarioParameters, **scenario_parameters: Any) -> Spec:

@@ -6,7 +6,10 @@ import ctypes
 import itertools
 import logging
 import multiprocessing
+import os
 import select
+import signal
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import TracebackType
@@ -23,8 +26,9 @@ from envs.spelling import check_names
 from envs.starts import start_rows
 from envs.worker import Fields, Job, memory_size, run, views
 
-#: Seconds after which a worker that has not answered counts as hung.
+#: Seconds after which a worker that has not answered counts as hung, unless another number is given.
 ANSWER_SECONDS = 60.0
+_PARTS = 20  # in which that time is waited for
 _MAX_FAILURES_IN_A_ROW = 3
 # The commonest causes; Python prints what happened, but in the worker's words.
 _AT_ITS_START = (
@@ -40,12 +44,13 @@ class Worker:
     """One worker process as its environment sees it: started, spoken to, and started again if it dies or hangs.
 
     Attributes:
+        answer_seconds: how long it may take to answer before it counts as hung.
         failures: how often in a row it died or hung.
         cut_off: whether episodes were lost with its last process, which the next step has to report.
     """
 
-    def __init__(self, job: Job, memory: Any, num_envs: int) -> None:
-        self.job, self._memory, self._num_envs = job, memory, num_envs
+    def __init__(self, job: Job, memory: Any, num_envs: int, answer_seconds: float) -> None:
+        self.job, self._memory, self._num_envs, self.answer_seconds = job, memory, num_envs, answer_seconds
         self._launches = self.failures = 0
         self.cut_off = self._begun = False
         self._launch(job.seed)
@@ -55,10 +60,17 @@ class Worker:
         self._connection, theirs = _context.Pipe()
         self._ready = select.poll()
         self._ready.register(self._connection, select.POLLIN)
-        arguments = (theirs, self._memory, self._num_envs, replace(self.job, seed=seed))
+        # The kernel takes the end of the thread that starts a process for the end of its parent.
+        parent = os.getpid() if threading.current_thread() is threading.main_thread() else None
+        arguments = (theirs, self._memory, self._num_envs, replace(self.job, seed=seed), parent)
         name = f"sumo-{self.job.numbers.start}"
         self.process = _context.Process(target=run, args=arguments, daemon=True, name=name)
-        self.process.start()
+        # Ctrl-C reaches every process of a terminal: this one decides what becomes of the workers.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
 
     @property
@@ -95,9 +107,10 @@ class Worker:
             ValueError: the worker refused what it was given.
         """
         try:
-            # A poll object; the connection's own poll() makes a new selector for each of some thousand calls a second.
-            if not self._ready.poll(1000.0 * ANSWER_SECONDS):
-                raise SimulationError(f"SUMO worker {self.process.name} has not answered for {ANSWER_SECONDS:g} s")
+            if not self._wait():
+                raise SimulationError(
+                    f"SUMO worker {self.process.name} has not answered for answer_seconds = {self.answer_seconds:g}"
+                )
             answer = self._connection.recv()
         except (EOFError, OSError) as error:
             raise SimulationError(
@@ -107,6 +120,12 @@ class Worker:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def _wait(self) -> bool:
+        # In parts: where all processes were stopped (Ctrl-Z) and go on, one part has passed and not all of the time.
+        # A poll object; the connection's own poll() makes a new selector for each of some thousand calls a second.
+        part = 1000.0 * self.answer_seconds / _PARTS
+        return any(self._ready.poll(part) for _ in range(_PARTS))
 
 
 class VectorEnv:
@@ -121,6 +140,7 @@ class VectorEnv:
         num_envs: E.
         workers: SUMO processes that share the environments.
         seed: fixes every episode, however the environments are split over workers.
+        answer_seconds: how long a worker may take to start, or to answer, before it counts as hung and is replaced.
 
     Raises:
         ValueError: no environment, or more workers than environments.
@@ -128,7 +148,13 @@ class VectorEnv:
     """
 
     def __init__(
-        self, scenario: type[Scenario[Any]], parameters: Any, num_envs: int = 16, workers: int = 1, seed: int = 0
+        self,
+        scenario: type[Scenario[Any]],
+        parameters: Any,
+        num_envs: int = 16,
+        workers: int = 1,
+        seed: int = 0,
+        answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         if not 1 <= workers <= num_envs:
             raise ValueError(
@@ -152,7 +178,7 @@ class VectorEnv:
         bounds = [num_envs * worker // workers for worker in range(workers + 1)]
         jobs = [Job(scenario, parameters, range(a, b), seed, plugins.modules()) for a, b in itertools.pairwise(bounds)]
         self._begun = False
-        self._workers = [Worker(job, memory, num_envs) for job in jobs]
+        self._workers = [Worker(job, memory, num_envs, answer_seconds) for job in jobs]
         try:
             for worker in self._workers:
                 worker.answer()

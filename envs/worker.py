@@ -5,6 +5,10 @@ It obeys commands from a pipe and leaves the results in memory that it shares wi
 
 from __future__ import annotations
 
+import ctypes
+import os
+import signal
+import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping
@@ -79,8 +83,21 @@ def _padded(size: int) -> int:
     return -(-size // 64) * 64
 
 
-def run(connection: Connection, memory: Any, num_envs: int, job: Job) -> None:
-    """Obey commands until told to close or until the other end of the pipe is gone."""
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl
+
+
+def run(connection: Connection, memory: Any, num_envs: int, job: Job, parent: int | None) -> None:
+    """Obey commands until told to close or until the other end of the pipe is gone.
+
+    Args:
+        connection: for commands and answers.
+        memory: shared, with all environments' arrays.
+        num_envs: E, of all workers.
+        job: this one's share.
+        parent: the process that must not be outlived, not even by a simulation that hangs.
+    """
+    if parent is not None:
+        _end_with(parent)
     mine = slice(job.numbers.start, job.numbers.stop)
     try:
         plugins.load(job.modules)
@@ -100,6 +117,14 @@ def run(connection: Connection, memory: Any, num_envs: int, job: Job) -> None:
         pass
     finally:
         scenario.close()
+
+
+def _end_with(parent: int) -> None:
+    """See to it that the kernel kills this process when its parent has gone; without Linux, the pipe must do."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it went before the kernel knew
+            os._exit(1)
 
 
 def _obey(connection: Connection, scenario: Scenario[Any], fields: Fields) -> bool:

@@ -26,7 +26,15 @@ _VERSIONS = ("torch", "numpy", "eclipse-sumo", "libsumo")
 
 
 # What evaluation may change of an experiment.
-FREE_TO_CHANGE = ("scenario", "graph", "evaluate", "train.workers", "train.threads", "train.device")
+FREE_TO_CHANGE = (
+    "scenario",
+    "graph",
+    "evaluate",
+    "train.workers",
+    "train.threads",
+    "train.device",
+    "train.answer_seconds",
+)
 
 
 @dataclass(frozen=True)
@@ -56,15 +64,24 @@ def set_threads(experiment: Experiment) -> None:
     torch.set_num_threads(threads)
 
 
-def make_env(scenario: envs.ScenarioParameters, num_envs: int, workers: int, seed: int) -> envs.VectorEnv:
+def make_env(
+    scenario: envs.ScenarioParameters,
+    num_envs: int,
+    workers: int,
+    seed: int,
+    answer_seconds: float = envs.ANSWER_SECONDS,
+) -> envs.VectorEnv:
     """The environments of a scenario with checked parameters."""
-    return envs.make(scenario.name, num_envs, workers, seed, **scenario.model_dump(exclude={"name"}))
+    parameters = scenario.model_dump(exclude={"name"})
+    return envs.make(scenario.name, num_envs, workers, seed, answer_seconds, **parameters)
 
 
-def make_evaluation_env(scenario: envs.ScenarioParameters, workers: int) -> envs.VectorEnv:
+def make_evaluation_env(
+    scenario: envs.ScenarioParameters, workers: int, answer_seconds: float = envs.ANSWER_SECONDS
+) -> envs.VectorEnv:
     """One environment for each reference start."""
     starts = envs.spec(scenario).reference_starts
-    return make_env(scenario, starts, min(workers, starts), SEED)
+    return make_env(scenario, starts, min(workers, starts), SEED, answer_seconds)
 
 
 def make_learner(experiment: Experiment, scenario: envs.ScenarioParameters) -> dmpo.Learner:
@@ -132,14 +149,14 @@ def evaluate_run(folder: RunFolder, overrides: Sequence[str], tell: Callable[[st
     scenario = evaluation_scenario(experiment)
     learner, state = make_learner(experiment, scenario), folder.load_state()
     set_threads(experiment)
-    if not load_policy(learner, state["trainer"]["learner"]):
+    if not _fits(learner, folder, state["trainer"]):
         there, here = (_demands(e, s) for e, s in ((trained, evaluation_scenario(trained)), (experiment, scenario)))
         raise ConfigError(
             f"graph, scenario: the policies do not fit. They were trained for {there}; here are {here}. Policies of "
             "each agent's own need the same number of agents, neighbours and observations; with "
             "algorithm.share_parameters=true in training, the number of agents is free"
         )
-    with make_evaluation_env(scenario, experiment.train.workers) as env:
+    with make_evaluation_env(scenario, experiment.train.workers, experiment.train.answer_seconds) as env:
         return report(assess(env, learner), assess_controllers(env, scenario), state["env_steps"])
 
 
@@ -152,6 +169,13 @@ def elsewhere(trained: Experiment, overrides: Sequence[str]) -> config.Loaded:
     loaded = config.check(_preferring(overrides, trained.model_dump(mode="json")), overrides)
     config.check_unchanged(trained, loaded.experiment, FREE_TO_CHANGE, "and its policies are as they were trained")
     return loaded
+
+
+def _fits(learner: dmpo.Learner, folder: RunFolder, trainer: dict[str, Any]) -> bool:
+    try:
+        return load_policy(learner, trainer["learner"])
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
+        raise dmpo.CheckpointError(f"{folder.checkpoint} does not fit the run's config.yaml: {error}") from error
 
 
 def load_policy(learner: dmpo.Learner, state: dict[str, Any]) -> bool:

@@ -40,6 +40,12 @@ class Train(BaseModel):
     )
     num_envs: int = Field(default=16, ge=1, le=4096, description="Environments side by side.")
     workers: int = Field(default=1, ge=1, le=256, description="SUMO processes that the environments are spread over.")
+    answer_seconds: float = Field(
+        default=envs.ANSWER_SECONDS,
+        ge=1,
+        le=86_400,
+        description="How long a SUMO process may take to start or to answer before it counts as hung and is replaced.",
+    )
     seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Of everything random; the same gives the same run.")
     device: str = Field(default="cpu", description="Where the networks live: cpu, cuda, cuda:1, …")
     threads: int | None = Field(

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import envs
-import envs.vector
 from envs.platoon import Catchup, CatchupParameters
 from tests.envs.helpers import Array, assert_same, begin, pids, play, random_actions, rows, run_python, small
 
@@ -35,7 +34,7 @@ def env() -> Iterator[envs.VectorEnv]:
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_episodes_of_a_worker_that_fails_are_truncated_and_the_others_go_on(
-    env: envs.VectorEnv, undisturbed: tuple[Array, dict[str, Array]], fault: str, monkeypatch: pytest.MonkeyPatch
+    env: envs.VectorEnv, undisturbed: tuple[Array, dict[str, Array]], fault: str
 ) -> None:
     actions, expected = undisturbed
     begin(env)
@@ -43,7 +42,7 @@ def test_episodes_of_a_worker_that_fails_are_truncated_and_the_others_go_on(
     os.kill(pids(env)[1], FAULTS[fault])
     if fault == "hangs":
         # Longer than a worker takes to start on a busy machine.
-        monkeypatch.setattr(envs.vector, "ANSWER_SECONDS", 10.0)
+        env._workers[1].answer_seconds = 10.0
     lost = play(env, actions[20:21])
     after = play(env, actions[21:])
 
@@ -84,13 +83,14 @@ def test_a_worker_that_dies_between_calls_is_replaced_in_a_reset_or_a_restored_s
     assert env.restarts == 2
 
 
-def test_a_worker_that_fails_again_and_again_is_given_up(env: envs.VectorEnv, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_fails_again_and_again_is_given_up(env: envs.VectorEnv) -> None:
     begin(env)
     os.kill(pids(env)[0], signal.SIGKILL)
     # Nothing starts within a millisecond.
-    monkeypatch.setattr(envs.vector, "ANSWER_SECONDS", 1e-3)
+    env._workers[0].answer_seconds = 1e-3
     with pytest.raises(
-        envs.SimulationError, match=r"sumo-0 has not answered for 0.001 s; it was started again 3 times in a row"
+        envs.SimulationError,
+        match=r"sumo-0 has not answered for answer_seconds = 0.001; it was started again 3 times in a row",
     ):
         env.step(np.zeros((4, 8)))
     assert env.restarts >= 3
