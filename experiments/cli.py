@@ -206,9 +206,9 @@ def main() -> NoReturn:
     except StoppedError as error:
         _fail(str(error), status=error.status)
     except Exception as error:
-        if not isinstance(error, _failures()):
+        if not _is_failure(error):
             raise
-        _fail(str(error) or type(error).__name__, status=1)
+        _fail(_said(error), status=1)
     sys.exit(0)
 
 
@@ -322,8 +322,10 @@ def _going_on(folder: Path, program: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         raise StoppedError(f"stopped; {_how_to_go_on(folder, program)}", _status(error)) from None
-    except _failures() as error:
-        raise RunError(f"{error}; {_how_to_go_on(folder, program)}") from error
+    except Exception as error:
+        if not _is_failure(error):
+            raise
+        raise RunError(f"{_said(error)}; {_how_to_go_on(folder, program)}") from error
 
 
 def _status(error: KeyboardInterrupt) -> int:
@@ -332,7 +334,7 @@ def _status(error: KeyboardInterrupt) -> int:
 
 def _how_to_go_on(folder: Path, program: str) -> str:
     begun = (folder / "config.yaml").is_file()
-    return f"go on with: {program} train --resume {folder}" if begun else "nothing was written"
+    return f"go on with: {program} train --resume {folder}" if begun else f"there is no run in {folder}"
 
 
 def _progress(name: str) -> "ProgressBar":
@@ -364,11 +366,27 @@ def _note(note: str) -> None:
     typer.echo(f"note: {note}", err=True)
 
 
-def _failures() -> tuple[type[Exception], ...]:
-    """What may go wrong though the user gave nothing wrong; modules that are not loaded raised nothing."""
-    names = (("dmpo", "TrainingError"), ("dmpo", "CheckpointError"), ("envs", "SimulationError"))
-    loaded = [getattr(sys.modules[module], name) for module, name in names if module in sys.modules]
-    return (RunError, OSError, MemoryError, *loaded)
+def _is_failure(error: Exception) -> bool:
+    """Whether it is something that may go wrong though neither the user nor the program made a mistake."""
+    # Modules that are not loaded raised nothing.
+    names = {"dmpo": ("TrainingError", "EvaluationError", "CheckpointError"), "envs": ("SimulationError",)}
+    loaded = [getattr(sys.modules[module], name) for module in names if module in sys.modules for name in names[module]]
+    return isinstance(error, (RunError, OSError, *loaded)) or _is_out_of_memory(error)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # PyTorch has a kind of its own for a GPU's memory only.
+    words = ("not enough memory", "can't allocate memory", "out of memory")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(part in str(error) for part in words)
+    )
+
+
+def _said(error: Exception) -> str:
+    if _is_out_of_memory(error):
+        details = f" ({str(error).splitlines()[0]})" if str(error) else ""
+        return f"out of memory{details}: take fewer or smaller environments, networks or batches"
+    return str(error) or type(error).__name__
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

@@ -41,6 +41,8 @@ def _line(kind: str, message: str, path: tuple[Key, ...], data: dict[str, Any], 
         line = f"{dotted}: {shown(value)} is unknown; {suggestion(str(value), kinds)}"
         return f"{line}; {HINT}" if path[0] in REGISTERED else line
     if kind in ("value_error", "assertion_error"):
+        if isinstance(value, str):
+            message = message.replace(value, shown(value)[1:-1])  # however long it is
         line = located(dotted, message.partition(", ")[2], schema.keys(path, data), value)
         # A name among others that anybody may register, such as that of an observation.
         named = isinstance(value, str) and "enum" in (schema.node(path, data) or {})

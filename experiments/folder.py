@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import dmpo
+from dmpo.files import sync_folder, whole
 from experiments.errors import ConfigError, RunError, shown
 
 
@@ -91,15 +92,26 @@ class RunFolder:
             raise ConfigError(f"{shown(str(path), 300)} is not the folder of a run: it {what}")
         return folder
 
+    def prepare(self) -> None:
+        """Make the folder and those in it.
+
+        Raises:
+            ConfigError: one cannot be made.
+        """
+        try:
+            self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            self.plots.mkdir(exist_ok=True)
+        except OSError as error:
+            raise _unusable(self.path, error) from error
+
     def create(self, config: str) -> None:
         """Make the folder and write the configuration.
 
         Raises:
             ConfigError: the folder cannot be made.
         """
+        self.prepare()
         try:
-            self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-            self.plots.mkdir(exist_ok=True)
             write_whole(self.config, config)
         except OSError as error:
             raise _unusable(self.path, error) from error
@@ -111,9 +123,10 @@ class RunFolder:
             dmpo.CheckpointError: there is none, or it is not one of a run.
         """
         state = dmpo.load_checkpoint(self.checkpoint)
-        missing = [key for key in ("env_steps", "metrics_bytes", "wall_seconds", "trainer") if key not in state]
-        if missing:
-            raise dmpo.CheckpointError(f"{self.checkpoint} is not a run's checkpoint: it lacks {', '.join(missing)}")
+        kinds = {"env_steps": int, "metrics_bytes": int, "wall_seconds": float, "trainer": dict}
+        lacking = [key for key, kind in kinds.items() if not isinstance(state.get(key), kind)]
+        if lacking:
+            raise dmpo.CheckpointError(f"{self.checkpoint} is not a run's checkpoint: it lacks {', '.join(lacking)}")
         return state
 
     def is_being_written(self) -> bool:
@@ -128,21 +141,25 @@ class RunFolder:
         return False
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The complete lines of `metrics.jsonl`; the last may be in the making."""
-        if not self.metrics.is_file():
-            return []
-        lines = self.metrics.read_text(encoding="utf-8").split("\n")[:-1]
-        return [json.loads(line) for line in lines]
+        """The complete lines of `metrics.jsonl`; the last may be in the making.
+
+        Raises:
+            RunError: one of them is damaged.
+        """
+        return read_lines(self.metrics, self.metrics.read_bytes()) if self.metrics.is_file() else []
 
     def read_report(self) -> dict[str, Any]:
         """What `evaluation.json` holds.
 
         Raises:
-            RunError: the run has none yet.
+            RunError: the run has none yet, or it is damaged.
         """
         if not self.evaluation.is_file():
             raise RunError(f"{self.path} is not finished; go on with: dmpo train --resume {self.path}")
-        report: dict[str, Any] = json.loads(self.evaluation.read_text(encoding="utf-8"))
+        report = _object(self.evaluation.read_bytes())
+        if report is None or "env_steps" not in report:
+            remedy = f"delete it, and dmpo train --resume {self.path} makes it again"
+            raise RunError(f"{self.evaluation} is damaged: it is no report of an evaluation; {remedy}")
         return report
 
     def write_trajectory(self, states: Mapping[str, NDArray[Any]], step_seconds: float) -> None:
@@ -167,48 +184,87 @@ class RunFolder:
 
 
 class MetricsLog:
-    """`metrics.jsonl`, opened by one process at a time, from `size` bytes on: what lies behind is taken back.
+    """`metrics.jsonl`, opened by one process at a time, after the `size` bytes that the checkpoint knows of.
+
+    What lies behind them comes again, the same. It is taken back when asked for, or by the first line, and not before: a
+    run that cannot go on loses nothing. A line is there whole or not at all.
 
     Args:
         path: of the file.
         size: bytes that the checkpoint knows of.
 
     Raises:
-        RunError: another process writes to it, or there are fewer bytes than that.
+        RunError: another process writes to it, there are fewer bytes than that, or a line in them is damaged.
+        OSError: it cannot be opened.
     """
 
     def __init__(self, path: Path, size: int = 0) -> None:
-        self._file = path.open("ab")
+        # Without a buffer, which would try to write the rest of a line once there is room on the disk again.
+        self._file = path.open("ab", buffering=0)
+        self._size = size
         try:
             self._lock()
-            there = path.stat().st_size
-            if there < size:
-                raise RunError(
-                    f"{path} has {there:,} bytes, but had {size:,} when the checkpoint was written: lines are lost. "
-                    "Put a complete copy in its place, or start the run again elsewhere"
-                )
-            self._file.truncate(size)
+            self._check(path)
         except BaseException:
             self._file.close()
             raise
 
+    def take_back(self) -> None:
+        """Remove what lies behind the lines that the checkpoint knows of."""
+        self._file.truncate(self._size)
+
     def write(self, metrics: dict[str, Any]) -> dict[str, Any]:
-        """Add a line and return it as it stands there: numbers that are not finite become null."""
+        """Add a line and return it as it stands there: numbers that are not finite become null.
+
+        Raises:
+            OSError: the disk is full; the lines before are there, and no part of this one.
+        """
         plain = {key: _plain(value) for key, value in metrics.items()}
-        self._file.write(json.dumps(plain).encode() + b"\n")
-        self._file.flush()
+        line = json.dumps(plain).encode() + b"\n"
+        self._file.truncate(self._size)
+        try:
+            rest = memoryview(line)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except BaseException as error:
+            self._file.truncate(self._size)
+            if isinstance(error, OSError):
+                error.filename = self._file.name
+            raise
+        self._size += len(line)
         return plain
 
     def sync(self) -> int:
-        """See to it that all lines are on the disk, and give their bytes."""
+        """See to it that all lines are on the disk, and give their bytes.
+
+        Raises:
+            RunError: the file is not where it was.
+        """
+        path = Path(self._file.name)
+        if not path.exists() or not os.path.samestat(path.stat(), os.fstat(self._file.fileno())):
+            raise RunError(f"{path} was moved or deleted while the run was going on: nothing more can be kept there")
         os.fsync(self._file.fileno())
-        return os.fstat(self._file.fileno()).st_size
+        sync_folder(path.parent)
+        return self._size
 
     def _lock(self) -> None:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise RunError(f"{self._file.name} is being written by another process: the run is going on") from error
+
+    def _check(self, path: Path) -> None:
+        content = path.read_bytes()
+        remedy = "Put a complete copy in its place, or start the run again elsewhere"
+        if len(content) < self._size:
+            raise RunError(
+                f"{path} has {len(content):,} bytes, but had {self._size:,} when the checkpoint was written: lines are "
+                f"lost. {remedy}"
+            )
+        known = content[: self._size]
+        if known and not known.endswith(b"\n"):
+            raise RunError(f"{path} has no end of a line where it had one when the checkpoint was written. {remedy}")
+        read_lines(path, known)
 
     def __enter__(self) -> Self:
         return self
@@ -219,14 +275,32 @@ class MetricsLog:
         self._file.close()
 
 
+def read_lines(path: Path, content: bytes) -> list[dict[str, Any]]:
+    """The JSON objects in the complete lines of a file.
+
+    Raises:
+        RunError: a line holds none; the message names it and `path`.
+    """
+    lines = [_object(line) for line in content.split(b"\n")[:-1]]
+    if None in lines:
+        remedy = "Put a complete copy in its place, or start the run again elsewhere"
+        raise RunError(f"{path} is damaged: line {lines.index(None) + 1} is no JSON object. {remedy}")
+    return [line for line in lines if line is not None]
+
+
 def write_whole(path: Path, text: str) -> None:
-    """Write a file beside the old one and put it in its place, so that a kill leaves one of them whole."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    """Write a text file; it holds all of it, or what it held before."""
+    with whole(path) as file:
+        file.write(text.encode())
+
+
+def _object(text: bytes) -> dict[str, Any] | None:
+    """The JSON object in a text, None where it holds none."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _plain(value: Any) -> Any:

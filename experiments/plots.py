@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from dmpo.files import whole
 from experiments.folder import RunFolder
 
 Floats = NDArray[Any]
@@ -61,9 +62,9 @@ def draw_run(
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure; its name never holds half a picture."""
-    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
-    FigureCanvasAgg(figure).print_figure(partial, dpi=200, bbox_inches="tight", facecolor="white")
-    partial.replace(path)
+    with whole(path) as file:
+        kind = path.suffix.removeprefix(".")
+        FigureCanvasAgg(figure).print_figure(file, dpi=200, bbox_inches="tight", facecolor="white", format=kind)
 
 
 def learning_curve(lines: Sequence[Mapping[str, Any]], levels: Mapping[str, float], title: str) -> Figure:

@@ -35,7 +35,14 @@ from experiments.schema import Experiment
 from experiments.sinks import Sinks, check_installed
 
 # What a resumed run may change: how long and on what it runs and who is told, not what it is.
-FREE_TO_CHANGE = ("train.env_steps", "train.workers", "train.threads", "log.tensorboard", "log.wandb")
+FREE_TO_CHANGE = (
+    "train.env_steps",
+    "train.workers",
+    "train.threads",
+    "train.answer_seconds",
+    "log.tensorboard",
+    "log.wandb",
+)
 
 
 class Watch(Protocol):
@@ -64,14 +71,18 @@ def train(experiment: Experiment, output: Path, watch: Watch) -> Outcome:
     """Train from the beginning into a new folder, which is made once the environments have started.
 
     Raises:
-        ConfigError: the folder is not empty, or what it is to be logged with is not installed.
+        ConfigError: the folder is not empty or cannot be made, or what it is to be logged with is not installed.
         RunError, dmpo.TrainingError, envs.SimulationError: the run cannot go on.
     """
     check_installed(experiment.log)
     folder, experiment = RunFolder.new(output), with_threads(experiment)
     with _parts(experiment) as parts:
-        folder.create(config.dump(experiment))
+        folder.prepare()
         with MetricsLog(folder.metrics) as log, Sinks(experiment, folder) as sinks:
+            # Another process may have begun a run here while the environments started; the lock tells who was first.
+            if folder.config.exists():
+                raise RunError(f"another process has begun a run in {folder.path}; choose another folder with --output")
+            folder.create(config.dump(experiment))
             return Run(experiment, folder, log, sinks, watch, *parts).begin()
 
 
@@ -84,14 +95,16 @@ def resume(experiment: Experiment, folder: RunFolder, watch: Watch) -> Outcome:
         RunError, dmpo.TrainingError, envs.SimulationError: the run cannot go on.
     """
     state = folder.load_state() if folder.checkpoint.is_file() else None
+    if state is None:
+        _check_unfinished(folder)
     found = _final_report(experiment, folder, state)
     if found:
         return Outcome(folder, found, was_finished=True)
     check_installed(experiment.log)
     size = state["metrics_bytes"] if state else 0
     with (
-        _parts(experiment) as parts,
         MetricsLog(folder.metrics, size) as log,
+        _parts(experiment) as parts,
         Sinks(experiment, folder) as sinks,
     ):
         run = Run(experiment, folder, log, sinks, watch, *parts)
@@ -121,14 +134,26 @@ def _final_report(experiment: Experiment, folder: RunFolder, state: dict[str, An
     return found if found["env_steps"] == state["env_steps"] else None  # an earlier end's, which was gone on from
 
 
+def _check_unfinished(folder: RunFolder) -> None:
+    """Refuse to begin again where a checkpoint was: the second evaluation comes with the first."""
+    evaluations = sum("eval/reward" in line for line in folder.read_metrics())
+    if evaluations > 2:
+        raise RunError(
+            f"{folder.checkpoint} is missing, though {folder.metrics} has {evaluations} evaluations, which beginning "
+            "again would take back. Put it in its place, or start the run again elsewhere"
+        )
+
+
 @contextmanager
 def _parts(experiment: Experiment) -> Iterator[tuple[dmpo.Trainer, envs.VectorEnv, envs.VectorEnv]]:
     train = experiment.train
     set_threads(experiment)
     with ExitStack() as stack:
         learner = make_learner(experiment, experiment.scenario)
-        env = stack.enter_context(make_env(experiment.scenario, train.num_envs, train.workers, train.seed))
-        evaluation_env = stack.enter_context(make_evaluation_env(evaluation_scenario(experiment), train.workers))
+        patience = train.answer_seconds
+        env = stack.enter_context(make_env(experiment.scenario, train.num_envs, train.workers, train.seed, patience))
+        scenario = evaluation_scenario(experiment)
+        evaluation_env = stack.enter_context(make_evaluation_env(scenario, train.workers, patience))
         yield dmpo.Trainer(env, learner, train.env_steps, train.seed), env, evaluation_env
 
 
@@ -144,11 +169,13 @@ class Run:
     trainer: dmpo.Trainer
     env: envs.VectorEnv
     evaluation_env: envs.VectorEnv
+    restarts: int = 0  # of SUMO workers before the run was resumed
     pending: list[dict[str, float]] = field(default_factory=list)  # metrics of iterations without a line yet
     started: float = field(default_factory=time.monotonic)
 
     def begin(self) -> Outcome:
         """From the untrained policy to the end."""
+        self.log.take_back()
         self.sinks.open()
         self.watch.begin(0, self.experiment.train.env_steps)
         self._write(evaluated=self._evaluate().metrics)
@@ -162,12 +189,14 @@ class Run:
         """
         try:
             self.trainer.load_state_dict(state["trainer"])
-        except (KeyError, ValueError, RuntimeError) as error:
+        except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise RunError(f"{self.folder.checkpoint} does not fit the run's config.yaml: {error}") from error
+        self.restarts = state.get("restarts", 0)
         self.started -= state["wall_seconds"]
 
     def go_on(self) -> Outcome:
         """From a checkpoint to the end."""
+        self.log.take_back()
         self.sinks.open()
         self.watch.begin(self.trainer.env_steps, self.experiment.train.env_steps)
         return self._train()
@@ -198,10 +227,14 @@ class Run:
     def _write(self, evaluated: dict[str, float] | None = None) -> None:
         """A line: where we are, means over the iterations since the last line, and an evaluation if there is one."""
         line = {"env_steps": self.trainer.env_steps, "wall_seconds": round(time.monotonic() - self.started, 3)}
-        if self.env.restarts:
-            line["env/restarts"] = self.env.restarts
+        if restarts := self._restarts():
+            line["env/restarts"] = restarts
         self.sinks.write(self.log.write(line | _means(self.pending) | (evaluated or {})))
         self.pending = []
+
+    def _restarts(self) -> int:
+        """SUMO workers that died or hung and were replaced, in training and in evaluation."""
+        return self.restarts + self.env.restarts + self.evaluation_env.restarts
 
     def _save(self) -> None:
         # The lines are on the disk before the checkpoint that counts them.
@@ -209,6 +242,7 @@ class Run:
             "env_steps": self.trainer.env_steps,
             "metrics_bytes": self.log.sync(),
             "wall_seconds": time.monotonic() - self.started,
+            "restarts": self._restarts(),
             "trainer": self.trainer.state_dict(),
         }
         dmpo.save_checkpoint(self.folder.checkpoint, state)

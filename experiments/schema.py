@@ -172,8 +172,13 @@ def union(models: list[type[BaseModel]]) -> Any:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of an experiment file."""
-    schema = experiment_model().model_json_schema()
+    """The JSON Schema of an experiment file; not to be changed."""
+    return _json_schema(experiment_model())
+
+
+@lru_cache(maxsize=4)
+def _json_schema(model: type[Experiment]) -> dict[str, Any]:
+    schema = model.model_json_schema()
     schema["required"].remove("name")  # filled in before validation
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 

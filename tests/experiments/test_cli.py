@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 import envs
-from dmpo import load_checkpoint
+from dmpo import EvaluationError, load_checkpoint
 from dmpo.model_learning import ModelLearner
 from dmpo.rollout import Rollout
-from experiments import cli, config
+from experiments import cli, config, runner
 from experiments.errors import RunError
 from tests.experiments.conftest import metrics_of
 
@@ -127,21 +127,31 @@ def test_nothing_is_written_when_the_environment_does_not_start(
     monkeypatch.setattr(envs, "make", dead)
     result = dmpo("train", tiny, "--output", "run")
     assert result.status == 1
-    assert result.err == "error: SUMO did not start; nothing was written\n"
+    assert result.err == "error: SUMO did not start; there is no run in run\n"
     assert not Path("run").exists()
 
 
-@pytest.mark.parametrize("failure", [RunError("no more"), OSError(28, "No space left on device"), MemoryError()])
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (RunError("no more"), "no more"),
+        (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
+        (MemoryError(), "out of memory: take fewer"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory\nat 0x1"), "out of memory (DefaultCPUAllocator: "),
+        (EvaluationError("Episodes were lost"), "Episodes were lost"),
+    ],
+)
 def test_a_failure_ends_in_a_message_and_status_1(
-    dmpo: Command, tiny: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
+    dmpo: Command, tiny: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception, told: str
 ) -> None:
     def fail(*arguments: Any) -> Any:
         raise failure
 
-    monkeypatch.setattr(cli, "_train", fail)
-    result = dmpo("train", tiny)
+    monkeypatch.setattr(runner, "train", fail)
+    result = dmpo("train", tiny, "--output", "run")
     assert result.status == 1
-    assert result.err.startswith("error: ")
+    assert result.err.startswith(f"error: {told}")
+    assert result.err.endswith("; there is no run in run\n")
     assert "Traceback" not in result.err
 
 

@@ -36,6 +36,7 @@ def started(folder: RunFolder, lines: list[dict[str, Any]], *overrides: str, kno
     """Sinks of a run that goes on from its first `known` lines and writes the rest."""
     size = sum(len(json.dumps(line)) + 1 for line in lines[:known])
     with MetricsLog(folder.metrics, size) as log, Sinks(experiment(*overrides), folder) as opened:
+        log.take_back()
         opened.open()
         for line in lines[known:]:
             opened.write(log.write(line))
