@@ -3,7 +3,11 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +16,7 @@ import pytest
 import envs
 from envs.platoon import Catchup, CatchupParameters
 from tests.envs.helpers import Array, assert_same, begin, pids, play, random_actions, rows, run_python, small
+from tests.faults import environment
 
 FAULTS = {"dies": signal.SIGKILL, "hangs": signal.SIGSTOP}
 
@@ -138,3 +143,37 @@ def test_workers_end_when_their_environments_process_is_killed(busy: str) -> Non
     result = run_python("-c", ORPHANS.format(busy=busy))
     assert result.stdout == "killed\n"
     assert result.returncode == -signal.SIGKILL
+
+
+STEPS = """
+import os
+import envs
+
+if __name__ == "__main__":
+    with envs.make("cacc_catchup", num_envs=1) as env:
+        env.reset()
+        env._workers[0].answer_seconds = 3.0
+        print(env._workers[0].process.pid, flush=True)
+        for _ in range(100_000):
+            env.step([[0] * 8])
+            if os.path.exists({file!r}):
+                break
+        print(env.restarts)
+"""
+
+
+def test_a_terminal_that_stops_all_processes_for_a_while_is_no_hang(tmp_path: Path) -> None:
+    code = STEPS.format(file=str(tmp_path / "enough"))
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as process:
+        assert process.stdout is not None
+        worker = int(process.stdout.readline())
+        os.kill(worker, signal.SIGSTOP)
+        time.sleep(0.3)  # by now the other one waits for it
+        os.kill(process.pid, signal.SIGSTOP)
+        time.sleep(3.5)
+        for pid in (process.pid, worker):
+            os.kill(pid, signal.SIGCONT)
+        time.sleep(0.3)
+        (tmp_path / "enough").touch()
+        assert process.stdout.readline() == "0\n"

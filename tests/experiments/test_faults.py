@@ -134,7 +134,7 @@ def run_to_death(where: str, name: str, count: int, of: int | None, arguments: t
 def random_moments(count: int, seed: int) -> list[tuple[str, str, int, int | None]]:
     """So many steps of an environment, in training or in evaluation, before which to die."""
     random = Random(seed)
-    return [("envs:VectorEnv", "step", random.randint(1, 60), random.choice([ENVS, STARTS])) for _ in range(count)]
+    return [("envs:VectorEnv", "step", random.randint(1, 120), random.choice([ENVS, STARTS])) for _ in range(count)]
 
 
 def test_a_run_killed_at_moments_of_all_kinds_ends_like_one_that_never_was(
@@ -149,7 +149,7 @@ def test_a_run_killed_at_moments_of_all_kinds_ends_like_one_that_never_was(
     begin = ("train", "tiny.yaml", "--output", "run")
     moments = [
         ("experiments.runner:Run", "_train", 1, None),  # right after the first evaluation
-        *random_moments(2, seed=1),
+        *random_moments(2, seed=24),  # in training, and in an evaluation
         ("dmpo:Trainer", "state_dict", 2, None),  # between an evaluation's line and its checkpoint
         ("os", "replace", 3, None),  # a picture, a report or a checkpoint is written and has not its name yet
     ]

@@ -1,0 +1,188 @@
+"""Runs killed at random moments and resumed each time, against the same runs left alone.
+
+    python -m benchmarks.resume
+
+Every process of a run's group gets SIGKILL at a moment drawn from the time that the run left alone took: while it
+starts, trains, evaluates or saves. At the end parameters, optimisers, experience, generators and environment must be
+equal to the last bit, and `metrics.jsonl` line by line but for times.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+import dmpo
+from experiments.folder import RunFolder
+
+_SMALL = {
+    "name": "platoon",
+    "scenario": {"name": "cacc_catchup", "num_vehicles": 4, "horizon": 100},
+    "train": {"env_steps": 4_000, "num_envs": 4, "threads": 1},
+    "evaluate": {"every": 200},
+}
+ALGORITHMS: dict[str, dict[str, Any]] = {
+    "dppo": {"rollout_steps": 20, "epochs": 4},
+    "dmpo": {"rollout_steps": 20, "epochs": 4, "model_steps": 5, "model_starts": 64},
+    "dsac": {"rollout_steps": 20, "gradient_steps": 10, "batch": 64},
+}
+
+
+@dataclass
+class Killed:
+    """What became of a run that was killed again and again.
+
+    Attributes:
+        steps: environment steps of the checkpoint that was there at each kill, none before the first.
+        evaluations: lines with one, of all kills.
+        lost: those of them that the end has not.
+        equal: whether it ended like the run left alone.
+    """
+
+    steps: list[int] = field(default_factory=list)
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
+    lost: int = 0
+    equal: bool = False
+
+
+def start(folder: Path, config: Path) -> subprocess.Popen[bytes]:
+    """Begin a run, or go on with it, in a process group of its own."""
+    begun = (folder / "config.yaml").is_file()
+    asked = ["--resume", str(folder)] if begun else [str(config), "--output", str(folder)]
+    # A folder without a configuration was made by a process that was killed before anything was in it.
+    if not begun:
+        shutil.rmtree(folder, ignore_errors=True)
+    command = [sys.executable, "-m", "experiments", "train", *asked]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+
+
+def finish(folder: Path, config: Path) -> None:
+    """Run to the end, undisturbed."""
+    process = start(folder, config)
+    told = process.communicate()[1]
+    if process.returncode:
+        raise RuntimeError(f"the run in {folder} ended with status {process.returncode}: {told.decode()[-2000:]}")
+
+
+def seconds_alone(folder: Path, config: Path) -> tuple[float, float]:
+    """Run to the end; seconds to the first line of metrics, and from there."""
+    begin = time.monotonic()
+    process = start(folder, config)
+    while process.poll() is None and not RunFolder(folder).read_metrics():
+        time.sleep(0.02)
+    started = time.monotonic()
+    process.communicate()
+    finish(folder, config)  # says why, if it has failed
+    return started - begin, time.monotonic() - started
+
+
+def kill_again_and_again(folder: Path, config: Path, kills: int, times: tuple[float, float], random: Random) -> Killed:
+    """Kill a run at so many random moments, one in four while it starts, and then let it end."""
+    starting, running = times
+    found = Killed()
+    for _ in track(range(kills), description=folder.name, transient=True):
+        process = start(folder, config)
+        early = random.random() < 0.25
+        time.sleep(random.uniform(0, starting) if early else starting + random.uniform(0, 1.6 * running / kills))
+        if process.poll() is not None:
+            raise RuntimeError(f"the run in {folder} ended before it could be killed {kills} times: train longer")
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        run = RunFolder(folder)
+        found.steps.append(run.load_state()["env_steps"] if run.checkpoint.is_file() else 0)
+        found.evaluations += [line for line in _metrics(folder) if "eval/reward" in line]
+    finish(folder, config)
+    found.lost = sum(line not in _metrics(folder) for line in found.evaluations)
+    return found
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal to the last bit."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    return bool(one == other)
+
+
+def ended_alike(one: Path, other: Path) -> bool:
+    """Whether two runs have the same state, metrics and report, times aside."""
+    return all(same(part(one), part(other)) for part in (_state, _metrics, lambda path: RunFolder(path).read_report()))
+
+
+def _state(run: Path) -> Any:
+    return dmpo.load_checkpoint(RunFolder(run).checkpoint)["trainer"]
+
+
+def _metrics(run: Path) -> list[dict[str, Any]]:
+    lines = RunFolder(run).read_metrics()
+    return [{k: x for k, x in line.items() if k != "wall_seconds" and not k.startswith("time/")} for line in lines]
+
+
+def write_config(algorithm: str, folder: Path) -> Path:
+    """The experiment file of a small platoon that learns by an algorithm."""
+    path = folder / f"{algorithm}.yaml"
+    content = _SMALL | {"algorithm": {"name": algorithm, "kappa": 1, "hidden": [16], **ALGORITHMS[algorithm]}}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def measure(algorithm: str, kills: int, seed: int, folder: Path) -> Killed:
+    """One run left alone, and one killed and resumed.
+
+    Args:
+        algorithm: one of `ALGORITHMS`.
+        kills: how often.
+        seed: of the moments.
+        folder: for both runs.
+    """
+    config = write_config(algorithm, folder)
+    alone, killed = folder / f"{algorithm}-alone", folder / f"{algorithm}-killed"
+    times = seconds_alone(alone, config)
+    found = kill_again_and_again(killed, config, kills, times, Random(seed))
+    found.equal = ended_alike(alone, killed)
+    return found
+
+
+def main(
+    algorithms: Annotated[list[str] | None, typer.Argument(help="All, if left out.")] = None,
+    kills: Annotated[int, typer.Option(min=1, help="Of each run.")] = 20,
+    seed: Annotated[int, typer.Option(help="Of the moments.")] = 0,
+) -> None:
+    """Print the table; exit status 1 if a run ended otherwise."""
+    table = Table(title=f"SIGKILL of the whole process group at {kills} random moments, then resumed")
+    for column in ("algorithm", "kills", "checkpoints gone on from", "evaluations lost", "equal to the last bit"):
+        table.add_column(column, justify="left" if column == "algorithm" else "right")
+    equal = True
+    with tempfile.TemporaryDirectory() as folder:
+        for algorithm in algorithms or list(ALGORITHMS):
+            found = measure(algorithm, kills, seed, Path(folder))
+            checkpoints = len({steps for steps in found.steps if steps})
+            table.add_row(algorithm, str(kills), str(checkpoints), str(found.lost), "yes" if found.equal else "NO")
+            equal &= found.equal
+    Console(width=110).print(table)
+    raise typer.Exit(0 if equal else 1)
+
+
+if __name__ == "__main__":
+    typer.run(main)
