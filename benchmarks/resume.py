@@ -2,9 +2,9 @@
 
     python -m benchmarks.resume
 
-Every process of a run's group gets SIGKILL at a moment drawn from the time that the run left alone took: while it
-starts, trains, evaluates or saves. At the end parameters, optimisers, experience, generators and environment must be
-equal to the last bit, and `metrics.jsonl` line by line but for times.
+Every process of a run's group gets SIGKILL at a random moment: up to 3 s after its start, or up to 0.3 s after the run
+came to a random step, while it steps, learns, evaluates or saves. At the end parameters, optimisers, experience,
+generators and environment must be equal to the last bit, and `metrics.jsonl` line by line but for times.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ from rich.table import Table
 import dmpo
 from experiments.folder import RunFolder
 
+STEPS = 4_000
 _SMALL = {
     "name": "platoon",
     "scenario": {"name": "cacc_catchup", "num_vehicles": 4, "horizon": 100},
-    "train": {"env_steps": 4_000, "num_envs": 4, "threads": 1},
+    "train": {"env_steps": STEPS, "num_envs": 4, "threads": 1},
     "evaluate": {"every": 200},
 }
 ALGORITHMS: dict[str, dict[str, Any]] = {
@@ -80,36 +81,29 @@ def finish(folder: Path, config: Path) -> None:
         raise RuntimeError(f"the run in {folder} ended with status {process.returncode}: {told.decode()[-2000:]}")
 
 
-def seconds_alone(folder: Path, config: Path) -> tuple[float, float]:
-    """Run to the end; seconds to the first line of metrics, and from there."""
-    begin = time.monotonic()
-    process = start(folder, config)
-    while process.poll() is None and not RunFolder(folder).read_metrics():
-        time.sleep(0.02)
-    started = time.monotonic()
-    process.communicate()
-    finish(folder, config)  # says why, if it has failed
-    return started - begin, time.monotonic() - started
-
-
-def kill_again_and_again(folder: Path, config: Path, kills: int, times: tuple[float, float], random: Random) -> Killed:
+def kill_again_and_again(folder: Path, config: Path, kills: int, random: Random) -> Killed:
     """Kill a run at so many random moments, one in four while it starts, and then let it end."""
-    starting, running = times
-    found = Killed()
-    for _ in track(range(kills), description=folder.name, transient=True):
-        process = start(folder, config)
-        early = random.random() < 0.25
-        time.sleep(random.uniform(0, starting) if early else starting + random.uniform(0, 1.6 * running / kills))
+    found, run = Killed(), RunFolder(folder)
+    for target in track(sorted(random.uniform(0, STEPS) for _ in range(kills)), folder.name, transient=True):
+        process, early = start(folder, config), random.random() < 0.25
+        while not early and process.poll() is None and _steps(run) < target:
+            time.sleep(0.005)
+        time.sleep(random.uniform(0, 3.0 if early else 0.3))
         if process.poll() is not None:
-            raise RuntimeError(f"the run in {folder} ended before it could be killed {kills} times: train longer")
+            told = process.communicate()[1].decode()[-2000:]
+            raise RuntimeError(f"the run in {folder} ended before it was killed {kills} times: {told}")
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        run = RunFolder(folder)
         found.steps.append(run.load_state()["env_steps"] if run.checkpoint.is_file() else 0)
         found.evaluations += [line for line in _metrics(folder) if "eval/reward" in line]
     finish(folder, config)
     found.lost = sum(line not in _metrics(folder) for line in found.evaluations)
     return found
+
+
+def _steps(run: RunFolder) -> int:
+    """How far a run is by its last line, that of a run before it was killed included."""
+    return max((line["env_steps"] for line in run.read_metrics()), default=-1)
 
 
 def same(one: Any, other: Any) -> bool:
@@ -158,8 +152,8 @@ def measure(algorithm: str, kills: int, seed: int, folder: Path) -> Killed:
     """
     config = write_config(algorithm, folder)
     alone, killed = folder / f"{algorithm}-alone", folder / f"{algorithm}-killed"
-    times = seconds_alone(alone, config)
-    found = kill_again_and_again(killed, config, kills, times, Random(seed))
+    finish(alone, config)
+    found = kill_again_and_again(killed, config, kills, Random(seed))
     found.equal = ended_alike(alone, killed)
     return found
 
