@@ -186,7 +186,7 @@ class RunFolder:
 class MetricsLog:
     """`metrics.jsonl`, opened by one process at a time, after the `size` bytes that the checkpoint knows of.
 
-    What lies behind them comes again, the same. It is taken back when asked for, or by the first line, and not before: a
+    What lies behind them comes again, the same. It is taken back when asked for, or by the first line, not before: a
     run that cannot go on loses nothing. A line is there whole or not at all.
 
     Args:
