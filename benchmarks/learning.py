@@ -12,7 +12,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,26 +71,24 @@ FIGURES = {
 }
 
 
-def run(preset: str, seed: int, folder: Path, name: str | None = None, overrides: Sequence[str] = ()) -> Report:
+def run(preset: str, seed: int, folder: Path) -> Report:
     """The evaluation of a finished run, trained first (or to its end) where that has not been done.
 
     Args:
         preset: what to train.
         seed: of the run.
-        folder: where runs are kept, this one as NAME-seedSEED.
-        name: that of the preset, if left out.
-        overrides: of the preset's keys.
+        folder: where runs are kept, this one as PRESET-seedSEED.
     """
-    path = folder / f"{name or preset}-seed{seed}"
+    path = folder / f"{preset}-seed{seed}"
     begun = (path / "config.yaml").is_file()
-    all_overrides = [*overrides, f"train.seed={seed}", "train.threads=1"]
+    overrides = [f"train.seed={seed}", "train.threads=1"]
     if begun:
-        wanted, there = config.load(preset, all_overrides).experiment, config.load(path / "config.yaml").experiment
+        wanted, there = config.load(preset, overrides).experiment, config.load(path / "config.yaml").experiment
         config.check_unchanged(
             there, wanted, (), f"so {path} is of another preset: delete it or choose another --folder"
         )
     if not (path / "evaluation.json").is_file():
-        asked = ["--resume", str(path)] if begun else [preset, *all_overrides, "--output", str(path)]
+        asked = ["--resume", str(path)] if begun else [preset, *overrides, "--output", str(path)]
         command = [sys.executable, "-m", "experiments", "train", *asked]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:

@@ -24,7 +24,6 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.learning import run
-from experiments import config
 from experiments.schema import Experiment
 
 
@@ -40,7 +39,7 @@ class Pair:
 PAIRS = [
     Pair("dmpo_cacc_catchup", "dppo_cacc_catchup", 1 / 3),
     Pair("dmpo_cacc_slowdown", "dppo_cacc_slowdown", 1.0),
-    Pair("dmpo_figure_eight", "dppo_figure_eight", 1.0),
+    Pair("dmpo_figure_eight_shared", "dppo_figure_eight_shared", 1.0),
     Pair("dmpo_ring", "dppo_ring", 1 / 3),
 ]
 
@@ -50,14 +49,6 @@ def updates_per_action(experiment: Experiment) -> float:
     algorithm: Any = experiment.algorithm
     steps = algorithm.epochs * algorithm.minibatches * getattr(algorithm, "inner_iterations", 1)
     return float(steps / (algorithm.rollout_steps * experiment.train.num_envs))
-
-
-def as_many_updates(pair: Pair) -> str:
-    """The override that gives the DPPO of a pair as many updates as its DMPO takes, to the nearest epoch."""
-    dmpo, dppo = (config.load(preset).experiment for preset in (pair.dmpo, pair.dppo))
-    algorithm: Any = dppo.algorithm
-    epochs = algorithm.epochs * updates_per_action(dmpo) / updates_per_action(dppo)
-    return f"algorithm.epochs={max(1, round(epochs))}"
 
 
 def curve(path: Path) -> list[tuple[int, float]]:
@@ -77,30 +68,20 @@ def reached(curves: list[list[tuple[int, float]]], bar: float) -> int | None:
     return first
 
 
-@dataclass(frozen=True)
-class Rival:
-    """A DPPO to compare with: the runs of a preset under a name, with overrides."""
-
-    preset: str
-    name: str
-    overrides: tuple[str, ...] = ()
+def rivals(pair: Pair) -> list[str]:
+    """The DPPO of a pair as it is, and with as many updates as its DMPO takes."""
+    return [pair.dppo, f"{pair.dppo}_updates"]
 
 
-def rivals(pair: Pair) -> list[Rival]:
-    """The preset as it is, and with DMPO's number of updates."""
-    return [Rival(pair.dppo, pair.dppo), Rival(pair.dppo, f"{pair.dppo}_updates", (as_many_updates(pair),))]
-
-
-def row(pair: Pair, rival: Rival, folder: Path, seeds: int) -> list[str]:
+def row(pair: Pair, rival: str, folder: Path, seeds: int) -> list[str]:
     """What the table says of a pair and one of its rivals."""
-    ends = [curve(folder / f"{rival.name}-seed{seed}")[-1] for seed in range(seeds)]
+    ends = [curve(folder / f"{rival}-seed{seed}")[-1] for seed in range(seeds)]
     curves = [curve(folder / f"{pair.dmpo}-seed{seed}") for seed in range(seeds)]
     bar, steps = mean(value for _, value in ends), ends[0][0]
     needed = reached(curves, bar)
     shown = ("never", "–") if needed is None else (f"{needed:,}", f"{needed / steps:.2f}")
-    settings = " ".join([rival.preset, *(override.removeprefix("algorithm.") for override in rival.overrides)])
     last = f"{mean(points[-1][1] for points in curves):.4g}"
-    return [pair.dmpo, settings, f"{bar:.4g}", f"{steps:,}", *shown, f"{pair.share:.2f}", last]
+    return [pair.dmpo, rival, f"{bar:.4g}", f"{steps:,}", *shown, f"{pair.share:.2f}", last]
 
 
 def main(
@@ -113,12 +94,8 @@ def main(
     wanted = [pair for pair in PAIRS if presets is None or pair.dmpo in presets]
     against = [(pair, rival) for pair in wanted for rival in rivals(pair)]
     with ThreadPoolExecutor(jobs) as pool:
-        waiting = [pool.submit(run, pair.dmpo, seed, folder) for pair in wanted for seed in range(seeds)]
-        waiting += [
-            pool.submit(run, rival.preset, seed, folder, rival.name, rival.overrides)
-            for _, rival in against
-            for seed in range(seeds)
-        ]
+        names = dict.fromkeys(name for pair, rival in against for name in (pair.dmpo, rival))
+        waiting = [pool.submit(run, name, seed, folder) for name in names for seed in range(seeds)]
         for job in track(waiting, description="training", transient=True):
             job.result()
     table = Table(title="Real steps until DMPO is, and stays, as good as DPPO at its end")

@@ -85,8 +85,9 @@ def test_a_row_says_how_many_samples_it_took(tmp_path: Path) -> None:
 @pytest.mark.parametrize("pair", sample_efficiency.PAIRS, ids=lambda pair: pair.dmpo)
 def test_both_of_a_pair_take_about_as_many_updates(pair: sample_efficiency.Pair) -> None:
     dmpo = config.load(pair.dmpo).experiment
-    dppo = config.load(pair.dppo, [sample_efficiency.as_many_updates(pair)]).experiment
+    plain, dppo = (config.load(preset).experiment for preset in sample_efficiency.rivals(pair))
     assert dmpo.scenario == dppo.scenario
+    assert dppo.algorithm == plain.algorithm.model_copy(update={"epochs": dppo.algorithm.epochs})
     there, here = (sample_efficiency.updates_per_action(e) for e in (dmpo, dppo))
     assert here == pytest.approx(there, rel=0.1)
 
