@@ -40,7 +40,8 @@ _SMALL = {
 }
 ALGORITHMS: dict[str, dict[str, Any]] = {
     "dppo": {"rollout_steps": 20, "epochs": 4},
-    "dmpo": {"rollout_steps": 20, "epochs": 4, "model_steps": 5, "model_starts": 64},
+    "dmpo": {"rollout_steps": 20, "epochs": 2, "inner_iterations": 3, "fit_steps": 25, "model_batch": 64}
+    | {"model_steps": 5, "model_starts": 32},
     "dsac": {"rollout_steps": 20, "gradient_steps": 10, "batch": 64},
 }
 
