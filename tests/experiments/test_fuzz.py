@@ -1,6 +1,7 @@
 """Presets with one fault at one key, drawn from the schema: each is refused with the path of that key."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -75,7 +76,9 @@ def out_of_range(place: Place, data: dict[str, Any]) -> Iterator[Any]:
     yield from (node[key] - step for key in ("minimum",) if key in node)
     yield from (node[key] + max(step, 1e-3 * abs(node[key])) // step * step for key in ("maximum",) if key in node)
     if "enum" in node or "const" in node or "pattern" in node:
-        yield from ("nonsense!", "", "\u202e", "x" * 5000)
+        longest, form = node.get("maxLength", 5000), node.get("pattern", "$^")
+        words = ("nonsense!", "", "\u202e", "x" * 5000)
+        yield from (word for word in words if len(word) > longest or not re.search(form, word))
     if node.get("type") == "array" and "items" in node:
         yield from ([value] for value in wrong_types((*place, 0), data))  # type: ignore[arg-type]
 
