@@ -375,11 +375,12 @@ def _is_failure(error: Exception) -> bool:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    # PyTorch has a kind of its own for a GPU's memory only.
+    if isinstance(error, MemoryError):
+        return True
+    # PyTorch has a kind of its own for a GPU's memory only; a RunError has been put in words already.
     words = ("not enough memory", "can't allocate memory", "out of memory")
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(part in str(error) for part in words)
-    )
+    plain = isinstance(error, RuntimeError) and not isinstance(error, RunError)
+    return plain and any(part in str(error) for part in words)
 
 
 def _said(error: Exception) -> str:
