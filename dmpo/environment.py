@@ -15,6 +15,7 @@ class Playable(Protocol):
     num_agents: int
     action_repeat: int
     horizon: int
+    step_seconds: float  # of a simulated step
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         """Observations (E, N, D) and information."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dmpo import measures
 from dmpo.environment import Array, Playable
 from dmpo.errors import EvaluationError, check_commands
 from dmpo.learner import Learner
@@ -29,8 +30,14 @@ class _Record:
     lengths: Array  # (E,), actions of each agent
     collided: Array  # (E,) bool
     running: Array  # (E,) bool
+    driven: Array  # (E,), actions up to a collision
     speeds: list[Array] = field(default_factory=list)  # T of (E,), means over agents
+    measured: dict[str, list[Array]] = field(default_factory=dict)  # T+1 of (E, N)
     trajectory: dict[str, list[Array]] = field(default_factory=dict)
+
+    def measure(self, state: dict[str, Array]) -> None:
+        for name in state.keys() & measures.NAMES:
+            self.measured.setdefault(name, []).append(state[name].astype(np.float32))
 
     def draw(self, state: dict[str, Array]) -> None:
         for name, x in state.items():
@@ -39,8 +46,10 @@ class _Record:
     def add(self, reward: Array, ended: Array, info: dict[str, Any]) -> None:
         self.returns += np.where(self.running[:, None], reward, 0.0)
         self.lengths += self.running
+        self.driven += self.running & ~self.collided
         self.collided |= self.running & info.get("collision", False)
         state = info.get("state", {})
+        self.measure(state)
         if "speed" in state:
             self.speeds.append(np.array(state["speed"]).mean(1))
         if self.running[0]:
@@ -65,7 +74,8 @@ def evaluate(
     Returns:
         Metrics `eval/…` of all episodes: reward (mean per simulated step and agent), return (summed over the episode,
         mean over agents), speed and speed_final (after each action; of the whole episode and of its last third),
-        collisions (episodes with one), length (simulated steps).
+        collisions (episodes with one), length (simulated steps), and how the vehicles drove, up to a collision where
+        there is one, as :mod:`dmpo.measures` has it.
 
     Raises:
         EvaluationError: an episode goes on past the environment's horizon, or episodes are lost again and again.
@@ -79,7 +89,8 @@ def evaluate(
         record = _play(env, act, seed)
         if record is not None:
             trajectory = {name: np.stack(rows) for name, rows in record.trajectory.items()}
-            return Evaluation(_metrics(record, env.action_repeat), record.returns, trajectory)
+            metrics = _metrics(record, env.action_repeat) | _measures(record, env)
+            return Evaluation(metrics, record.returns, trajectory)
     raise EvaluationError(
         f"Episodes were lost in each of {ATTEMPTS} evaluations in a row. See what the simulation reports."
     )
@@ -90,6 +101,7 @@ def _play(env: Playable, act: Callable[[Array, Array], Array], seed: int | None)
     observation, info = env.reset(seed=seed)
     record = _start(env.num_envs, env.num_agents)
     record.draw(info.get("state", {}))
+    record.measure(info.get("state", {}))
     first = np.ones(env.num_envs, dtype=bool)  # (E,), which observations begin an episode
     while record.running.any():
         if record.lengths.max() * env.action_repeat >= env.horizon:
@@ -106,7 +118,13 @@ def _play(env: Playable, act: Callable[[Array, Array], Array], seed: int | None)
 
 def _start(environments: int, agents: int) -> _Record:
     running = np.ones(environments, dtype=bool)
-    return _Record(np.zeros((environments, agents)), np.zeros(environments, dtype=int), ~running, running)
+    lengths, driven = np.zeros((2, environments), dtype=int)
+    return _Record(np.zeros((environments, agents)), lengths, ~running, running, driven)
+
+
+def _measures(record: _Record, env: Playable) -> dict[str, float]:
+    states = {name: np.stack(rows) for name, rows in record.measured.items()}
+    return measures.measure(states, record.driven, env.step_seconds * env.action_repeat)
 
 
 def _metrics(record: _Record, action_repeat: int) -> dict[str, float]:

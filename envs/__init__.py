@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from envs import controllers
 from envs.registry import names, parameters, register, scenario
 from envs.scenario import ScenarioParameters, Spec
-from envs.simulation import SimulationError
+from envs.simulation import SimulationError, Vehicles
 from envs.spelling import check_names
 from envs.vector import ANSWER_SECONDS, VectorEnv
 
@@ -27,6 +27,7 @@ __all__ = [
     "SimulationError",
     "Spec",
     "VectorEnv",
+    "Vehicles",
     "bounds",
     "controllers",
     "make",
@@ -44,6 +45,9 @@ def make(
     workers: int = 1,
     seed: int = 0,
     answer_seconds: float = ANSWER_SECONDS,
+    *,
+    window: bool = False,
+    watch: bool = False,
     **scenario_parameters: Any,
 ) -> VectorEnv:
     """Environments of a scenario; see :class:`VectorEnv`.
@@ -52,7 +56,8 @@ def make(
         ValueError: an unknown scenario, or parameters that it refuses (pydantic's ``ValidationError`` is one).
         SimulationError: SUMO did not start.
     """
-    return VectorEnv(scenario(name), _parameters(name, scenario_parameters), num_envs, workers, seed, answer_seconds)
+    checked = _parameters(name, scenario_parameters)
+    return VectorEnv(scenario(name), checked, num_envs, workers, seed, answer_seconds, window=window, watch=watch)
 
 
 def spec(of: str | ScenarioParameters, **scenario_parameters: Any) -> Spec:

@@ -39,6 +39,7 @@ class Driven:
     def __init__(self, env: VectorEnv) -> None:
         self._env = env
         self.num_envs, self.num_agents, self.horizon = env.num_envs, env.num_agents, env.horizon
+        self.step_seconds = env.step_seconds
         self._clock = np.zeros(env.num_envs, dtype=np.int64)
 
     def reset(

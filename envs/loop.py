@@ -200,7 +200,7 @@ class Loop(Scenario[P]):
             observation_space=gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32),
             action_space=gymnasium.spaces.Box(-bound, bound, (1,), np.float32),
             reference_starts=cls._reference_starts(parameters),
-            state_names=cls.state_names,
+            state_names=cls._seen_names(cls.state_names, parameters),
             start={"edge": StartField(n, cls.edges), "offset": StartField(n), "speed": StartField(n)},
         )
 
@@ -308,6 +308,9 @@ class Loop(Scenario[P]):
             "front_speed": _in_front(self.speed),
         }
 
+    def _lane_names(self, env: int) -> Sequence[str]:
+        return self._lanes_of(env, int(self.variant[env])).names
+
     def _snapshot(self) -> dict[str, Any]:
         return {name: getattr(self, name).copy() for name in ("variant", "speed", "position", "acceleration")}
 
@@ -316,10 +319,6 @@ class Loop(Scenario[P]):
         places = self._lanes_of(env, variant).locate(snapshot["position"][env])
         self._put(env, variant, places, snapshot["speed"][env])
         self.acceleration[env] = snapshot["acceleration"][env]
-
-    def close(self) -> None:
-        """See :class:`~envs.scenario.Scenario`."""
-        self.simulation.close()
 
 
 def _in_front(rows: Floats) -> Floats:

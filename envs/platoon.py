@@ -7,6 +7,7 @@ environment's trapezoid rule, so positions and headways are summed by it from SU
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
@@ -106,6 +107,7 @@ class PlatoonScenario(Scenario[P]):
 
     constant_actions: ClassVar = {f"constant ({a:g}, {b:g})": k for k, (a, b) in enumerate(GAINS.tolist())}
     state_names: ClassVar = ("speed", "position", "acceleration", "headway", "front_speed", "leader_speed")
+    agents: ClassVar = slice(1, None)  # vehicle 0 is the leader
 
     def __init__(self, parameters: P, numbers: range, seed: int, folder: Path) -> None:
         super().__init__(parameters, numbers, seed, folder)
@@ -126,7 +128,7 @@ class PlatoonScenario(Scenario[P]):
             observation_space=gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32),
             action_space=gymnasium.spaces.Discrete(len(GAINS)),
             reference_starts=REFERENCE_STARTS,
-            state_names=cls.state_names,
+            state_names=cls._seen_names(cls.state_names, parameters),
             start={
                 "headway": StartField(parameters.num_vehicles),
                 "speed": StartField(parameters.num_vehicles),
@@ -234,6 +236,9 @@ class PlatoonScenario(Scenario[P]):
             "leader_speed": np.broadcast_to(self._leader_speed()[:, None], self.speed.shape),
         }
 
+    def _lane_names(self, env: int) -> Sequence[str]:
+        return [f"road.{env}_0"]
+
     def _snapshot(self) -> dict[str, Any]:
         names = ("headway", "speed", "acceleration", "leader_position", "profile", "collided")
         return {name: getattr(self, name).copy() for name in names}
@@ -243,10 +248,6 @@ class PlatoonScenario(Scenario[P]):
             getattr(self, name)[env] = snapshot[name][env]
         leader = float(self.profile[env, self.clock[env]])
         self._put(env, snapshot["headway"][env], snapshot["speed"][env], snapshot["leader_position"][env], leader)
-
-    def close(self) -> None:
-        """See :class:`~envs.scenario.Scenario`."""
-        self.simulation.close()
 
 
 class CatchupParameters(PlatoonParameters):

@@ -7,7 +7,7 @@ the ends of episodes, random numbers and snapshots are the same for all and stan
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
@@ -18,9 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from envs.simulation import Bools, Floats
+from envs.simulation import STEP_SECONDS, Bools, Floats, Simulation, Vehicles
 from envs.spelling import check_names
 from envs.starts import StartField
+
+#: What ``info["state"]`` also holds in evaluation, to measure by; training does not pay for it. ``length`` (m) is that
+#: of the vehicle; ``fuel`` and ``co2`` (mg) are what it burnt and emitted since the last action, by SUMO's model.
+MEASURED = ("length", "fuel", "co2")
 
 Actions = NDArray[Any]
 State = Mapping[str, NDArray[Any]]
@@ -74,7 +78,7 @@ class Spec:
         observation_space: of one agent, shape (D,).
         action_space: of one agent, a Box in physical units or a Discrete.
         reference_starts: number of start states that evaluation goes through.
-        state_names: keys of ``info["state"]``.
+        state_names: keys of ``info["state"]``; in evaluation with ``MEASURED``.
         start: the arrays of a start state, by name.
     """
 
@@ -102,6 +106,9 @@ class Scenario(ABC, Generic[P]):
     """
 
     Parameters: ClassVar[type[ScenarioParameters]]
+    simulation: Simulation
+    #: Which of a copy's M vehicles are the N agents.
+    agents: ClassVar[slice] = slice(None)
     #: Actions worth comparing with, by name: every agent does this all the time.
     constant_actions: ClassVar[Mapping[str, float | int]] = {}
     #: Parameters in which controllers differ here from their own defaults, by the controller's name.
@@ -114,6 +121,7 @@ class Scenario(ABC, Generic[P]):
         self.limit = np.full(self.num_envs, parameters.horizon)
         self.reward = np.zeros((self.num_envs, self.num_agents))
         self.terminated, self.truncated, self.collision = np.zeros((3, self.num_envs), dtype=np.bool_)
+        self._length, self._fuel, self._co2 = np.zeros((3, self.num_envs, self.num_agents))
         self.seed(seed)
 
     @classmethod
@@ -148,7 +156,11 @@ class Scenario(ABC, Generic[P]):
 
     @abstractmethod
     def state(self) -> dict[str, Floats]:
-        """Physical state (E, N) by the names of the spec."""
+        """Physical state (E, N) by the names that it has in training: at least ``speed`` and ``position``."""
+
+    @abstractmethod
+    def _lane_names(self, env: int) -> Sequence[str]:
+        """SUMO's names of the lanes that the vehicles of one environment drive on, one behind the other."""
 
     @abstractmethod
     def _snapshot(self) -> dict[str, NDArray[Any]]:
@@ -158,9 +170,34 @@ class Scenario(ABC, Generic[P]):
     def _restore(self, env: int, snapshot: State) -> None:
         """Put environment ``env`` at its row of a snapshot."""
 
-    @abstractmethod
     def close(self) -> None:
         """End the simulation."""
+        self.simulation.close()
+
+    def seen(self) -> dict[str, Floats]:
+        """Physical state (E, N) by the names of the spec."""
+        if not self._measuring(self.parameters):
+            return self.state()
+        return self.state() | dict(zip(MEASURED, (self._length, self._fuel, self._co2), strict=True))
+
+    @classmethod
+    def _seen_names(cls, names: Sequence[str], parameters: P) -> tuple[str, ...]:
+        return (*names, *(MEASURED if cls._measuring(parameters) else ()))
+
+    @staticmethod
+    def _measuring(parameters: P) -> bool:
+        return parameters.mode == "evaluate"
+
+    def road(self, env: int) -> list[Floats]:
+        """Middle lines (P, 2) in m of the lanes that one environment drives on, in driving order."""
+        return [self.simulation.lane_shape(lane) for lane in self._lane_names(env)]
+
+    def vehicles(self, env: int) -> Vehicles:
+        """Where SUMO has the M vehicles of one environment: its N agents, in order, and behind them the others."""
+        seen = self.simulation.vehicles(env)
+        numbers = np.arange(len(seen.x))
+        order = np.concatenate([numbers[self.agents], np.delete(numbers, self.agents)])
+        return Vehicles(*(rows[order] for rows in seen))
 
     def seed(self, seed: int) -> None:
         """Give each environment a random stream that depends on the seed and its own number only."""
@@ -184,6 +221,9 @@ class Scenario(ABC, Generic[P]):
         """Begin a new episode in one environment."""
         self._begin(env, start)
         self.clock[env], self.limit[env] = 0, self.parameters.horizon
+        self._fuel[env], self._co2[env] = 0.0, 0.0
+        if self._measuring(self.parameters):
+            self._length[env] = self.simulation.lengths(env)[self.agents]
 
     def step(self, actions: Actions) -> None:
         """Hold actions (E, N, A) or (E, N) for ``action_repeat`` simulated steps; the attributes hold the outcome."""
@@ -195,14 +235,21 @@ class Scenario(ABC, Generic[P]):
 
     def _simulate(self, commands: Iterable[Floats]) -> None:
         self.reward[:], self.terminated[:], self.collision[:] = 0.0, False, False
+        self._fuel[:], self._co2[:] = 0.0, 0.0
         for acceleration in commands:
             reward, ended, collision = self._advance(acceleration)
             # An episode that ended during a held action earns nothing for the rest of it.
             self.reward += np.where(self.terminated[:, None], 0.0, reward)
             self.terminated |= ended
             self.collision |= collision
+            if self._measuring(self.parameters):
+                self._add_emissions()
             self.clock += 1
         self.truncated[:] = (self.clock >= self.limit) & ~self.terminated
+
+    def _add_emissions(self) -> None:
+        for total, rate in zip((self._fuel, self._co2), self.simulation.emissions(), strict=True):
+            total += STEP_SECONDS * rate[:, self.agents]
 
     def reference_start(self, env: int) -> int | None:
         """Number of the reference start of an environment, None in training."""

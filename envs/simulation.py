@@ -11,16 +11,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, ClassVar, NamedTuple, Self
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
 from numpy.typing import NDArray
 
 STEP_SECONDS = 0.1
+WINDOW_PROGRAM = "sumo-gui"
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+
+
+class Vehicles(NamedTuple):
+    """Where SUMO has the M vehicles of a copy, those that do not learn included; each (M,).
+
+    ``x`` and ``y`` in m are the middle of the front bumper, ``heading`` is in radians counterclockwise from the x
+    axis, ``speed`` in m/s, ``length`` in m.
+    """
+
+    x: Floats
+    y: Floats
+    heading: Floats
+    speed: Floats
+    length: Floats
 
 
 class SimulationError(RuntimeError):
@@ -73,15 +88,17 @@ class Simulation:
         num_vehicles: M, vehicles per copy.
         driving: vehicle type and step method.
 
+    Attributes:
+        window: whether the simulations of this process are shown in SUMO's own window, at the speed of real time.
+
     Raises:
-        SimulationError: SUMO did not accept the network.
+        SimulationError: SUMO did not accept the network, or found no display for its window.
     """
 
-    def __init__(self, network: Network, num_envs: int, num_vehicles: int, driving: Driving) -> None:
-        use_packaged_sumo()
-        import libsumo
+    window: ClassVar[bool] = False
 
-        self._sumo, self._speed_mode = libsumo, driving.speed_mode
+    def __init__(self, network: Network, num_envs: int, num_vehicles: int, driving: Driving) -> None:
+        self._speed_mode = driving.speed_mode
         self._num_envs, self._num_vehicles = num_envs, num_vehicles
         self._ids: list[list[str]] = [[] for _ in range(num_envs)]
         self._all_ids: list[str] = []
@@ -91,11 +108,14 @@ class Simulation:
             attributes = " ".join(f"{key}={quoteattr(value)}" for key, value in driving.vehicle_type.items())
             types.write_text(f'<additional><vType id="vehicle" {attributes}/></additional>')
             try:
-                libsumo.start(_command_line(network.net_file, types, driving))
+                self._sumo = _start(_options(network.net_file, types, driving), self.window)
                 for name, edges in network.routes.items():
-                    libsumo.route.add(name, list(edges))
-            except (libsumo.TraCIException, libsumo.FatalTraCIError) as error:
-                raise SimulationError(f"SUMO refused the network {network.net_file}: {error}") from error
+                    self._sumo.route.add(name, list(edges))
+            except Exception as error:
+                if type(error).__name__ not in ("TraCIException", "FatalTraCIError"):  # of a module not loaded before
+                    raise
+                refused = "SUMO opened no window for" if self.window else "SUMO refused"
+                raise SimulationError(f"{refused} the network {network.net_file}: {error}") from error
         self._speed_factors = self._draw_speed_factors(next(iter(network.routes)))
 
     def _draw_speed_factors(self, route: str) -> list[float]:
@@ -139,6 +159,32 @@ class Simulation:
         speeds = np.fromiter(map(get_speed, self._all_ids), np.float64, len(self._all_ids))
         return speeds.reshape(self._num_envs, self._num_vehicles)
 
+    def emissions(self) -> tuple[Floats, Floats]:
+        """Fuel and CO2 (E, M) in mg/s of the last step, from the emission model of SUMO's vehicle class."""
+        vehicle, shape = self._sumo.vehicle, (self._num_envs, self._num_vehicles)
+        fuel, co2 = (
+            np.fromiter(map(rate, self._all_ids), np.float64, len(self._all_ids)).reshape(shape)
+            for rate in (vehicle.getFuelConsumption, vehicle.getCO2Emission)
+        )
+        return fuel, co2
+
+    def lengths(self, env: int) -> Floats:
+        """Lengths (M,) in m of one copy's vehicles."""
+        return np.array([self._sumo.vehicle.getLength(identity) for identity in self._ids[env]])
+
+    def vehicles(self, env: int) -> Vehicles:
+        """Where SUMO has the vehicles of one copy."""
+        vehicle, ids = self._sumo.vehicle, self._ids[env]
+        x, y = np.array([vehicle.getPosition(identity) for identity in ids]).T
+        # SUMO counts clockwise from north.
+        heading = np.radians(90.0 - np.array([vehicle.getAngle(identity) for identity in ids]))
+        speed = np.array([vehicle.getSpeed(identity) for identity in ids])
+        return Vehicles(x, y, heading, speed, self.lengths(env))
+
+    def lane_shape(self, lane: str) -> Floats:
+        """Points (P, 2) in m of the middle line of a lane."""
+        return np.array(self._sumo.lane.getShape(lane))
+
     def collided(self) -> Bools:
         """Which copies (E,) hold a collision at the end of the last step."""
         result = np.zeros(self._num_envs, dtype=np.bool_)
@@ -168,7 +214,24 @@ class Simulation:
         self.close()
 
 
-def _command_line(net_file: Path, types: Path, driving: Driving) -> list[str]:
+def _start(options: list[str], window: bool) -> Any:
+    """SUMO by libsumo or, as a window needs a process of its own, by TraCI; both are modules of the same functions."""
+    home = use_packaged_sumo()
+    if not window:
+        import libsumo
+
+        libsumo.start(["sumo", *options])
+        return libsumo
+    import traci
+    from sumolib.miscutils import getFreeSocketPort
+
+    program = [str(home / "bin" / WINDOW_PROGRAM), "--start", "--quit-on-end", "--delay", f"{1000 * STEP_SECONDS:g}"]
+    # With a port of its own it is started once; without one, again and again where there is no display.
+    traci.start([*program, *options], port=getFreeSocketPort())
+    return traci
+
+
+def _options(net_file: Path, types: Path, driving: Driving) -> list[str]:
     options = {
         "net-file": net_file,
         "additional-files": types,
@@ -181,7 +244,7 @@ def _command_line(net_file: Path, types: Path, driving: Driving) -> list[str]:
         "no-step-log": True,
         "xml-validation": "never",
     }
-    words = ["sumo"]
+    words = []
     for name, value in options.items():
         words += [f"--{name}", str(value).lower() if isinstance(value, bool) else str(value)]
     return words

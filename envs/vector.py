@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from envs import plugins
 from envs.scenario import Scenario
-from envs.simulation import STEP_SECONDS, SimulationError
+from envs.simulation import STEP_SECONDS, Floats, SimulationError, Vehicles
 from envs.spelling import check_names
 from envs.starts import start_rows
 from envs.worker import Fields, Job, memory_size, run, views
@@ -141,6 +141,8 @@ class VectorEnv:
         workers: SUMO processes that share the environments.
         seed: fixes every episode, however the environments are split over workers.
         answer_seconds: how long a worker may take to start, or to answer, before it counts as hung and is replaced.
+        window: whether SUMO shows what happens in a window of its own, at the speed of real time.
+        watch: whether ``info`` also holds ``vehicles``, for each environment where SUMO has all its vehicles.
 
     Raises:
         ValueError: no environment, or more workers than environments.
@@ -155,6 +157,9 @@ class VectorEnv:
         workers: int = 1,
         seed: int = 0,
         answer_seconds: float = ANSWER_SECONDS,
+        *,
+        window: bool = False,
+        watch: bool = False,
     ) -> None:
         if not 1 <= workers <= num_envs:
             raise ValueError(
@@ -167,7 +172,7 @@ class VectorEnv:
         self.reference_starts = self.spec.reference_starts
         self.horizon, self.action_repeat = parameters.horizon, parameters.action_repeat
         self.step_seconds = STEP_SECONDS
-        self.restarts = 0
+        self.restarts, self._watch = 0, watch
         self._lost = np.zeros(num_envs, dtype=np.bool_)
         memory = _context.RawArray(ctypes.c_byte, memory_size(self.spec, num_envs))
         self._fields: Fields = views(memory, self.spec, num_envs)
@@ -176,7 +181,8 @@ class VectorEnv:
             for which in ("state", "first_state")
         )
         bounds = [num_envs * worker // workers for worker in range(workers + 1)]
-        jobs = [Job(scenario, parameters, range(a, b), seed, plugins.modules()) for a, b in itertools.pairwise(bounds)]
+        shares = [range(a, b) for a, b in itertools.pairwise(bounds)]
+        jobs = [Job(scenario, parameters, share, seed, plugins.modules(), window) for share in shares]
         self._begun = False
         self._workers = [Worker(job, memory, num_envs, answer_seconds) for job in jobs]
         try:
@@ -209,7 +215,7 @@ class VectorEnv:
             for worker in self._workers
         )
         self._whole()
-        return self._fields["obs"], {"state": self._state}
+        return self._fields["obs"], {"state": self._state} | ({"vehicles": self.vehicles()} if self._watch else {})
 
     def step(self, actions: ArrayLike) -> _Step:
         """Drive all environments for ``action_repeat`` simulated steps.
@@ -253,7 +259,9 @@ class VectorEnv:
         if not self._begun:
             raise gymnasium.error.ResetNeeded("the first step needs a reset() or set_state() before it")
         # A worker that lost its episodes since the last step has new ones, which this step shows from their beginning.
-        self._exchange(("reset", (None, None)) if worker.cut_off else (command, None) for worker in self._workers)
+        answers = self._exchange(
+            ("reset", (None, None)) if worker.cut_off else (command, self._watch) for worker in self._workers
+        )
         self._report_cut_off()
         fields = self._fields
         info = {
@@ -264,7 +272,18 @@ class VectorEnv:
             "lost": self._lost,
             "restarts": self.restarts,
         }
+        if self._watch:
+            # An answer is missing where a worker failed, and its episodes with it.
+            info["vehicles"] = [seen for answer in answers for seen in answer] if all(answers) else self.vehicles()
         return fields["obs"], fields["reward"], fields["terminated"], fields["truncated"], info
+
+    def vehicles(self) -> list[Vehicles]:
+        """Where SUMO has the vehicles of each environment: its N agents, in order, and behind them the others."""
+        return [seen for answer in self._exchange(("vehicles", None) for _ in self._workers) for seen in answer]
+
+    def roads(self) -> list[list[Floats]]:
+        """Of each environment, the middle lines (P, 2) in m of the lanes driven on, in driving order."""
+        return [road for answer in self._exchange(("roads", None) for _ in self._workers) for road in answer]
 
     def get_state(self) -> dict[str, NDArray[Any]]:
         """Everything needed to go on exactly, as arrays (E, …); see ``set_state``."""
@@ -329,6 +348,8 @@ class VectorEnv:
 
     def _recover(self, worker: Worker, error: SimulationError) -> None:
         """Start a worker again; the episodes it had end where they were last seen."""
+        if worker.job.window:
+            raise error  # somebody may have closed the window, and wants no other
         if not worker.cut_off:
             self._fields["final_obs"][worker.rows] = self._fields["obs"][worker.rows]
             worker.cut_off = True

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from envs import plugins
 from envs.scenario import Scenario, Spec, State
-from envs.simulation import SimulationError
+from envs.simulation import Floats, Simulation, SimulationError, Vehicles
 
 Fields = dict[str, NDArray[Any]]
 
@@ -33,6 +33,7 @@ class Job:
 
     Attributes:
         modules: to be imported first, for the scenarios and observations that they register.
+        window: whether SUMO shows the simulation in a window of its own.
     """
 
     scenario: type[Scenario[Any]]
@@ -40,6 +41,7 @@ class Job:
     numbers: range
     seed: int
     modules: tuple[str, ...] = ()
+    window: bool = False
 
 
 def layout(spec: Spec, num_envs: int) -> dict[str, tuple[tuple[int, ...], type[Any]]]:
@@ -101,6 +103,7 @@ def run(connection: Connection, memory: Any, num_envs: int, job: Job, parent: in
     mine = slice(job.numbers.start, job.numbers.stop)
     try:
         plugins.load(job.modules)
+        Simulation.window = job.window
         spec = job.scenario.spec(job.parameters)
         fields = {name: rows[mine] for name, rows in views(memory, spec, num_envs).items()}
         with tempfile.TemporaryDirectory(prefix="dmpo-roads-") as folder:
@@ -147,18 +150,19 @@ def _failure(error: Exception) -> Exception:
     return failure
 
 
-def _step(scenario: Scenario[Any], fields: Fields, _: None) -> None:
+def _step(scenario: Scenario[Any], fields: Fields, watched: bool) -> list[Vehicles] | None:
     scenario.step(fields["actions"])
-    _tell(scenario, fields)
+    return _tell(scenario, fields, watched)
 
 
-def _drive(scenario: Scenario[Any], fields: Fields, _: None) -> None:
+def _drive(scenario: Scenario[Any], fields: Fields, watched: bool) -> list[Vehicles] | None:
     scenario.drive(fields["accelerations"])
-    _tell(scenario, fields)
+    return _tell(scenario, fields, watched)
 
 
-def _tell(scenario: Scenario[Any], fields: Fields) -> None:
+def _tell(scenario: Scenario[Any], fields: Fields, watched: bool) -> list[Vehicles] | None:
     """Write what came of a step, and begin new episodes where one ended."""
+    vehicles = _vehicles(scenario, fields, None) if watched else None
     ended = np.flatnonzero(scenario.terminated | scenario.truncated)
     fields["reward"][:] = scenario.reward
     for name in ("terminated", "truncated", "collision"):
@@ -170,6 +174,7 @@ def _tell(scenario: Scenario[Any], fields: Fields) -> None:
             scenario.begin(env)
         _show_state(scenario, fields, "first_state", ended)
     fields["obs"][:] = scenario.observe()
+    return vehicles
 
 
 def _show(scenario: Scenario[Any], fields: Fields) -> None:
@@ -180,7 +185,7 @@ def _show(scenario: Scenario[Any], fields: Fields) -> None:
 
 
 def _show_state(scenario: Scenario[Any], fields: Fields, which: str, envs: Any = slice(None)) -> None:
-    for name, rows in scenario.state().items():
+    for name, rows in scenario.seen().items():
         fields[f"{which}.{name}"][envs] = rows[envs]
 
 
@@ -190,6 +195,14 @@ def _reset(scenario: Scenario[Any], fields: Fields, seed_and_start: tuple[int | 
         scenario.seed(seed)
     scenario.reset(start)
     _show(scenario, fields)
+
+
+def _vehicles(scenario: Scenario[Any], fields: Fields, _: None) -> list[Vehicles]:
+    return [scenario.vehicles(env) for env in range(scenario.num_envs)]
+
+
+def _roads(scenario: Scenario[Any], fields: Fields, _: None) -> list[list[Floats]]:
+    return [scenario.road(env) for env in range(scenario.num_envs)]
 
 
 def _get_state(scenario: Scenario[Any], fields: Fields, _: None) -> dict[str, NDArray[Any]]:
@@ -205,6 +218,8 @@ _commands: Mapping[str, Callable[[Scenario[Any], Fields, Any], Any]] = {
     "step": _step,
     "drive": _drive,
     "reset": _reset,
+    "vehicles": _vehicles,
+    "roads": _roads,
     "get_state": _get_state,
     "set_state": _set_state,
 }

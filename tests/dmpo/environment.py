@@ -20,6 +20,8 @@ class PointMasses:
     ends an episode, without a time limit, once any mass is further away than that.
     """
 
+    step_seconds = STEP
+
     def __init__(
         self,
         num_envs: int = 4,

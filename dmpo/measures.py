@@ -1,0 +1,103 @@
+"""How vehicles drove in one episode, from arrays (T+1, N): T actions, the start in front of them, N agents.
+
+| metric                       | unit | what                                                                          |
+|------------------------------|------|-------------------------------------------------------------------------------|
+| `eval/speed_std`             | m/s  | standard deviation over the vehicles at one moment, mean over time            |
+| `eval/headway`               | m    | free road to the vehicle in front, mean                                       |
+| `eval/headway_min`           | m    | the smallest of all                                                           |
+| `eval/acceleration`          | m/s² | mean amount                                                                   |
+| `eval/jerk`                  | m/s³ | mean amount of the change of acceleration                                     |
+| `eval/time_to_collision_min` | s    | the smallest of all; absent where nobody comes nearer to the one in front     |
+| `eval/throughput`            | 1/h  | vehicles that pass a point of the road                                        |
+| `eval/fuel`, `eval/co2`      | g/km | of one vehicle, by the simulator's emission model                             |
+
+All but the smallest are means over episodes. What an environment does not report is not measured.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from dmpo.environment import Array
+
+#: What is read of ``info["state"]``, each (E, N): m/s, m, m/s of the vehicle in front, m, and mg since the last action.
+NAMES = ("speed", "headway", "front_speed", "length", "fuel", "co2")
+
+
+def measure(states: Mapping[str, Array], actions: Array, seconds: float) -> dict[str, float]:
+    """The metrics `eval/…` of the table.
+
+    Args:
+        states: by their names in `NAMES`, perhaps not all, each (T+1, E, N).
+        actions: (E,), how many of each episode count; what lies behind them is not looked at.
+        seconds: between two rows.
+    """
+    episodes = [
+        _episode({name: x[: count + 1, e].astype(np.float64) for name, x in states.items()}, seconds)
+        for e, count in enumerate(actions)
+    ]
+    found: dict[str, float] = {}
+    for name in dict.fromkeys(name for episode in episodes for name in episode):
+        values = [episode[name] for episode in episodes if name in episode]
+        found[f"eval/{name}"] = min(values) if name.endswith("_min") else float(np.mean(values))
+    return found
+
+
+def _episode(state: Mapping[str, Array], seconds: float) -> dict[str, float]:
+    speed, found = state.get("speed"), {}
+    if speed is None:
+        return {}
+    change = acceleration(speed, seconds)
+    found["speed_std"] = float(speed[1:].std(axis=1).mean())
+    found["acceleration"] = float(np.abs(change).mean())
+    if len(change) > 1:
+        found["jerk"] = float(np.abs(np.diff(change, axis=0)).mean() / seconds)
+    if "headway" in state:
+        found |= _following(state, speed, state["headway"])
+    driven = distance(speed, seconds)
+    for name in ("fuel", "co2"):
+        if name in state and driven > 0:
+            # 1 mg/m = 1 g/km
+            found[name] = float(state[name][1:].sum() / driven)
+    return found
+
+
+def _following(state: Mapping[str, Array], speed: Array, headway: Array) -> dict[str, float]:
+    found = {"headway": float(headway[1:].mean()), "headway_min": float(headway[1:].min())}
+    if "front_speed" in state:
+        closest = float(time_to_collision(headway, speed, state["front_speed"])[1:].min())
+        found |= {"time_to_collision_min": closest} if np.isfinite(closest) else {}
+    if "length" in state:
+        found["throughput"] = throughput(speed[1:], headway[1:] + state["length"][1:])
+    return found
+
+
+def acceleration(speed: Array, seconds: float) -> Array:
+    """Mean acceleration (T, N) in m/s² during each action, from speeds (T+1, N) in m/s."""
+    change: Array = np.diff(speed, axis=0) / seconds
+    return change
+
+
+def distance(speed: Array, seconds: float) -> float:
+    """Metres that all vehicles drove together, from speeds (T+1, N) in m/s by the trapezoid rule."""
+    return float(0.5 * seconds * (speed[:-1] + speed[1:]).sum())
+
+
+def time_to_collision(headway: Array, speed: Array, front_speed: Array) -> Array:
+    """Seconds until a vehicle hits the one in front if both hold their speeds; infinite where it comes no nearer.
+
+    TTC = h / (v − v_front) where v > v_front (Hayward, 1972), elementwise.
+    """
+    closing = speed - front_speed
+    never: Array = np.full(closing.shape, np.inf)
+    return np.divide(np.maximum(headway, 0.0), closing, out=never, where=closing > 0)  # type: ignore[no-any-return]
+
+
+def throughput(speed: Array, spacing: Array) -> float:
+    """Vehicles an hour, by Edie's definition (1963): distance driven over the area of road and time that was occupied.
+
+    q = Σ v / Σ s over moments and vehicles, s the spacing (m) from front bumper to front bumper. On a closed loop
+    the spacings add to its length, and q is the number that passes a point, averaged over all points; of a platoon it
+    is what a point that it drives past would count.
+    """
+    return float(3600.0 * speed.sum() / spacing.sum())
