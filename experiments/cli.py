@@ -1,4 +1,4 @@
-"""The command line: `dmpo train`, `evaluate`, `compare` and `list`, and `dmpo --import MODULE` before each of them.
+"""The command line: `dmpo train`, `evaluate`, `render`, `compare`, `list`; `dmpo --import MODULE` before each of them.
 
 Exit status 0 for success, 2 for a mistake in what the user gave, 1 for a failure, 130 when interrupted and
 143 when terminated while training.
@@ -118,6 +118,33 @@ def evaluate(
     found = _evaluate_controllers(what, values) if alone else _evaluate_run(Path(what), values)
     if output is not None:
         write_whole(output, json.dumps(found, indent=1) + "\n")
+
+
+@app.command()
+def render(
+    run: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a run, finished or not.")],
+    overrides: Overrides = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for the pictures; RUN_DIR/film if left out.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=2, help="Simulated steps of 0.1 s to show; the whole episode if left out.")
+    ] = None,
+    start: Annotated[int, typer.Option(min=0, help="Number of the reference start, as in evaluation.json.")] = 0,
+    every: Annotated[int, typer.Option(min=1, help="Simulated steps from one picture of the film to the next.")] = 3,
+    fps: Annotated[int, typer.Option(min=1, max=50, help="Pictures a second.")] = 20,
+    gui: Annotated[bool, typer.Option("--gui", help="Drive in SUMO's own window instead of making pictures.")] = False,
+) -> None:
+    """Draw one episode of a trained policy in time and space, and film it from above: MP4 with ffmpeg, else GIF."""
+    from experiments import rendering
+    from experiments.folder import RunFolder
+
+    folder, shot = RunFolder.existing(run), rendering.Shot(steps, start, every, fps)
+    if gui:
+        rendering.show(folder, overrides or [], shot, _note)
+        return
+    for path in rendering.render(folder, overrides or [], shot, output or run / "film", _note):
+        typer.echo(str(path))
 
 
 @app.command()
@@ -351,9 +378,11 @@ def _report(outcome: "Outcome") -> None:
 def _print_comparison(report: dict[str, Any], title: str) -> None:
     from rich.console import Console
 
-    from experiments.tables import comparison
+    from experiments import tables
 
-    Console().print(comparison(report, title))
+    console = Console()
+    console.print(tables.comparison(report, title))
+    console.print(tables.driving(report))
 
 
 def _presets() -> str:

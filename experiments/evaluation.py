@@ -46,6 +46,16 @@ class Assessment:
     sampled: dmpo.Evaluation
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A trained policy and the setting in which it is looked at; `scenario` is that of evaluation."""
+
+    experiment: Experiment
+    scenario: envs.ScenarioParameters
+    learner: dmpo.Learner
+    env_steps: int
+
+
 def with_threads(experiment: Experiment) -> Experiment:
     """The experiment with a number of CPU threads: where it leaves that open, those SUMO leaves over.
 
@@ -70,10 +80,15 @@ def make_env(
     workers: int,
     seed: int,
     answer_seconds: float = envs.ANSWER_SECONDS,
+    *,
+    window: bool = False,
+    watch: bool = False,
 ) -> envs.VectorEnv:
     """The environments of a scenario with checked parameters."""
     parameters = scenario.model_dump(exclude={"name"})
-    return envs.make(scenario.name, num_envs, workers, seed, answer_seconds, **parameters)
+    return envs.make(
+        scenario.name, num_envs, workers, seed, answer_seconds, window=window, watch=watch, **parameters
+    )
 
 
 def make_evaluation_env(
@@ -138,11 +153,28 @@ def evaluate_run(folder: RunFolder, overrides: Sequence[str], tell: Callable[[st
         What `evaluation.json` would hold.
 
     Raises:
+        ConfigError, dmpo.CheckpointError: see `trained`.
+    """
+    policy = trained(folder, overrides, tell)
+    train = policy.experiment.train
+    with make_evaluation_env(policy.scenario, train.workers, train.answer_seconds) as env:
+        return report(assess(env, policy.learner), assess_controllers(env, policy.scenario), policy.env_steps)
+
+
+def trained(folder: RunFolder, overrides: Sequence[str], tell: Callable[[str], None]) -> Trained:
+    """The newest policy of a run, perhaps put on another graph or into another setting of the scenario.
+
+    Args:
+        folder: of the run.
+        overrides: of its experiment.
+        tell: is given notes on the overrides.
+
+    Raises:
         ConfigError: an override that cannot be, or that the policy's shapes do not allow.
         dmpo.CheckpointError: there is no usable checkpoint.
     """
-    trained = config.load(folder.config).experiment
-    loaded = elsewhere(trained, overrides)
+    begun = config.load(folder.config).experiment
+    loaded = elsewhere(begun, overrides)
     for note in loaded.notes:
         tell(note)
     experiment = loaded.experiment
@@ -150,14 +182,13 @@ def evaluate_run(folder: RunFolder, overrides: Sequence[str], tell: Callable[[st
     learner, state = make_learner(experiment, scenario), folder.load_state()
     set_threads(experiment)
     if not _fits(learner, folder, state["trainer"]):
-        there, here = (_demands(e, s) for e, s in ((trained, evaluation_scenario(trained)), (experiment, scenario)))
+        there, here = (_demands(e, s) for e, s in ((begun, evaluation_scenario(begun)), (experiment, scenario)))
         raise ConfigError(
             f"graph, scenario: the policies do not fit. They were trained for {there}; here are {here}. Policies of "
             "each agent's own need the same number of agents, neighbours and observations; with "
             "algorithm.share_parameters=true in training, the number of agents is free"
         )
-    with make_evaluation_env(scenario, experiment.train.workers, experiment.train.answer_seconds) as env:
-        return report(assess(env, learner), assess_controllers(env, scenario), state["env_steps"])
+    return Trained(experiment, scenario, learner, state["env_steps"])
 
 
 def elsewhere(trained: Experiment, overrides: Sequence[str]) -> config.Loaded:

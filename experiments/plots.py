@@ -148,7 +148,12 @@ def _open_loop(line: Mapping[str, Any]) -> list[float]:
     return [line[key] for k in range(1, len(line)) if (key := f"model/open_loop_error.{k}") in line]
 
 
-def time_space(trajectory: Mapping[str, Floats], title: str, step_seconds: float) -> Figure:
+def time_space(
+    trajectory: Mapping[str, Floats],
+    title: str,
+    step_seconds: float,
+    which: str = "final policy, first reference start",
+) -> Figure:
     """Where each vehicle is over time, one line a vehicle, coloured by its speed; below, the headways if there are any.
 
     On a loop a line leaves at the top and comes back at the bottom. On a road that is long for the vehicles' distances
@@ -161,7 +166,7 @@ def time_space(trajectory: Mapping[str, Floats], title: str, step_seconds: float
     shift, origin = moving_frame(position, time)
     lines = draw_vehicles(axes, time, position - origin - shift * time[:, None], speed)
     moving = f" − {shift:.1f} m/s · time" if shift else ""
-    axes.set_title("final policy, first reference start", loc="right", fontsize=9, color=GREY, pad=10)
+    axes.set_title(which, loc="right", fontsize=9, color=GREY, pad=10)
     axes.set_ylabel(f"position{moving} (m)")
     bar = figure.colorbar(lines, ax=figure.axes, pad=0.015, fraction=0.035, aspect=32)
     bar.set_label("speed (m/s)", color=INK)
@@ -225,9 +230,10 @@ def draw_vehicles(axes: Axes, time: Floats, y: Floats, speed: Floats, widths: fl
 
 
 def speed_range(speed: Floats) -> Normalize:
-    """From rest, unless nobody comes near it."""
+    """Of the colours of speeds: from rest, unless nobody comes near it."""
     low, high = float(speed.min()), max(float(speed.max()), 1.0)
-    return Normalize(low if low > high / 3 else 0.0, high)
+    low = low if low > high / 3 else 0.0
+    return Normalize(low, max(high, low + 1.0))
 
 
 def _lap_jump(position: Floats) -> float:

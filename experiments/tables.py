@@ -34,6 +34,32 @@ def comparison(report: dict[str, Any], title: str) -> Table:
     return table
 
 
+def driving(report: dict[str, Any]) -> Table:
+    """How the vehicles drove, where the scenario tells; `report` is what `evaluation.json` holds."""
+    caption = "Headway: mean and least; TTC: the least time to collision; all of them as dmpo/measures.py defines them."
+    table = Table(caption=caption, caption_justify="left", box=SIMPLE_HEAD, padding=0)
+    table.add_column("policy", no_wrap=True)
+    for heading, unit, _ in _DRIVING:
+        table.add_column(f"{heading}\n{unit}", justify="right", no_wrap=True)
+    for name, metrics in {"trained, likeliest": report["metrics"], **report["controllers"]}.items():
+        cells = [_number(metrics[key], digits=3) if key in metrics else "" for *_, key in _DRIVING]
+        table.add_row(name, *cells, style="bold" if metrics is report["metrics"] else None)
+    return table
+
+
+_DRIVING = (
+    ("spread", "m/s", "eval/speed_std"),
+    ("headway", "m", "eval/headway"),
+    ("least", "m", "eval/headway_min"),
+    ("acc.", "m/s²", "eval/acceleration"),
+    ("jerk", "m/s³", "eval/jerk"),
+    ("TTC", "s", "eval/time_to_collision_min"),
+    ("flow", "1/h", "eval/throughput"),
+    ("fuel", "g/km", "eval/fuel"),
+    ("CO₂", "g/km", "eval/co2"),
+)
+
+
 def over_seeds(records: Iterable[RunRecord]) -> Iterator[Table]:
     """For each scenario, every label's final evaluations: mean and standard deviation over its seeds."""
     keys = {"reward": "eval/reward", "return": "eval/return", "m/s": "eval/speed", "collisions": "eval/collisions"}
@@ -133,8 +159,8 @@ def _cells(metrics: Metrics, episodes: int) -> list[str]:
     return [*numbers, _collisions(metrics["eval/collisions"], episodes), _number(metrics["eval/length"] * STEP_SECONDS)]
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+def _number(value: float, digits: int = 4) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
 
 
 def _collisions(count: float, episodes: int) -> str:

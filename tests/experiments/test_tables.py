@@ -78,6 +78,17 @@ def test_everything_that_can_be_named_is_listed() -> None:
     assert not list(tables.listing("nothing"))
 
 
+def test_how_vehicles_drive_fits_a_terminal_and_leaves_out_what_is_not_known() -> None:
+    measured = {key: 1234.5678 if key == "eval/throughput" else 0.12345 for *_, key in tables._DRIVING}
+    rows = {name: metrics | measured for name, metrics in REPORT["controllers"].items()}
+    rows["no speed known"] = REPORT["controllers"]["no speed known"]
+    lines = printed(tables.driving(REPORT | {"metrics": REPORT["metrics"] | measured, "controllers": rows}))
+    assert "…" not in "".join(lines)
+    trained = next(line for line in lines if "trained, likeliest" in line).split()
+    assert trained[2:] == ["0.123"] * 6 + ["1,235"] + ["0.123"] * 2
+    assert next(line for line in lines if "no speed known" in line).split() == ["no", "speed", "known"]
+
+
 def test_a_comparison_shows_mean_and_spread_over_seeds_beside_the_controllers() -> None:
     metrics = [
         {"eval/reward": r, "eval/return": -4000.0, "eval/speed": 15.0, "eval/collisions": 0.0} for r in (-9, -11)
