@@ -96,7 +96,8 @@ class Camera:
     """Draws a scene at any of its moments."""
 
     def __init__(self, scene: Scene) -> None:
-        self.scene, self.norm = scene, speed_range(scene.speed)
+        self.scene = scene
+        self.norm = speed_range(scene.speed[:, : scene.learners])  # the time-space diagram has no others
         self.travelling = _travels(scene)
         low, high = self._window()
         self._figure, self._map, self._chart = _layout(scene.title, low, high)
@@ -218,7 +219,7 @@ class Camera:
 
 
 def _travels(scene: Scene) -> bool:
-    """Whether the road is much longer than the vehicles on it are apart: then the camera goes with them."""
+    """Whether the road, which is then one along the x axis, is much longer than the vehicles on it are apart."""
     points = np.concatenate(list(scene.roads))
     spread = max(float(np.ptp(scene.x, axis=1).max()), float(np.ptp(scene.y, axis=1).max()))
     return float(np.ptp(points, axis=0).max()) > _FAR * max(spread, 1.0)

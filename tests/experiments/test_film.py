@@ -54,7 +54,7 @@ def test_a_vehicle_is_drawn_at_its_place_at_its_length_and_in_the_colour_of_its_
     np.testing.assert_allclose(front, np.stack([scene.x[7], scene.y[7]], axis=1))
     np.testing.assert_allclose(np.hypot(*(front - rear).T), 5.0)
     cars.update_scalarmappable()
-    np.testing.assert_allclose(cars.get_facecolor(), SPEEDS(speed_range(scene.speed)(scene.speed[7])))
+    np.testing.assert_allclose(cars.get_facecolor(), SPEEDS(speed_range(scene.speed[:, :5])(scene.speed[7])))
 
 
 def test_a_picture_shows_the_colours_where_the_vehicles_are() -> None:
@@ -63,7 +63,7 @@ def test_a_picture_shows_the_colours_where_the_vehicles_are() -> None:
     picture = camera.frame(3)
     middle = np.stack([scene.x[3] - 2.5 * np.cos(scene.heading[3]), scene.y[3] - 2.5 * np.sin(scene.heading[3])], 1)
     across, up = camera._map.transData.transform(middle).round().astype(int).T
-    expected = 255 * SPEEDS(speed_range(scene.speed)(scene.speed[3]))[:, :3]
+    expected = 255 * SPEEDS(speed_range(scene.speed[:, :5])(scene.speed[3]))[:, :3]
     assert np.abs(picture[len(picture) - 1 - up, across] - expected).max() <= 2
 
 
