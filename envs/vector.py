@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from envs import plugins
+from envs.commands import checked, checked_actions
 from envs.scenario import Scenario
 from envs.simulation import STEP_SECONDS, Floats, SimulationError, Vehicles
 from envs.spelling import check_names
@@ -234,7 +235,7 @@ class VectorEnv:
             ValueError: actions of the wrong shape or kind, outside the action numbers, or not finite.
             SimulationError: a worker fails again and again.
         """
-        self._fields["actions"][:] = self._checked(np.asarray(actions))
+        self._fields["actions"][:] = checked_actions(actions, self._fields["actions"].shape, self.action_space)
         return self._simulate("step")
 
     def drive(self, accelerations: ArrayLike) -> _Step:
@@ -252,7 +253,7 @@ class VectorEnv:
             ValueError: accelerations of the wrong shape, or not finite.
             SimulationError: a worker fails again and again.
         """
-        self._fields["accelerations"][:] = self._finite(np.asarray(accelerations), "accelerations")
+        self._fields["accelerations"][:] = checked(accelerations, self._fields["accelerations"].shape, "accelerations")
         return self._simulate("drive")
 
     def _simulate(self, command: str) -> _Step:
@@ -379,25 +380,6 @@ class VectorEnv:
         self._begun = True
         for worker in self._workers:
             worker.cut_off = False
-
-    def _finite(self, given: NDArray[Any], name: str) -> NDArray[Any]:
-        expected = self._fields[name].shape
-        if given.shape != expected:
-            letters = "(E, N, A)" if len(expected) == 3 else "(E, N)"
-            raise ValueError(f"{name} have shape {given.shape}; {letters} = {expected} is needed")
-        if not np.isfinite(given).all():
-            env, agent = np.argwhere(~np.isfinite(given))[0][:2]
-            raise ValueError(f"the {name[:-1]} of agent {agent} in environment {env} is not a finite number")
-        return given
-
-    def _checked(self, actions: NDArray[Any]) -> NDArray[Any]:
-        actions = self._finite(actions, "actions")
-        if isinstance(self.action_space, gymnasium.spaces.Discrete):
-            count = int(self.action_space.n)
-            outside = actions[(actions < 0) | (actions >= count) | (actions % 1 != 0)]
-            if outside.size:
-                raise ValueError(f"actions must be whole numbers from 0 to {count - 1}; there is a {outside[0]}")
-        return actions
 
     def _start(self, options: Mapping[str, Mapping[str, ArrayLike]]) -> dict[str, NDArray[Any]] | None:
         """The start state among the options of ``reset``, a row an environment; None where there is none."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 # Nothing that loads PyTorch, SUMO or matplotlib is imported before a command needs it.
+from experiments.endings import StoppedError, Terminated, is_failure, said, status_of
 from experiments.errors import ConfigError, RunError, shown, suggestion
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def job() -> None:
     try:
         job.obey()
     except KeyboardInterrupt as error:
-        raise StoppedError("stopped", _status(error)) from None
+        raise StoppedError("stopped", status_of(error)) from None
 
 
 @app.command()
@@ -233,22 +234,10 @@ def main() -> NoReturn:
     except StoppedError as error:
         _fail(str(error), status=error.status)
     except Exception as error:
-        if not _is_failure(error):
+        if not is_failure(error):
             raise
-        _fail(_said(error), status=1)
+        _fail(said(error), status=1)
     sys.exit(0)
-
-
-class StoppedError(Exception):
-    """The user or the machine wants the run to stop; the message says how to go on."""
-
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, which must close the simulations as Ctrl-C does."""
 
 
 def _train(file: str, values: list[str], output: Path | None, program: str) -> None:
@@ -311,7 +300,7 @@ def _compare(
         with RunsProgress(steps) as progress:
             failed = compare.run(plan, output, progress, program.modules, jobs, backend)
     except KeyboardInterrupt as error:
-        raise StoppedError("stopped; the same command goes on with it", _status(error)) from None
+        raise StoppedError("stopped; the same command goes on with it", status_of(error)) from None
     compare.conclude(output, Console(), program.call)
     typer.echo(f"Everything is in {output}")
     if failed:
@@ -348,15 +337,11 @@ def _going_on(folder: Path, program: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        raise StoppedError(f"stopped; {_how_to_go_on(folder, program)}", _status(error)) from None
+        raise StoppedError(f"stopped; {_how_to_go_on(folder, program)}", status_of(error)) from None
     except Exception as error:
-        if not _is_failure(error):
+        if not is_failure(error):
             raise
-        raise RunError(f"{_said(error)}; {_how_to_go_on(folder, program)}") from error
-
-
-def _status(error: KeyboardInterrupt) -> int:
-    return 128 + (signal.SIGTERM if isinstance(error, _Terminated) else signal.SIGINT)
+        raise RunError(f"{said(error)}; {_how_to_go_on(folder, program)}") from error
 
 
 def _how_to_go_on(folder: Path, program: str) -> str:
@@ -395,32 +380,8 @@ def _note(note: str) -> None:
     typer.echo(f"note: {note}", err=True)
 
 
-def _is_failure(error: Exception) -> bool:
-    """Whether it is something that may go wrong though neither the user nor the program made a mistake."""
-    # Modules that are not loaded raised nothing.
-    names = {"dmpo": ("TrainingError", "EvaluationError", "CheckpointError"), "envs": ("SimulationError",)}
-    loaded = [getattr(sys.modules[module], name) for module in names if module in sys.modules for name in names[module]]
-    return isinstance(error, (RunError, OSError, *loaded)) or _is_out_of_memory(error)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError):
-        return True
-    # PyTorch has a kind of its own for a GPU's memory only; a RunError has been put in words already.
-    words = ("not enough memory", "can't allocate memory", "out of memory")
-    plain = isinstance(error, RuntimeError) and not isinstance(error, RunError)
-    return plain and any(part in str(error) for part in words)
-
-
-def _said(error: Exception) -> str:
-    if _is_out_of_memory(error):
-        details = f" ({str(error).splitlines()[0]})" if str(error) else ""
-        return f"out of memory{details}: take fewer or smaller environments, networks or batches"
-    return str(error) or type(error).__name__
-
-
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise _Terminated
+    raise Terminated
 
 
 def _fail(message: str, status: int) -> NoReturn:

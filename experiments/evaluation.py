@@ -86,9 +86,7 @@ def make_env(
 ) -> envs.VectorEnv:
     """The environments of a scenario with checked parameters."""
     parameters = scenario.model_dump(exclude={"name"})
-    return envs.make(
-        scenario.name, num_envs, workers, seed, answer_seconds, window=window, watch=watch, **parameters
-    )
+    return envs.make(scenario.name, num_envs, workers, seed, answer_seconds, window=window, watch=watch, **parameters)
 
 
 def make_evaluation_env(

@@ -1,0 +1,47 @@
+"""How commands end before their time: stopped by somebody, or failed through nobody's mistake."""
+
+import signal
+import sys
+
+from experiments.errors import RunError
+
+
+class StoppedError(Exception):
+    """The user or the machine wants the run to stop; the message says how to go on."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which must close the simulations as Ctrl-C does."""
+
+
+def status_of(error: KeyboardInterrupt) -> int:
+    """Exit status of a command that was interrupted."""
+    return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
+
+
+def is_failure(error: Exception) -> bool:
+    """Whether it is something that may go wrong though neither the user nor the program made a mistake."""
+    # Modules that are not loaded raised nothing.
+    names = {"dmpo": ("TrainingError", "EvaluationError", "CheckpointError"), "envs": ("SimulationError",)}
+    loaded = [getattr(sys.modules[module], name) for module in names if module in sys.modules for name in names[module]]
+    return isinstance(error, (RunError, OSError, *loaded)) or _is_out_of_memory(error)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # PyTorch has a kind of its own for a GPU's memory only.
+    words = ("not enough memory", "can't allocate memory", "out of memory")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(part in str(error) for part in words)
+    )
+
+
+def said(error: Exception) -> str:
+    """A failure in words."""
+    if _is_out_of_memory(error):
+        details = f" ({str(error).splitlines()[0]})" if str(error) else ""
+        return f"out of memory{details}: take fewer or smaller environments, networks or batches"
+    return str(error) or type(error).__name__
