@@ -32,11 +32,10 @@ def is_failure(error: Exception) -> bool:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    # PyTorch has a kind of its own for a GPU's memory only.
+    # PyTorch has a kind of its own for a GPU's memory only. A RunError has been put in words already.
     words = ("not enough memory", "can't allocate memory", "out of memory")
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(part in str(error) for part in words)
-    )
+    general = isinstance(error, RuntimeError) and not isinstance(error, RunError)
+    return isinstance(error, MemoryError) or (general and any(part in str(error) for part in words))
 
 
 def said(error: Exception) -> str:
