@@ -183,8 +183,8 @@ def trained(folder: RunFolder, overrides: Sequence[str], tell: Callable[[str], N
         there, here = (_demands(e, s) for e, s in ((begun, evaluation_scenario(begun)), (experiment, scenario)))
         raise ConfigError(
             f"graph, scenario: the policies do not fit. They were trained for {there}; here are {here}. Policies of "
-            "each agent's own need the same number of agents, neighbours and observations; with "
-            "algorithm.share_parameters=true in training, the number of agents is free"
+            "each agent's own need the same number of agents and observations, and no more neighbours than they were "
+            "trained with; with algorithm.share_parameters=true in training, the number of agents is free"
         )
     return Trained(experiment, scenario, learner, state["env_steps"])
 
@@ -210,9 +210,11 @@ def _fits(learner: dmpo.Learner, folder: RunFolder, trainer: dict[str, Any]) -> 
 def load_policy(learner: dmpo.Learner, state: dict[str, Any]) -> bool:
     """Give an untrained learner the policy of a trained one, perhaps of another graph; false if it does not fit.
 
-    What only training needs is taken over where it fits, and stays untrained where it does not.
+    A policy that hears fewer neighbours than it has learnt to reads zeros in their places, as wherever a neighbour is
+    missing. What only training needs is taken over where it fits, and stays untrained where it does not.
     """
     fresh = learner.state_dict()
+    state = state | {"policy": _hearing_fewer(state["policy"], fresh["policy"])}
     fitting = {name: part for name, part in state.items() if _shapes(part) == _shapes(fresh.get(name))}
     if any(name in fresh and name not in fitting for name in _ACTING):
         return False
@@ -241,6 +243,14 @@ def episodes(evaluation: dmpo.Evaluation) -> list[dict[str, Any]]:
     """One object a reference start, in order: the return of each agent, and their mean."""
     returns = evaluation.episode_returns  # (E, N)
     return [{"start": k, "return": float(row.mean()), "agents": row.tolist()} for k, row in enumerate(returns)]
+
+
+def _hearing_fewer(policy: dict[str, Any], fresh: dict[str, Any]) -> dict[str, Any]:
+    """A policy's parameters without those rows of (R, K·D, outputs) that meet neighbours who are not there."""
+    layer = next((name for name in fresh if name.endswith("weight") and fresh[name].dim() == 3), None)
+    if layer not in policy or policy[layer].dim() != 3:
+        return policy
+    return policy | {layer: policy[layer][:, : fresh[layer].shape[1]]}
 
 
 def _shapes(part: Any) -> Any:

@@ -162,6 +162,13 @@ class RunFolder:
             raise RunError(f"{self.evaluation} is damaged: it is no report of an evaluation; {remedy}")
         return report
 
+    def read_evaluations_on(self) -> dict[str, dict[str, Any]]:
+        """What each `evaluation-LABEL.json` holds, by label; one that is damaged is left out, as it is made again."""
+        prefix = "evaluation-"
+        files = {path.stem.removeprefix(prefix): path for path in sorted(self.path.glob(f"{prefix}*.json"))}
+        read = {label: _object(path.read_bytes()) for label, path in files.items()}
+        return {label: found for label, found in read.items() if found is not None}
+
     def write_trajectory(self, states: Mapping[str, NDArray[Any]], step_seconds: float) -> None:
         """Keep an episode.
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ class RunRecord:
         folder: where it lies.
         metrics: the lines of its `metrics.jsonl`.
         report: what its `evaluation.json` holds.
+        elsewhere: what each `evaluation-LABEL.json` holds, by label.
     """
 
     label: str
@@ -29,6 +30,7 @@ class RunRecord:
     folder: RunFolder
     metrics: list[dict[str, Any]]
     report: dict[str, Any]
+    elsewhere: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def read_record(label: str, path: Path) -> RunRecord:
@@ -39,7 +41,10 @@ def read_record(label: str, path: Path) -> RunRecord:
         RunError: it is not finished.
     """
     folder = RunFolder.existing(path)
-    return RunRecord(label, config.load(folder.config).experiment, folder, folder.read_metrics(), folder.read_report())
+    experiment = config.load(folder.config).experiment
+    return RunRecord(
+        label, experiment, folder, folder.read_metrics(), folder.read_report(), folder.read_evaluations_on()
+    )
 
 
 def read_records(paths: Sequence[Path]) -> list[RunRecord]:

@@ -106,6 +106,8 @@ def _scenario(standing: Standing, looks: dict[str, Look], folder: Path) -> dict[
         "rows": [_row(standing, entry, looks[entry.label]) for entry in standing.entries],
         "controllers": [_controller_row(name, found, episodes) for name, found in standing.controllers.items()],
         "bounds": [(name, wording.number(value)) for name, value in standing.bounds.items()],
+        "elsewhere": standing.elsewhere,
+        "transfers": [_transfer(standing, entry) for entry in standing.entries] if standing.elsewhere else [],
         "pictures": _pictures(standing, looks, folder),
         "labels": [entry.label for entry in standing.entries],
         "differences": [row for row in differing if _ABSENT not in row[1]],
@@ -133,6 +135,12 @@ def _row(standing: Standing, entry: Entry, look: Look) -> dict[str, Any]:
         "env_steps": wording.steps(entry.env_steps),
         "seconds": f"{entry.seconds:,.0f}",
     }
+
+
+def _transfer(standing: Standing, entry: Entry) -> tuple[str, list[tuple[str, str]]]:
+    """A label, and its final reward as trained and elsewhere, each with its interval."""
+    found = [entry.final, *(entry.final_on(label) for label in standing.elsewhere)]
+    return entry.label, [(wording.number(x.value), wording.interval(x)) if x else ("does not fit", "") for x in found]
 
 
 def _controller_row(name: str, metrics: Metrics, episodes: int) -> dict[str, str]:

@@ -48,6 +48,11 @@ class Entry:
         """Of `finals`."""
         return statistics.estimate(self.finals)
 
+    def final_on(self, label: str) -> Estimate | None:
+        """The same where the policies were evaluated as well; None where they do not fit or were not."""
+        found = [run.elsewhere.get(label, {}).get("metrics", {}).get(REWARD) for run in self.runs]
+        return None if None in found else statistics.estimate(_numbers(found))
+
     @cached_property
     def curve(self) -> Curve | None:
         """`eval/reward` over training."""
@@ -115,6 +120,11 @@ class Standing:
     def budget(self) -> float:
         """Steps that every run was evaluated up to."""
         return float(min(steps[-1] if steps else 0 for e in self.entries for steps, _ in (_curve(r) for r in e.runs)))
+
+    @property
+    def elsewhere(self) -> list[str]:
+        """Where policies were evaluated as well, by label."""
+        return sorted({label for entry in self.entries for run in entry.runs for label in run.elsewhere})
 
     def samples(self, entry: Entry) -> int | None:
         """Steps from which on the interquartile mean stays at the threshold or above; None if it ends below."""
@@ -196,10 +206,12 @@ def _scenario_numbers(standing: Standing) -> dict[str, Any]:
 def _entry_numbers(standing: Standing, entry: Entry) -> dict[str, Any]:
     other, curve = standing.over_best_other(entry), entry.curve
     low, high = curve.ends if curve and curve.ends else (None, None)
+    elsewhere = {label: entry.final_on(label) for label in standing.elsewhere}
     return {
         "seeds": [run.experiment.train.seed for run in entry.runs],
         "final": asdict(entry.final),
         "finals": entry.finals.tolist(),
+        "final_on": {label: found and asdict(found) for label, found in elsewhere.items()},
         "samples_to_threshold": standing.samples(entry),
         "mean_until_budget": asdict(entry.area(standing.budget)),
         "over_best_other": other and {"other": other[0], **asdict(other[1])},

@@ -128,11 +128,17 @@ def _drafts(file: str, given: Sequence[list[str]]) -> Iterator[tuple[_Draft, lis
     for combination in itertools.product(*(_choices(key, values, list(axes)) for key, values in axes.items())):
         parts_last = sorted(combination, key=lambda choice: choice.key.count("."))
         varied, notes = config.apply_overrides(data, [(choice.key.split("."), choice.value) for choice in parts_last])
-        label = "-".join(choice.label for choice in combination if choice.label) or source
+        label = "-".join(choice.label for choice in combination if choice.label) or _without_scenario(source, varied)
         stem = "-".join(choice.stem for choice in combination if choice.stem) or source
         if axes:
             varied["name"] = re.sub(r"[^A-Za-z0-9_.\-]", "_", f"{data.get('name', source)}-{stem}")[:100]
         yield _Draft(file, source, _short(label), _short(stem), varied, evaluate_on), notes
+
+
+def _without_scenario(source: str, data: reading.Mapping) -> str:
+    """A file's name as a label, which is one within a scenario: `dppo_ring` in the ring is `dppo`, as elsewhere."""
+    scenario = at(data, ["scenario", "name"])
+    return re.sub(rf"_{re.escape(str(scenario))}(?=_|$)", "", source)
 
 
 def _wrong_axes(axes: Any, given: Sequence[list[str]]) -> list[str]:

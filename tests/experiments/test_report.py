@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from experiments import report
-from experiments.records import RunRecord
+from experiments.records import RunRecord, read_record
 
 from .browser import chromium
 from .comparing import make_run, two_variants
@@ -120,6 +120,21 @@ def test_one_seed_and_no_episode_make_a_report(tmp_path: Path) -> None:
     assert "one run, so no interval" in text
     assert "Nothing but the seeds." in text
     assert not (tmp_path / "report" / "plots" / "cacc_catchup_time_space.png").exists()
+
+
+def test_where_policies_were_evaluated_as_well_is_a_table(tmp_path: Path) -> None:
+    first, second = two_variants(tmp_path / "runs")[:1], two_variants(tmp_path / "others")[-1:]
+    for run, found in ((first[0], {"metrics": {"eval/reward": -7.25}}), (second[0], {"misfit": "too many neighbours"})):
+        run.folder.evaluation_on("complete").write_text(json.dumps(found), encoding="utf-8")
+    records = [read_record(run.label, run.folder.path) for run in (*first, *second)]
+    page = Page(write(records, tmp_path / "made"))
+    assert ("table", {"class": "elsewhere"}) in page.tags
+    assert "-7.25" in page.text.replace("\u2212", "-")
+    assert "does not fit" in page.text
+    numbers = json.loads((tmp_path / "made" / "statistics.json").read_text(encoding="utf-8"))
+    entries = numbers["scenarios"]["cacc_catchup"]["entries"]
+    assert entries[first[0].label]["final_on"]["complete"]["value"] == -7.25
+    assert entries[second[0].label]["final_on"] == {"complete": None}
 
 
 def test_the_folder_of_a_run_is_left_alone(tmp_path: Path, dmpo: Command) -> None:

@@ -245,7 +245,6 @@ def test_a_policy_is_evaluated_elsewhere_as_far_as_its_shapes_allow(run: Path, d
     found = json.loads(Path("there.json").read_text(encoding="utf-8"))
     assert found["metrics"]["eval/length"] == 20
     for override, what in (
-        ("graph.name=empty", "hear up to 0 others"),
         ("scenario.num_vehicles=4", "here are 4 agents"),
         ("algorithm.kappa=0", "allowed to change: scenario, graph"),
         ("graph.name=k_nearest", "graph.k"),
@@ -254,6 +253,25 @@ def test_a_policy_is_evaluated_elsewhere_as_far_as_its_shapes_allow(run: Path, d
         assert refused.status == 2
         assert what in refused.err
         assert "Traceback" not in refused.err
+
+
+def test_a_policy_reads_zeros_where_a_neighbour_is_missing_and_does_not_fit_where_there_are_more() -> None:
+    complete, path, empty = (
+        tiny_experiment("scenario.num_vehicles=4", f"graph.name={name}") for name in ("complete", "path", "empty")
+    )
+    trained = make_learner(complete, complete.scenario)
+    for module in trained.policy.modules():
+        for parameter in module.parameters(recurse=False):
+            torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(len(parameter)))
+    states = torch.randn(6, 4, 5, generator=torch.Generator().manual_seed(0))
+    for there in (path, empty):
+        learner = make_learner(there, there.scenario)
+        assert load_policy(learner, trained.state_dict())
+        heard = learner.policy.neighborhood.gather(states).flatten(-2)  # (B, N, K·D)
+        with_zeros = torch.nn.functional.pad(heard, (0, 4 * 5 - heard.shape[-1]))
+        expected = trained.policy.distribution.parameters(trained.policy.network(with_zeros), trained.policy.log_std)
+        torch.testing.assert_close(learner.policy(states), expected)
+        assert not load_policy(make_learner(complete, complete.scenario), learner.state_dict())
 
 
 def test_a_shared_policy_fits_any_number_of_agents() -> None:

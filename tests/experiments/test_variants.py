@@ -52,10 +52,17 @@ def test_a_label_is_what_tells_it_from_the_others(folder: Path, axes: str, named
     assert len({variant.stem for variant in found}) == len(found)
 
 
+def test_a_preset_has_the_same_label_in_every_scenario_and_a_folder_of_its_own() -> None:
+    presets = "dppo_ring", "dppo_ring_updates", "dppo_cacc_catchup", "dppo_figure_eight", "dppo_figure_eight_shared"
+    found = variants.load(presets, ())[0]
+    assert [variant.label for variant in found] == ["dppo", "dppo_updates", "dppo", "dppo", "dppo_shared"]
+    assert tuple(variant.stem for variant in found) == presets
+
+
 def test_files_are_called_by_their_names_and_repeated_labels_by_both(folder: Path) -> None:
     axes = "compare: {algorithm.kappa: [0, 1]}"
     files = write("a.yaml", TINY + axes), write("b.yaml", TINY.replace("hidden: [8]", "hidden: [9]") + axes)
-    assert labels(*files, "dppo_ring") == ["kappa=0", "kappa=1", "b-kappa=0", "b-kappa=1", "dppo_ring"]
+    assert labels(*files, "dppo_ring") == ["kappa=0", "kappa=1", "b-kappa=0", "b-kappa=1", "dppo"]
 
 
 def test_the_part_that_is_compared_may_be_missing_elsewhere(folder: Path) -> None:
