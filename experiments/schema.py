@@ -9,6 +9,7 @@ The parameters of the axes are defined where they are used: scenarios in `envs`,
 import json
 import operator
 import re
+from copy import deepcopy
 from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -185,7 +186,7 @@ def _json_schema(model: type[Experiment]) -> dict[str, Any]:
 
 def file_schema() -> dict[str, Any]:
     """The JSON Schema of a file for `dmpo train` or, with the parts `compare` and `evaluate_on`, for `dmpo compare`."""
-    schema = json_schema()
+    schema = deepcopy(json_schema())
     places: dict[str, list[dict[str, str]]] = {}
     for path, pointer in Schema(schema).walk():
         if path not in (("name",), ("train", "seed")):
