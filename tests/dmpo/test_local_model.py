@@ -3,10 +3,9 @@ from itertools import pairwise
 import networkx as nx
 import pytest
 import torch
-from torch import nn
 
+from benchmarks.reference import LoopedModel
 from dmpo.local_model import EMBEDDING, LocalModel
-from dmpo.networks import StackedColumns
 
 D, B = 5, 7
 WIDTHS = {"encoding": 8, "hidden": 16, "message": 12}
@@ -27,17 +26,6 @@ def inputs(graph: nx.Graph, discrete: bool = True) -> tuple[torch.Tensor, torch.
     return torch.randn(n, B, D), torch.randint(4, (n, B)) if discrete else torch.rand(n, B, 2) * 2 - 1
 
 
-def single(layers: nn.Sequential, row: int, last_is_linear: bool = False) -> nn.Sequential:
-    """One agent's or edge's part of stacked layers, of PyTorch's own."""
-    parts: list[nn.Module] = []
-    for layer in layers.modules():
-        if isinstance(layer, StackedColumns):
-            linear = nn.Linear(*layer.weight.shape[:0:-1])
-            linear.weight.data, linear.bias.data = layer.weight.data[row].clone(), layer.bias.data[row, :, 0].clone()
-            parts += [linear, nn.ReLU()]
-    return nn.Sequential(*parts[: -1 if last_is_linear else None])
-
-
 DIRECTED = nx.DiGraph([(0, 1), (1, 2), (3, 1)])
 DIRECTED.add_node(4)
 
@@ -54,16 +42,7 @@ def test_all_agents_at_once_give_what_a_loop_over_agents_and_edges_gives(
         edges = list(zip(*model.edges.tolist(), strict=True))  # (j, i), j speaks to i
         heard = case.predecessors if case.is_directed() else case.neighbors
         assert sorted(edges) == sorted([(j, i) for i in case for j in heard(i)] + [(i, i) for i in case])
-        acted = [model.embedding[i].T[actions[i]] if discrete else actions[i] for i in case]
-        told = [torch.cat([states[i], acted[i]], -1) if hears_actions else states[i] for i in case]
-        encoded = [single(model.encoder, i)(told[i]) for i in case]
-        for i in case:
-            received = sum(
-                single(model.edge, k, True)(torch.cat([encoded[i], encoded[j]], -1))
-                for k, (j, target) in enumerate(edges)
-                if target == i
-            )
-            outputs = single(model.heads, i, True)(single(model.node, i)(torch.cat([received, acted[i]], -1)))
+        for i, outputs in enumerate(LoopedModel(model)(list(states), list(actions))):
             torch.testing.assert_close(found.change[i], outputs[:, :D], rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(found.reward[i], outputs[:, D], rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(found.end[i], outputs[:, D + 1], rtol=1e-4, atol=1e-5)

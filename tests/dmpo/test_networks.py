@@ -1,6 +1,6 @@
 import torch
-from torch import nn
 
+from benchmarks.reference import own_mlp
 from dmpo.networks import StackedMLP
 
 N, B, INPUTS, OUTPUTS = 5, 7, 4, 3
@@ -18,20 +18,9 @@ def stacked(stacks: int = N, seed: int = 0) -> StackedMLP:
     return network
 
 
-def single(network: StackedMLP, row: int) -> nn.Sequential:
-    """The network of one agent, of PyTorch's own layers."""
-    layers: list[nn.Module] = []
-    for layer in [*network.hidden, network.head]:
-        linear = nn.Linear(*layer.weight.shape[1:])
-        linear.weight.data = layer.weight.data[row].T.clone()
-        linear.bias.data = layer.bias.data[row, 0].clone()
-        layers += [linear, nn.Tanh()]
-    return nn.Sequential(*layers[:-1])
-
-
 def test_stacked_networks_give_what_a_loop_over_single_ones_gives() -> None:
     network, x = stacked(), torch.randn(B, N, INPUTS)
-    loop = torch.stack([single(network, i)(x[:, i]) for i in range(N)], 1)
+    loop = torch.stack([own_mlp(network, i)(x[:, i]) for i in range(N)], 1)
     torch.testing.assert_close(network(x), loop)
 
 
@@ -48,7 +37,7 @@ def test_stacked_gradients_are_those_of_a_loop_over_single_networks() -> None:
     to_x = x.grad
     assert to_x is not None
     for i in range(N):
-        alone, own = single(network, i), x.detach()[:, i].requires_grad_()
+        alone, own = own_mlp(network, i), x.detach()[:, i].requires_grad_()
         alone(own).square().sum().backward()
         torch.testing.assert_close(to_x[:, i], own.grad)
         for layer, linear in zip([*network.hidden, network.head], alone[::2], strict=True):
@@ -58,7 +47,7 @@ def test_stacked_gradients_are_those_of_a_loop_over_single_networks() -> None:
 
 def test_a_shared_network_is_one_network_for_everybody() -> None:
     network, x = stacked(stacks=1), torch.randn(B, N, INPUTS)
-    alone = single(network, 0)
+    alone = own_mlp(network, 0)
     torch.testing.assert_close(network(x), torch.stack([alone(x[:, i]) for i in range(N)], 1))
 
 

@@ -1,0 +1,132 @@
+"""All agents at once give what loops over agents and edges give: values, gradients, steps and imagined steps."""
+
+from dataclasses import replace
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.reference import Reference
+from dmpo.distributions import Categorical
+from dmpo.dmpo import DMPO
+from dmpo.optimizer import StackedAdam
+from dmpo.ppo import PPO
+from dmpo.rollout import Rollout
+from tests.dmpo.learners import make_learner, random_batch
+
+DIRECTED = nx.DiGraph([(0, 1), (1, 2), (3, 1)])
+DIRECTED.add_node(4)
+GRAPHS = {"star": nx.star_graph(3), "directed": DIRECTED}
+QUICK = {"minibatches": 1, "kl_target": None, "fit_steps": 2, "check_every": 1, "model_batch": 8, "model_starts": 5}
+
+
+@pytest.fixture(params=[(g, a) for g in GRAPHS for a in ("continuous", "discrete")], ids="-".join)
+def case(request: pytest.FixtureRequest) -> tuple[DMPO, Rollout]:
+    """A learner that has fitted its models to a batch, and has improved once; and a batch."""
+    graph, actions = request.param
+    told = "neighbours" if graph == "star" else "own"
+    settings: dict[str, Any] = QUICK | {"model_actions": told, "entropy_coefficient": 0.01, "loss_steps": 2}
+    learner: Any = make_learner(GRAPHS[graph], actions, name="dmpo", lr_policy=0.01, **settings)
+    learner.fit(random_batch(learner))
+    learner.ppo.improve(random_batch(learner), 0.0)  # the values' moments are those of returns, heads no longer small
+    batch = random_batch(learner, seed=1)
+    valid = batch.valid.clone()
+    valid[4:, 0] = False
+    return learner, replace(batch, valid=valid)
+
+
+def anew(learner: DMPO) -> Reference:
+    """Copies of a learner whose optimisers have not begun."""
+    ppo, models = learner.ppo, learner.practice.models
+    learner.ppo = PPO(ppo.policy, ppo.critic, ppo.over, ppo.settings, ppo.generator)
+    norm = models.settings.model_max_grad_norm
+    models.optimizers = [StackedAdam(group, norm) for group in models.model.parameter_groups()]
+    return Reference(learner)
+
+
+def numbers(reference: Reference) -> list[torch.Tensor]:
+    """All parameters, agent by agent and edge by edge."""
+    agents, model = reference.ppo.agents, reference.models.model
+    modules = [module for agent in agents for module in (agent.policy, agent.critic)]
+    modules += [*model.encoders, *model.nodes, *model.heads, *(network for _, _, network in model.edges)]
+    parameters = [*model.embeddings, *(parameter for module in modules for parameter in module.parameters())]
+    return [parameter for parameter in parameters if parameter.numel()]
+
+
+def same(stacked: DMPO, reference: Reference, rtol: float, atol: float) -> None:
+    for ours, theirs in zip(numbers(Reference(stacked)), numbers(reference), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=rtol, atol=atol)
+
+
+def changes(before: list[torch.Tensor], reference: Reference) -> list[float]:
+    return [float((a - b).detach().abs().max()) for a, b in zip(before, numbers(reference), strict=True)]
+
+
+def test_epochs_of_policies_and_values_end_with_the_same_parameters(case: tuple[DMPO, Rollout]) -> None:
+    learner, batch = case
+    reference, before = anew(learner), numbers(Reference(learner))
+    learner.ppo.improve(batch, 0.0)
+    reference.improve(batch, learner.settings.epochs)
+    same(learner, reference, rtol=1e-3, atol=1e-4)  # a step is a hundred times as large
+    assert max(changes(before, reference)) > 0.01
+    for i, agent in enumerate(reference.ppo.agents):
+        assert agent.critic.mean == pytest.approx(float(learner.critic.moments.mean[i]), rel=1e-4)
+        assert agent.critic.std == pytest.approx(float(learner.critic.moments.std[i]), rel=1e-4)
+
+
+def test_returns_and_advantages_are_the_same(case: tuple[DMPO, Rollout]) -> None:
+    learner, batch = case
+    reference = anew(learner)
+    samples, valid, _ = learner.ppo.prepare(batch)
+    for found, expected in zip(reference.ppo.prepare(batch), (samples.targets, samples.advantages), strict=True):
+        torch.testing.assert_close(torch.stack(found, 1), expected[valid], rtol=1e-3, atol=1e-4)
+
+
+def test_a_step_of_the_models_ends_with_the_same_parameters(case: tuple[DMPO, Rollout]) -> None:
+    learner, _ = case
+    reference, models = anew(learner), learner.practice.models
+    before = numbers(Reference(learner))
+    windows = models.memory.windows(2, held_out=False).everything()
+    torch.testing.assert_close(torch.stack(reference.models.losses(windows)), models.losses(windows))
+    models.update(windows)
+    reference.update(windows)
+    same(learner, reference, rtol=1e-3, atol=1e-5)
+    assert sum(x > 0 for x in changes(before, reference)) >= len(before) // 2  # only the models
+
+
+def test_gradients_are_the_same(case: tuple[DMPO, Rollout]) -> None:
+    learner, batch = case
+    reference, models = anew(learner), learner.practice.models
+    for optimizer in (learner.ppo.policy_optimizer, learner.ppo.value_optimizer, *models.optimizers):
+        optimizer.max_norm = 1e9
+    reference.models.settings = learner.settings.model_copy(update={"model_max_grad_norm": 1e9})
+    windows = models.memory.windows(2, held_out=False).everything()
+    samples, valid, _ = learner.ppo.prepare(batch)
+    learner.ppo._gradients(samples, valid, learner.settings.entropy_weight(0.0))
+    models.update(windows)
+    for agent in reference.ppo.agents:
+        agent.max_norm = 1e9
+    reference.improve(batch, 1)
+    reference.update(windows)
+    for module in (learner.policy, learner.critic, models.model):
+        for parameter in module.parameters():
+            parameter.data = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
+    for ours, theirs in zip(numbers(Reference(learner)), numbers(reference), strict=True):
+        expected = theirs.grad if theirs.grad is not None else torch.zeros_like(theirs)
+        torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_imagined_steps_are_the_same_where_actions_are_certain(case: tuple[DMPO, Rollout]) -> None:
+    learner, batch = case
+    learner.policy.log_std.data.fill_(-20.0)  # (R, A) of continuous actions, (R, 0) of discrete ones
+    if isinstance(learner.distribution, Categorical):
+        learner.policy.network.head.bias.data[:, 0, 1] = 100.0
+    learner.practice.models.model.heads.get_parameter("0.bias").data[:, -1] = 0.0  # some of them end
+    starts = batch.observations[0, :1]
+    ours, theirs = learner.practice.imagine(starts, 4), Reference(learner).imagine(starts, 4)
+    for name, found in vars(theirs).items():
+        torch.testing.assert_close(found, getattr(ours, name), rtol=1e-3, atol=1e-4)
+    likeliest = learner.act(starts, deterministic=True)
+    np.testing.assert_allclose(Reference(learner).act(starts), likeliest, atol=1e-5)
