@@ -8,68 +8,182 @@ The models are fitted to real steps first, so that what is timed is what trainin
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from statistics import median
-from time import perf_counter
-from typing import Annotated
+from typing import Annotated, Any, Protocol, cast
 
 import torch
 import typer
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
-import dmpo
 import envs
+from benchmarks.machine import flops, product_rate, seconds, timed
+from benchmarks.reference import Reference
+from benchmarks.rows import Options, Row
 from dmpo.collect import Collector
-from dmpo.configuration import DMPOSettings
 from dmpo.dmpo import DMPO
-from dmpo.ppo import PPO
+from dmpo.experience import Windows, WindowSampler
+from dmpo.rollout import Rollout
+from experiments import config
+from experiments.evaluation import make_env, make_learner
 
-STARTS, STEPS, WINDOWS, WINDOW_STEPS = 2_048, 25, 512, 4
 #: Seconds that each part may take on two cores.
-LIMITS = {"model rollout, 2048 × 25 steps": 0.2, "model update, 512 × 4 steps": 0.012, "epoch, 51,200 samples": 0.35}
+LIMITS = {"model rollout": 0.2, "model update": 0.012, "epoch of actor and critic": 0.35}
+PLATOON = {"name": "cacc_catchup", "action_repeat": 5}
+PRODUCT = 2_048  # rows and columns of the matrices whose product is the measure
 
 
-def parts(learner: DMPO, env: dmpo.Environment) -> dict[str, Callable[[], float]]:
-    """What times each of the three parts once, by name."""
+@dataclass(frozen=True)
+class Sizes:
+    """Of the work."""
+
+    starts: int = 2_048
+    steps: int = 25
+    windows: int = 512
+    window_steps: int = 4
+    fit_steps: int = 500
+
+
+QUICK = Sizes(256, 5, 128, 4, 25)
+
+
+class Way(Protocol):
+    """One way of doing the work of an iteration."""
+
+    def act(self, observations: Tensor) -> Any:
+        """Commands for (E, N, D)."""
+
+    def imagine(self, starts: Tensor, steps: int) -> Rollout:
+        """Roll the models T steps from `model_starts` of the states (S, N, D)."""
+
+    def update(self, windows: Windows) -> None:
+        """One gradient step of the models."""
+
+    def improve(self, batch: Rollout, epochs: int) -> None:
+        """Epochs of one gradient step each of policies and values."""
+
+
+class Stacked:
+    """A learner's own way."""
+
+    def __init__(self, learner: DMPO) -> None:
+        self.learner = learner
+        self.imagine, self.update = learner.practice.imagine, learner.practice.models.update
+
+    def act(self, observations: Tensor) -> Any:
+        """Commands for (E, N, D)."""
+        return self.learner.explore(observations, torch.zeros(len(observations), dtype=torch.bool)).commands
+
+    def improve(self, batch: Rollout, epochs: int) -> None:
+        """Epochs of one gradient step each."""
+        self.learner.ppo.settings = self.learner.settings.model_copy(update={"epochs": epochs})
+        self.learner.ppo.improve(batch, 0.0)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What there is to do, for whichever way: `starts` (S, N, D), windows of real steps, and imagined ones."""
+
+    sizes: Sizes
+    starts: Tensor
+    windows: WindowSampler
+    imagined: Rollout
+    generator: torch.Generator = field(default_factory=torch.Generator)
+
+    def draw(self) -> Windows:
+        """Windows for one update."""
+        return self.windows.draw(self.sizes.windows, self.generator)
+
+    @property
+    def described(self) -> dict[str, str]:
+        """The size of each part's work."""
+        s = self.sizes
+        sizes = (
+            f"{s.starts} × {s.steps} steps",
+            f"{s.windows} × {s.window_steps} steps",
+            f"{s.starts * s.steps} samples",
+        )
+        return {name: f"{size} × {self.starts.shape[1]} agents" for name, size in zip(LIMITS, sizes, strict=True)}
+
+
+def prepare(learner: DMPO, env: envs.VectorEnv, sizes: Sizes) -> Work:
+    """Collect real steps, fit the models to them, and imagine."""
     batch, _ = Collector(env, learner, seed=0).collect()
     learner.fit(batch)
-    models, starts = learner.practice.models, batch.observations[:-1][batch.valid]  # (S, N, D)
-    windows = models.memory.windows(WINDOW_STEPS, held_out=False)
-    imagined = learner.practice.imagine(starts, STEPS)
+    starts = batch.observations[:-1][batch.valid]  # (S, N, D)
+    imagined = learner.practice.imagine(starts, sizes.steps)
     whole = replace(imagined, terminated=imagined.terminated & False, valid=imagined.valid | True)
-    ppo = learner.ppo
-    once, twice = (PPO(ppo.policy, ppo.critic, ppo.over, ppo.settings, ppo.generator) for _ in range(2))
-    twice.settings = learner.settings.model_copy(update={"epochs": 2})
+    return Work(sizes, starts, learner.practice.models.memory.windows(sizes.window_steps, held_out=False), whole)
 
-    def epoch() -> float:
-        # Two epochs less one: what is computed once per batch is in both.
-        return timed(lambda: twice.improve(whole, 0.0)) - timed(lambda: once.improve(whole, 0.0))
+
+def parts(
+    way: Way, work: Work, measure: Callable[[Callable[[], object]], float] = timed
+) -> dict[str, Callable[[], float]]:
+    """What measures each of the three parts once, by name: its seconds, or another measure."""
+
+    def improve(epochs: int) -> float:
+        return measure(lambda: way.improve(work.imagined, epochs))
 
     return dict(
         zip(
             LIMITS,
             (
-                lambda: timed(lambda: learner.practice.imagine(starts, STEPS)),
-                lambda: timed(lambda: models.update(windows.draw(WINDOWS, learner.generator))),
-                epoch,
+                lambda: measure(lambda: way.imagine(work.starts, work.sizes.steps)),
+                lambda: measure(lambda: way.update(work.draw())),
+                # Two epochs less one: what is computed once per batch is in both.
+                lambda: improve(2) - improve(1),
             ),
             strict=True,
         )
     )
 
 
-def timed(part: Callable[[], object]) -> float:
-    """Seconds of one call."""
-    start = perf_counter()
-    part()
-    return perf_counter() - start
+@contextmanager
+def opened(
+    options: Options, sizes: Sizes, scenario: Mapping[str, Any] = PLATOON
+) -> Iterator[tuple[DMPO, envs.VectorEnv]]:
+    """A learner for work of such sizes, whose steps are whole batches, and four environments.
+
+    Raises:
+        ConfigError: there is no such scenario, or the learner cannot do with that device.
+    """
+    once = {"epochs": 1, "minibatches": 1, "kl_target": None, "kappa": 1, "rollout_steps": 120}
+    practice = {"model_starts": sizes.starts, "model_steps": sizes.steps, "loss_steps": sizes.window_steps}
+    fitting = {"fit_steps": sizes.fit_steps, "check_every": 25, "memory_steps": 20_000}
+    algorithm = {"name": "dmpo", **once, **practice, **fitting}
+    train = {"num_envs": 4, "device": options.device}
+    experiment = config.check({"scenario": dict(scenario), "algorithm": algorithm, "train": train}).experiment
+    learner = make_learner(experiment, experiment.scenario)
+    with make_env(experiment.scenario, experiment.train.num_envs, 1, 0) as env:
+        yield cast(DMPO, learner), env
 
 
-def seconds(part: Callable[[], float], rounds: int) -> float:
-    """Median of so many times, after two that do not count."""
-    return median([part() for _ in range(rounds + 2)][2:])
+def rows(options: Options) -> Iterator[Row]:
+    """Each part, stacked and the obvious way, in turn."""
+    torch.set_num_threads(options.threads)
+    rate = product_rate(options.device, PRODUCT, options.rounds)
+    size = f"{PRODUCT} × {PRODUCT}, float32, {options.threads} threads"
+    yield Row(piece="parts", what="matrix product", size=size, value=rate / 1e9, unit="GFLOP/s")
+    sizes = QUICK if options.quick else Sizes()
+    with opened(options, sizes) as (learner, env):
+        work = prepare(learner, env, sizes)
+        stacked, obvious = Stacked(learner), Reference(learner)
+        of_stacked, of_obvious, operations = parts(stacked, work), parts(obvious, work), parts(stacked, work, flops)
+        for name, described in work.described.items():
+            taken = in_turn([of_stacked[name], of_obvious[name]], options.rounds)
+            limit = 1e3 * operations[name]() / rate
+            yield Row(piece="parts", what=name, size=described, value=1e3 * taken[0], unit="ms", limit=limit,
+                      obvious=1e3 * taken[1])  # fmt: skip
+
+
+def in_turn(measured: list[Callable[[], float]], rounds: int) -> list[float]:
+    """Medians of figures that take turns, so that whatever else slows the machine slows all; the first do not count."""
+    found = [[part() for part in measured] for _ in range(rounds + 1)][1:]
+    return [median(column) for column in zip(*found, strict=True)]
 
 
 def main(
@@ -78,18 +192,16 @@ def main(
 ) -> None:
     """Print the table."""
     torch.set_num_threads(threads)
-    sizes = {"model_starts": STARTS, "model_steps": STEPS, "loss_steps": WINDOW_STEPS, "rollout_steps": 120}
-    once = {"epochs": 1, "minibatches": 1, "kl_target": None}
-    settings = DMPOSettings.model_validate({"kappa": 1, **sizes, **once})
-    with envs.make("cacc_catchup", num_envs=4, action_repeat=5) as env:
-        learner = DMPO(settings, env.graph, env.observation_space, env.action_space)
-        found = {name: seconds(part, rounds) for name, part in parts(learner, env).items()}
+    with opened(Options(), Sizes()) as (learner, env):
+        work = prepare(learner, env, Sizes())
+        found = {name: seconds(part, rounds) for name, part in parts(Stacked(learner), work).items()}
     table = Table(title=f"Platoon of 8, {threads} threads, median of {rounds}")
-    for column in ("part", "ms", "at most, ms", "reached"):
-        table.add_column(column, justify="left" if column == "part" else "right")
+    for column in ("part", "size", "ms", "at most, ms", "reached"):
+        table.add_column(column, justify="left" if column in ("part", "size") else "right")
     for name, taken in found.items():
         limit = LIMITS[name]
-        table.add_row(name, f"{1e3 * taken:.1f}", f"{1e3 * limit:g}", "yes" if taken <= limit else "no")
+        reached = "yes" if taken <= limit else "no"
+        table.add_row(name, work.described[name], f"{1e3 * taken:.1f}", f"{1e3 * limit:g}", reached)
     Console(width=100).print(table)
 
 

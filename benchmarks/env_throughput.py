@@ -3,19 +3,21 @@
     python -m benchmarks.env_throughput
 
 An env step is a simulated step of 0.1 s of one environment. Bare is `simulationStep` alone: the same roads and
-vehicles in one process, nothing read, nothing commanded. Both begin with new episodes and take turns in one run, so
-that whatever else slows the machine slows both; the medians over the rounds are given.
+vehicles in as many processes, nothing read, nothing commanded. Both begin with new episodes and take turns in one run,
+so that whatever else slows the machine slows both; the medians over the rounds are given.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import tempfile
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Self
 
 import numpy as np
 import typer
@@ -26,6 +28,7 @@ from rich.progress import track
 from rich.table import Table
 
 import envs
+from benchmarks.rows import Options, Row
 
 STEPS = 300
 ACTIONS = 64
@@ -40,21 +43,59 @@ class Rate(NamedTuple):
     bare: float
 
 
-def measure(scenario: str, num_envs: int, workers: int, rounds: int) -> Rate:
+def measure(scenario: str, num_envs: int, workers: int, rounds: int, steps: int = STEPS) -> Rate:
     """Rates of one scenario at its default size, medians over the rounds."""
     through, bare = [], []
-    spawn = multiprocessing.get_context("spawn")
-    with (
-        envs.make(scenario, num_envs, workers) as env,
-        ProcessPoolExecutor(1, spawn, _start_bare, (scenario, num_envs)) as pool,
-    ):
+    with envs.make(scenario, num_envs, workers) as env, Bare(scenario, num_envs, workers, {}) as alone:
         actions = _random_actions(env)
         for _ in range(rounds):
-            through.append(_time_env(env, actions))
-            bare.append(pool.submit(_time_bare).result())
-        pool.submit(_close_bare).result()
-    steps = num_envs * STEPS
-    return Rate(scenario, steps / median(through), steps / median(bare))
+            through.append(_time_env(env, actions, steps))
+            bare.append(alone.seconds(steps))
+    return Rate(scenario, num_envs * steps / median(through), num_envs * steps / median(bare))
+
+
+class Bare:
+    """SUMO alone on the network of a scenario, in as many processes as the environments have; a context manager.
+
+    Args:
+        scenario: its name.
+        num_envs: E.
+        workers: how many processes share them.
+        parameters: of the scenario.
+    """
+
+    def __init__(self, scenario: str, num_envs: int, workers: int, parameters: Mapping[str, Any]) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        shares = [range(num_envs * w // workers, num_envs * (w + 1) // workers) for w in range(workers)]
+        self._pools = [
+            ProcessPoolExecutor(1, spawn, _start_bare, (scenario, dict(parameters), share)) for share in shares
+        ]
+
+    def seconds(self, steps: int) -> float:
+        """What so many simulated steps of new episodes take, all processes at once."""
+        return max(job.result() for job in [pool.submit(_time_bare, steps) for pool in self._pools])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pool in self._pools:
+            pool.submit(_close_bare)
+            pool.shutdown()
+
+
+def rows(options: Options) -> Iterator[Row]:
+    """Scenarios × environments × workers; scenarios that need a file of the user's are left out."""
+    cores = len(os.sched_getaffinity(0))
+    sizes = [(16, 1)] if options.quick else list(dict.fromkeys([(1, 1), (16, 1), (16, min(cores, 16)), (64, 1)]))
+    for scenario in envs.names():
+        if any(field.is_required() for field in envs.parameters(scenario).model_fields.values()):
+            continue
+        for num_envs, workers in sizes:
+            rate = measure(scenario, num_envs, workers, options.rounds, 100 if options.quick else STEPS)
+            size = f"{num_envs} environments, {workers} workers"
+            yield Row(piece="environments", what=scenario, size=size, value=rate.through_envs, unit="env steps/s",
+                      limit=rate.bare)  # fmt: skip
 
 
 def _random_actions(env: envs.VectorEnv) -> list[NDArray[Any]]:
@@ -65,26 +106,26 @@ def _random_actions(env: envs.VectorEnv) -> list[NDArray[Any]]:
     return list(random.integers(space.n, size=shape))
 
 
-def _time_env(env: envs.VectorEnv, actions: list[NDArray[Any]]) -> float:
+def _time_env(env: envs.VectorEnv, actions: list[NDArray[Any]], steps: int) -> float:
     env.reset()
     start = perf_counter()
-    for step in range(STEPS):
+    for step in range(steps):
         env.step(actions[step % ACTIONS])
     return perf_counter() - start
 
 
-def _start_bare(scenario: str, num_envs: int) -> None:
-    parameters = envs.parameters(scenario).model_validate({})
+def _start_bare(scenario: str, parameters: dict[str, Any], numbers: range) -> None:
+    checked = envs.parameters(scenario).model_validate(parameters)
     with tempfile.TemporaryDirectory() as folder:
-        _bare["scenario"] = envs.registry.scenario(scenario)(parameters, range(num_envs), 0, Path(folder))
+        _bare["scenario"] = envs.registry.scenario(scenario)(checked, numbers, 0, Path(folder))
 
 
-def _time_bare() -> float:
+def _time_bare(steps: int) -> float:
     import libsumo
 
     _bare["scenario"].reset()
     start = perf_counter()
-    for _ in range(STEPS):
+    for _ in range(steps):
         libsumo.simulationStep()
     return perf_counter() - start
 

@@ -66,6 +66,22 @@ def communication_graph(experiment: Experiment, scenario: envs.ScenarioParameter
         raise ConfigError(located("graph", str(error), list(parameters))) from error
 
 
+def check_device(key: str, device: str) -> None:
+    """Refuse what this machine does not have.
+
+    Raises:
+        ConfigError: `key` gave another device.
+    """
+    if device == "cpu":
+        return
+    import torch
+
+    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    devices += [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    if device not in devices:
+        raise ConfigError(refusal(key, device, f"{' or '.join(devices)} on this machine"))
+
+
 def _check_evaluation(experiment: Experiment) -> None:
     training, evaluation = envs.spec(experiment.scenario), envs.spec(evaluation_scenario(experiment))
     for what, there, here in (
@@ -91,12 +107,9 @@ def _check_machine(experiment: Experiment) -> None:
     if train.workers > train.num_envs:
         allowed = f"a whole number from 1 to train.num_envs = {train.num_envs}, each worker needs an environment"
         problems.append(refusal("train.workers", train.workers, allowed))
-    if train.device != "cpu":
-        import torch
-
-        devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-        devices += [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-        if train.device not in devices:
-            problems.append(refusal("train.device", train.device, f"{' or '.join(devices)} on this machine"))
+    try:
+        check_device("train.device", train.device)
+    except ConfigError as error:
+        problems += error.problems
     if problems:
         raise ConfigError(problems)

@@ -1,4 +1,4 @@
-"""The command line: `dmpo train`, `evaluate`, `render`, `compare`, `list`; `dmpo --import MODULE` before each of them.
+"""The command line: `dmpo train`, `evaluate`, `render`, `compare`, `bench`, `list`; `dmpo --import MODULE` before each.
 
 Exit status 0 for success, 2 for a mistake in what the user gave, 1 for a failure, 130 when interrupted and
 143 when terminated while training.
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 # Nothing that loads PyTorch, SUMO or matplotlib is imported before a command needs it.
+from experiments.bench import bench
 from experiments.endings import StoppedError, Terminated, is_failure, said, status_of
 from experiments.errors import ConfigError, RunError, shown, suggestion
 
@@ -222,6 +223,9 @@ def list_all(
     console = Console()
     for table in tables.listing(name):
         console.print(table)
+
+
+app.command()(bench)
 
 
 def main() -> NoReturn:

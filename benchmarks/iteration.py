@@ -1,0 +1,98 @@
+"""One iteration of DMPO in the platoon, stacked and the obvious way.
+
+600 real steps, ten times a rollout of the models and ten epochs on it, and 500 updates of the models: added up from
+single ones of each, unless the suite is asked for the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from time import perf_counter
+
+import torch
+
+import envs
+from benchmarks.dmpo_parts import PRODUCT, QUICK, Sizes, Stacked, Way, Work, opened, prepare
+from benchmarks.machine import flops, product_rate, timed
+from benchmarks.reference import Reference
+from benchmarks.rows import Options, Row
+
+REAL_STEPS, PRACTICES, EPOCHS, UPDATES = 600, 10, 10, 500
+Measure = Callable[[Callable[[], object]], float]
+
+
+def real_steps(way: Way, env: envs.VectorEnv) -> tuple[float, float]:
+    """Seconds of acting and of the environment."""
+    observations, acting, stepping = env.reset(seed=0)[0], 0.0, 0.0
+    for _ in range(REAL_STEPS):
+        start = perf_counter()
+        commands = way.act(torch.tensor(observations))
+        decided = perf_counter()
+        observations = env.step(commands)[0]
+        acting, stepping = acting + decided - start, stepping + perf_counter() - decided
+    return acting, stepping
+
+
+def added_up(way: Way, work: Work, measure: Measure) -> dict[str, float]:
+    """A measure of all model rollouts, epochs and model updates, from single ones."""
+    one, two = (measure(lambda epochs=epochs: way.improve(work.imagined, epochs)) for epochs in (1, 2))  # type: ignore[misc]
+    return {
+        "model rollout": PRACTICES * measure(lambda: way.imagine(work.starts, work.sizes.steps)),
+        # What is computed once per batch is in both.
+        "actor and critic": PRACTICES * (one + (EPOCHS - 1) * (two - one)),
+        "model update": UPDATES * measure(lambda: way.update(work.draw())),
+    }
+
+
+def whole(way: Way, work: Work, measure: Measure) -> dict[str, float]:
+    """A measure of the same, done from end to end."""
+
+    def practise() -> None:
+        for _ in range(PRACTICES):
+            way.imagine(work.starts, work.sizes.steps)
+
+    def improve() -> None:
+        for _ in range(PRACTICES):
+            way.improve(work.imagined, EPOCHS)
+
+    def update() -> None:
+        for _ in range(UPDATES):
+            way.update(work.draw())
+
+    names = ("model rollout", "actor and critic", "model update")
+    return {name: measure(part) for name, part in zip(names, (practise, improve, update), strict=True)}
+
+
+def rows(options: Options) -> Iterator[Row]:
+    """The iteration: both ways in turn, each the fastest of a few rounds."""
+    torch.set_num_threads(options.threads)
+    sizes = QUICK if options.quick else Sizes()
+    with opened(options, sizes) as (learner, env), envs.make("cacc_catchup", num_envs=1) as real:
+        work = prepare(learner, env, sizes)
+        ways: list[Way] = [Stacked(learner), Reference(learner)]
+        rate = product_rate(options.device, PRODUCT, options.rounds)
+        operations = sum(added_up(ways[0], work, flops).values())
+        found: list[list[dict[str, float]]] = [[], []]
+        for _ in range(1 if options.whole or options.quick else 3):
+            for way, times in zip(ways, found, strict=True):
+                times.append(_seconds(way, work, real, options.whole))
+    stacked, obvious = (min(times, key=lambda each: sum(each.values())) for times in found)
+    seconds = sum(stacked.values())
+    practice = f"{PRACTICES} × [{sizes.starts} × {sizes.steps} rollout, {EPOCHS} epochs]"
+    yield Row(
+        piece="iteration",
+        what="DMPO, platoon of 8",
+        size=f"{REAL_STEPS} real steps, {practice}, {UPDATES} model updates of {sizes.windows} × {sizes.window_steps}",
+        value=seconds,
+        unit="s",
+        limit=operations / rate,
+        obvious=sum(obvious.values()),
+        shares={name: part / seconds for name, part in stacked.items()},
+        note="float32" if options.whole else "float32, added up from single parts",
+    )
+
+
+def _seconds(way: Way, work: Work, env: envs.VectorEnv, from_end_to_end: bool) -> dict[str, float]:
+    acting, stepping = real_steps(way, env)
+    rest = whole(way, work, timed) if from_end_to_end else added_up(way, work, timed)
+    return {"environment": stepping, "acting": acting, **rest}

@@ -1,0 +1,73 @@
+"""Rings and platoons of more and more agents: what a step of one agent costs, and what memory they take together.
+
+The density of the ring, the samples of each agent and the settings stay the same, so cost per agent-step shows what
+grows faster than the number of agents. The models' memory is filled to its end before they are fitted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+import torch
+
+from benchmarks.dmpo_parts import PLATOON, Sizes, Stacked, opened, parts, prepare
+from benchmarks.machine import in_fresh_process, peak_megabytes, seconds
+from benchmarks.rows import Options, Row
+from dmpo.collect import Collector
+from experiments.errors import ConfigError
+
+AGENTS = (8, 22, 100, 400, 1_000)
+METRES = 245 / 22  # of ring for each vehicle, as the published ring has on average
+SIZES = Sizes(starts=128, steps=10, windows=256, window_steps=4, fit_steps=25)
+QUICK = Sizes(starts=32, steps=5, windows=64, window_steps=4, fit_steps=25)
+SCENARIOS = ("ring", "platoon")
+
+
+def scenario(name: str, agents: int) -> dict[str, Any]:
+    """The scenario with so many agents."""
+    if name == "platoon":
+        return PLATOON | {"num_vehicles": agents}
+    length = round(METRES * agents)
+    return {"name": name, "num_vehicles": agents, "ring_length": length, "observation": "relative", "action_repeat": 5}
+
+
+def rows(options: Options) -> Iterator[Row]:
+    """Every number of agents in a process of its own; what of it costs how much, beside 22 agents."""
+    for name in SCENARIOS:
+        usual: dict[str, float] = {}
+        for agents in AGENTS[:2] if options.quick else AGENTS:
+            try:
+                costs, memory = in_fresh_process(measure, name, agents, options)
+            except (ConfigError, BrokenProcessPool) as error:
+                yield Row(piece="scale", what=name, size=f"{agents:,} agents", value=None, unit="µs", note=str(error))
+                continue
+            usual = costs if agents == 22 else usual
+            for what, cost in costs.items():
+                note = f"{cost / usual[what]:.2f} of 22 agents'" if agents > 22 else ""
+                yield Row(piece="scale", what=f"{name}: {what} per agent-step", size=f"{agents:,} agents", value=cost,
+                          unit="µs", megabytes=memory, note=note)  # fmt: skip
+
+
+def measure(name: str, agents: int, options: Options) -> tuple[dict[str, float], float]:
+    """Microseconds per agent-step of everything an iteration consists of, and peak memory in MB."""
+    torch.set_num_threads(options.threads)
+    sizes = QUICK if options.quick else SIZES
+    with opened(options, sizes, scenario(name, agents)) as (learner, env):
+        collector, memory = Collector(env, learner, seed=0), learner.practice.models.memory
+        collector.collect()
+        batch, metrics = collector.collect()
+        while memory.added < memory.capacity:
+            memory.add(batch)
+        decisions = batch.valid.numel()
+        costs = {
+            "acting": metrics["time/act_seconds"] / decisions,
+            "environment": metrics["time/env_seconds"] / (decisions * env.action_repeat),
+        }
+        samples = sizes.starts * sizes.steps
+        steps = samples, sizes.windows * sizes.window_steps, samples
+        measured = parts(Stacked(learner), prepare(learner, env, sizes))
+        for (part, call), count in zip(measured.items(), steps, strict=True):
+            costs[part] = seconds(call, 1 if options.quick else 3) / count
+        return {what: 1e6 * cost / agents for what, cost in costs.items()}, peak_megabytes()

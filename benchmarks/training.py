@@ -1,0 +1,106 @@
+"""Whole training iterations of each learner: env steps/s, what the time goes into, and the memory it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from time import perf_counter
+from typing import Any
+
+import dmpo
+from benchmarks.env_throughput import STEPS, Bare
+from benchmarks.machine import in_fresh_process, peak_megabytes
+from benchmarks.rows import Options, Row
+from experiments import config
+from experiments.errors import ConfigError
+from experiments.evaluation import make_env, make_learner, set_threads, with_threads
+from experiments.schema import Experiment
+
+#: What is trained, by name: a preset, and what differs from it, which is how little goes before the first improvement.
+CASES: dict[str, tuple[str, list[str]]] = {
+    "dppo, ring, a decision every step": ("dppo_ring", ["scenario.action_repeat=1"]),
+    "dppo, ring": ("dppo_ring", []),
+    "dmpo, ring": ("dmpo_ring", []),
+    "dppo, platoon": ("dppo_cacc_catchup", []),
+    "dmpo, platoon": ("dmpo_cacc_catchup", []),
+    "dsac, platoon": ("dsac_cacc_catchup", ["algorithm.warm_up_steps=0"]),
+    "dmpo_sac, platoon": (
+        "dmpo_cacc_catchup_paper",
+        ["algorithm.warm_up_steps=0", "algorithm.warm_up_fit_steps=null"],
+    ),
+    "cppo, platoon": ("cppo_cacc_catchup", []),
+    "ia2c, platoon": ("ia2c_cacc_catchup", []),
+    "ic3net, platoon": ("ic3net_cacc_catchup", []),
+}
+QUICK = ("dppo, ring", "dmpo, platoon")
+FEW = ["algorithm.fit_steps=25", "algorithm.inner_iterations=1"]  # of a learner with models, where it shall be quick
+
+
+def rows(options: Options) -> Iterator[Row]:
+    """Each case in a process of its own."""
+    for what in QUICK if options.quick else CASES:
+        try:
+            yield in_fresh_process(measure, what, options)
+        except (ConfigError, BrokenProcessPool) as error:
+            yield Row(piece="training", what=what, size="", value=None, unit="env steps/s", note=str(error))
+
+
+def load(what: str, options: Options) -> Experiment:
+    """The experiment of a case, with the threads that it would have."""
+    preset, overrides = CASES[what]
+    few = FEW if options.quick and preset.startswith("dmpo") else []
+    experiment = config.load(preset, [*overrides, *few, f'train.device="{options.device}"']).experiment
+    return with_threads(experiment)
+
+
+def measure(what: str, options: Options) -> Row:
+    """Iterations after the first, which has more to set up."""
+    experiment = load(what, options)
+    train, scenario = experiment.train, experiment.scenario
+    set_threads(experiment)
+    learner: Any = make_learner(experiment, scenario)
+    with make_env(scenario, train.num_envs, train.workers, train.seed) as env:
+        trainer = dmpo.Trainer(env, learner, train.env_steps, train.seed)
+        modelling = clocked(learner)
+        iterations = trainer.iterations()
+        next(iterations)
+        modelling.clear()
+        begun, start = trainer.env_steps, perf_counter()
+        found = [next(iterations) for _ in range(2 if options.quick else 5)]
+        taken, steps, memory = perf_counter() - start, trainer.env_steps - begun, peak_megabytes()
+        acting, stepping = (sum(m[f"time/{name}_seconds"] for m in found) for name in ("act", "env"))
+        update = sum(m["time/update_seconds"] for m in found) - sum(modelling)
+        agents = env.num_agents
+    parts = {"environment": stepping, "acting": acting, "update": update, "model": sum(modelling)}
+    parameters = scenario.model_dump(exclude={"name"})
+    with Bare(scenario.name, train.num_envs, train.workers, parameters) as bare:
+        limit = train.num_envs * STEPS / min(bare.seconds(STEPS) for _ in range(options.rounds))
+    return Row(
+        piece="training",
+        what=what,
+        size=f"{steps // len(found):,} env steps × {agents} agents an iteration, {train.threads} threads",
+        value=steps / taken,
+        unit="env steps/s",
+        limit=limit,
+        shares={name: part / taken for name, part in parts.items() if part},
+        megabytes=memory,
+    )
+
+
+def clocked(learner: Any) -> list[float]:
+    """Seconds of each fit of the models and of each rollout in them from here on; stays empty where there are none."""
+    taken: list[float] = []
+    if hasattr(learner, "practice"):
+        learner.fit = _clocked(learner.fit, taken)
+        learner.practice.imagine = _clocked(learner.practice.imagine, taken)
+    return taken
+
+
+def _clocked(function: Callable[..., Any], taken: list[float]) -> Callable[..., Any]:
+    def timed(*arguments: Any) -> Any:
+        start = perf_counter()
+        result = function(*arguments)
+        taken.append(perf_counter() - start)
+        return result
+
+    return timed
