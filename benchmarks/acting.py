@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from benchmarks.dmpo_parts import PRODUCT, QUICK, Stacked, Way, in_turn, opened
+from benchmarks.dmpo_parts import QUICK, Stacked, Way, in_turn, opened
 from benchmarks.machine import flops, product_rate, timed
 from benchmarks.reference import Reference
 from benchmarks.rows import Options, Row
@@ -17,7 +17,7 @@ CALLS = 20  # in a round, one after the other
 def rows(options: Options) -> Iterator[Row]:
     """From the states of one environment, and of sixteen."""
     torch.set_num_threads(options.threads)
-    rate = product_rate(options.device, PRODUCT, options.rounds)
+    rate = product_rate(options)
     with opened(options, QUICK) as (learner, _):
         ways: list[Way] = [Stacked(learner), Reference(learner)]
         for num_envs in (1, 16):

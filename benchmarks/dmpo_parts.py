@@ -21,7 +21,7 @@ from rich.table import Table
 from torch import Tensor
 
 import envs
-from benchmarks.machine import flops, product_rate, seconds, timed
+from benchmarks.machine import flops, product_rate, product_size, seconds, timed
 from benchmarks.reference import Reference
 from benchmarks.rows import Options, Row
 from dmpo.collect import Collector
@@ -34,7 +34,6 @@ from experiments.evaluation import make_env, make_learner
 #: Seconds that each part may take on two cores.
 LIMITS = {"model rollout": 0.2, "model update": 0.012, "epoch of actor and critic": 0.35}
 PLATOON = {"name": "cacc_catchup", "action_repeat": 5}
-PRODUCT = 2_048  # rows and columns of the matrices whose product is the measure
 
 
 @dataclass(frozen=True)
@@ -165,8 +164,8 @@ def opened(
 def rows(options: Options) -> Iterator[Row]:
     """Each part, stacked and the obvious way, in turn."""
     torch.set_num_threads(options.threads)
-    rate = product_rate(options.device, PRODUCT, options.rounds)
-    size = f"{PRODUCT} × {PRODUCT}, float32, {options.threads} threads"
+    rate = product_rate(options)
+    size = f"{product_size(options)} squared, float32, {options.threads} threads"
     yield Row(piece="parts", what="matrix product", size=size, value=rate / 1e9, unit="GFLOP/s")
     sizes = QUICK if options.quick else Sizes()
     with opened(options, sizes) as (learner, env):

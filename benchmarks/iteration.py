@@ -12,7 +12,7 @@ from time import perf_counter
 import torch
 
 import envs
-from benchmarks.dmpo_parts import PRODUCT, QUICK, Sizes, Stacked, Way, Work, opened, prepare
+from benchmarks.dmpo_parts import QUICK, Sizes, Stacked, Way, Work, opened, prepare
 from benchmarks.machine import flops, product_rate, timed
 from benchmarks.reference import Reference
 from benchmarks.rows import Options, Row
@@ -70,7 +70,7 @@ def rows(options: Options) -> Iterator[Row]:
     with opened(options, sizes) as (learner, env), envs.make("cacc_catchup", num_envs=1) as real:
         work = prepare(learner, env, sizes)
         ways: list[Way] = [Stacked(learner), Reference(learner)]
-        rate = product_rate(options.device, PRODUCT, options.rounds)
+        rate = product_rate(options)
         operations = sum(added_up(ways[0], work, flops).values())
         found: list[list[dict[str, float]]] = [[], []]
         for _ in range(1 if options.whole or options.quick else 3):

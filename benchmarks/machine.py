@@ -15,6 +15,8 @@ from typing import ParamSpec, TypeVar
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.rows import Options
+
 P = ParamSpec("P")
 T = TypeVar("T")
 _STATUS = Path("/proc/self/status")
@@ -37,11 +39,17 @@ def flops(part: Callable[[], object]) -> float:
 
 
 @cache
-def product_rate(device: str, size: int, rounds: int) -> float:
-    """Floating-point operations/s of the product of two float32 matrices (size, size), the fastest of the rounds."""
-    a, b = torch.rand(2, size, size, device=device)
+def product_rate(options: Options) -> float:
+    """Floating-point operations/s of a large product of two float32 matrices, the fastest of the rounds."""
+    size = product_size(options)
+    a, b = torch.rand(2, size, size, device=options.device)
     out = torch.empty_like(a)
-    return 2 * size**3 / min(timed(lambda: torch.mm(a, b, out=out)) for _ in range(rounds + 1))
+    return 2 * size**3 / min(timed(lambda: torch.mm(a, b, out=out)) for _ in range(options.rounds + 1))
+
+
+def product_size(options: Options) -> int:
+    """Rows and columns of these matrices."""
+    return 1_024 if options.quick else 2_048
 
 
 def seconds(part: Callable[[], float], rounds: int) -> float:

@@ -67,8 +67,8 @@ class Row(BaseModel):
 
     @property
     def reached(self) -> float | None:
-        """The share of the limit, 1 at best."""
-        return self._faster(self.limit, self.value)
+        """How near the limit it is, 1 at best."""
+        return self._faster(self.value, self.limit)
 
     @property
     def ratio(self) -> float | None:
