@@ -111,12 +111,12 @@ def read(path: Path) -> Report:
     try:
         return Report.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise ConfigError(f"--against: {shown(str(path))} cannot be read ({error.strerror})") from None
+        raise ConfigError(f"--against: {shown(str(path), 300)} cannot be read ({error.strerror})") from None
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
+        why = f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}"
         remedy = "give a file that `dmpo bench --output` has written"
-        raise ConfigError(f"--against: {shown(str(path))} is no report ({where}: {first['msg']}); {remedy}") from None
+        raise ConfigError(f"--against: {shown(str(path), 300)} is no report ({why}); {remedy}") from None
 
 
 def table(report: Report, earlier: Report | None = None) -> Table:
