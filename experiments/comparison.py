@@ -20,6 +20,7 @@ from experiments.schema import Experiment
 
 _FILE = "comparison.json"
 _FAILURES = "failures.json"
+_NAMED = 4  # files of which a title still says the names
 # What a run that is there already may differ in: how many processes simulate is not seen in its results.
 FREE_TO_CHANGE = ("train.workers",)
 
@@ -63,7 +64,7 @@ class Comparison:
     def of(cls, files: Sequence[str], overrides: Sequence[str], runs: Sequence[Entry]) -> Self:
         """The comparison with these runs."""
         labels, seeds = dict.fromkeys(run.label for run in runs), {run.seed for run in runs}
-        title = ", ".join(Path(file).stem for file in files)
+        title = ", ".join(Path(file).stem for file in files) if len(files) <= _NAMED else f"{len(files)} files compared"
         return cls(title, list(files), list(overrides), list(labels), sorted(seeds), list(runs))
 
     def extended(self, more: Self) -> Self:

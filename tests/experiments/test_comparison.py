@@ -161,3 +161,9 @@ def test_a_backend_that_is_not_installed_says_what_to_install(dmpo: Command, tin
             assert f'--backend: "{backend}" cannot be used' in result.err
             assert "pip install" in result.err
             assert not Path("out").exists()
+
+
+def test_a_title_names_a_few_files_and_counts_many() -> None:
+    few, many = ["dppo_ring", "folder/mine.yaml"], [f"{n}.yaml" for n in range(5)]
+    assert comparison.Comparison.of(few, [], []).title == "dppo_ring, mine"
+    assert comparison.Comparison.of(many, [], []).title == "5 files compared"
