@@ -257,7 +257,7 @@ def _episodes(standing: Standing, path: Path) -> list[Picture]:
 
 
 def _picture(figure: Figure, path: Path, caption: str, style: str = "", wide: bool = False) -> Picture:
-    plots.save(figure, path)
+    plots.save(figure, path, few_colours=True)
     data = base64.b64encode(path.read_bytes()).decode("ascii")
     return Picture(f"data:image/png;base64,{data}", caption, style, wide)
 
