@@ -51,7 +51,7 @@ class _Record:
         state = info.get("state", {})
         self.measure(state)
         if "speed" in state:
-            self.speeds.append(np.array(state["speed"]).mean(1))
+            self.speeds.append(_mean_over_agents(state["speed"], state.get("vehicle")))
         if self.running[0]:
             self.draw(state)
         self.running &= ~ended
@@ -137,7 +137,19 @@ def _metrics(record: _Record, action_repeat: int) -> dict[str, float]:
     }
     if record.speeds:
         speeds = np.stack(record.speeds, 1)  # (E, T)
-        whole = [row[:length].mean() for row, length in zip(speeds, record.lengths, strict=True)]
-        last = [row[length * 2 // 3 : length].mean() for row, length in zip(speeds, record.lengths, strict=True)]
+        whole = [_mean_known(row[:length]) for row, length in zip(speeds, record.lengths, strict=True)]
+        last = [_mean_known(row[length * 2 // 3 : length]) for row, length in zip(speeds, record.lengths, strict=True)]
         metrics |= {"eval/speed": float(np.mean(whole)), "eval/speed_final": float(np.mean(last))}
     return metrics
+
+
+def _mean_over_agents(x: Array, vehicle: Array | None) -> Array:
+    # (E,) of (E, N); where vehicles come and go, of the agents that have one, and not a number where none has.
+    if vehicle is None:
+        return np.asarray(np.mean(x, axis=1))
+    return np.array([row[own > 0].mean() if own.any() else np.nan for row, own in zip(x, vehicle, strict=True)])
+
+
+def _mean_known(x: Array) -> float:
+    known = x[~np.isnan(x)]
+    return float(known.mean()) if len(known) else 0.0

@@ -11,7 +11,8 @@
 | `eval/throughput`            | 1/h  | vehicles that pass a point of the road                                        |
 | `eval/fuel`, `eval/co2`      | g/km | of one vehicle, by the simulator's emission model                             |
 
-All but the smallest are means over episodes. What an environment does not report is not measured.
+All but the smallest are means over episodes. What an environment does not report is not measured. Where vehicles come
+and go, ``vehicle`` numbers the one that each agent has, 0 is none, and only those on the road count.
 """
 
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ import numpy as np
 from dmpo.environment import Array
 
 #: What is read of ``info["state"]``, each (E, N): m/s, m, m/s of the vehicle in front, m, and mg since the last action.
-NAMES = ("speed", "headway", "front_speed", "length", "fuel", "co2")
+NAMES = ("speed", "headway", "front_speed", "length", "fuel", "co2", "vehicle")
 
 
 def measure(states: Mapping[str, Array], actions: Array, seconds: float) -> dict[str, float]:
@@ -44,8 +45,10 @@ def measure(states: Mapping[str, Array], actions: Array, seconds: float) -> dict
 
 
 def _episode(state: Mapping[str, Array], seconds: float) -> dict[str, float]:
+    if "vehicle" in state:
+        state = _by_vehicle(state)
     speed, found = state.get("speed"), {}
-    if speed is None:
+    if speed is None or not speed.size:
         return {}
     change = acceleration(speed, seconds)
     found["speed_std"] = float(speed[1:].std(axis=1).mean())
@@ -62,10 +65,24 @@ def _episode(state: Mapping[str, Array], seconds: float) -> dict[str, float]:
     return found
 
 
+def _by_vehicle(state: Mapping[str, Array]) -> dict[str, Array]:
+    """Arrays (T+1, V) of V vehicles instead of (T+1, N) of agents, masked while a vehicle is nobody's."""
+    numbers = state["vehicle"]
+    vehicles = np.unique(numbers[numbers > 0])
+    there = numbers[:, None] == vehicles[:, None]  # (T+1, V, N)
+    absent = ~there.any(axis=2)
+    return {
+        name: np.ma.masked_array(np.where(there, x[:, None], 0.0).sum(axis=2), absent)
+        for name, x in state.items()
+        if name != "vehicle"
+    }
+
+
 def _following(state: Mapping[str, Array], speed: Array, headway: Array) -> dict[str, float]:
     found = {"headway": float(headway[1:].mean()), "headway_min": float(headway[1:].min())}
     if "front_speed" in state:
-        closest = float(time_to_collision(headway, speed, state["front_speed"])[1:].min())
+        following = (np.ma.compressed(x[1:]) for x in (headway, speed, state["front_speed"]))  # who is there
+        closest = float(time_to_collision(*following).min(initial=np.inf))
         found |= {"time_to_collision_min": closest} if np.isfinite(closest) else {}
     if "length" in state:
         found["throughput"] = throughput(speed[1:], headway[1:] + state["length"][1:])

@@ -133,3 +133,26 @@ class Standing(PointMasses):
 def test_how_a_wreck_moves_is_not_driving() -> None:
     found = evaluate(Standing(horizon=10), lambda seen: np.ones((*seen.shape[:2], 1), np.float32), seed=0).metrics
     assert found["eval/acceleration"] == pytest.approx(1.0, rel=1e-4)
+
+
+def test_vehicles_that_take_turns_in_slots_are_measured_as_if_each_had_its_own() -> None:
+    whole = {name: x[:31] for name, x in following(vehicles=2).items() if name != "position"}
+    # The first slot holds one vehicle and, from moment 20 on, the other; the second is empty up to moment 5.
+    shared = {name: np.stack([np.where(np.arange(31) < 20, x[:, 0, 0], x[:, 0, 1]), x[:, 0, 0]], axis=1)[:, None]
+              for name, x in whole.items()}  # fmt: skip
+    vehicle = np.array([[1 + (t >= 20), 3 * (t >= 5)] for t in range(31)], dtype=float)[:, None]
+    found = measured(shared | {"vehicle": vehicle})
+
+    lives = [(0, slice(0, 20)), (1, slice(20, 31)), (0, slice(5, 31))]
+    speeds = [whole["speed"][life, 0, k] for k, life in lives]
+    changes = [np.diff(speed) / SECONDS for speed in speeds]
+    jerks = np.concatenate([np.diff(change) / SECONDS for change in changes])
+    assert found["eval/acceleration"] == pytest.approx(np.abs(np.concatenate(changes)).mean())
+    assert found["eval/jerk"] == pytest.approx(np.abs(jerks).mean())
+    headways = np.concatenate([whole["headway"][max(life.start, 1) : life.stop, 0, k] for k, life in lives])
+    assert found["eval/headway"] == pytest.approx(headways.mean())
+    assert found["eval/headway_min"] == pytest.approx(headways.min())
+
+
+def test_slots_that_stay_empty_have_no_measures() -> None:
+    assert measured({"speed": np.zeros((11, 1, 2)), "vehicle": np.zeros((11, 1, 2))}) == {}
