@@ -84,13 +84,16 @@ class Bare:
             pool.shutdown()
 
 
+def scenarios() -> list[str]:
+    """Those whose environments share a simulation: of a SUMO each there is no bare rate of all together."""
+    return [name for name in envs.names() if not envs.registry.scenario(name).one_env_a_process]
+
+
 def rows(options: Options) -> Iterator[Row]:
-    """Scenarios × environments × workers; scenarios that need a file of the user's are left out."""
+    """Scenarios × environments × workers."""
     cores = len(os.sched_getaffinity(0))
     sizes = [(16, 1)] if options.quick else list(dict.fromkeys([(1, 1), (16, 1), (16, min(cores, 16)), (64, 1)]))
-    for scenario in envs.names():
-        if any(field.is_required() for field in envs.parameters(scenario).model_fields.values()):
-            continue
+    for scenario in scenarios():
         for num_envs, workers in sizes:
             rate = measure(scenario, num_envs, workers, options.rounds, 100 if options.quick else STEPS)
             size = f"{num_envs} environments, {workers} workers"
@@ -143,7 +146,7 @@ def main(
     table = Table(title=f"{num_envs} environments, {workers} worker(s), random actions: env steps/s")
     for column in ("scenario", "through envs", "bare", "share"):
         table.add_column(column, justify="left" if column == "scenario" else "right")
-    for scenario in track(envs.names(), description="measuring", transient=True):
+    for scenario in track(scenarios(), description="measuring", transient=True):
         rate = measure(scenario, num_envs, workers, rounds)
         share = rate.through_envs / rate.bare
         table.add_row(rate.scenario, f"{rate.through_envs:,.0f}", f"{rate.bare:,.0f}", f"{share:.0%}")

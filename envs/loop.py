@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from envs.observations import Observations
-from envs.scenario import Actions, Scenario, ScenarioParameters, Spec, State
+from envs.scenario import MAX_VEHICLES, Actions, Scenario, ScenarioParameters, Spec, State
 from envs.simulation import STEP_SECONDS, Bools, Driving, Floats, Network, Simulation
 from envs.starts import StartField
 
@@ -78,6 +78,7 @@ class LoopParameters(ScenarioParameters):
 
     known_observations: ClassVar[Observations[Traffic]] = observations
 
+    num_vehicles: int = Field(gt=0, le=MAX_VEHICLES, description="vehicles on the road, all of them learning")
     observation: str = Field(
         "published", description="what an agent senses, by name", json_schema_extra=observations.list_in
     )
@@ -173,6 +174,7 @@ class Loop(Scenario[P]):
     A loop may come in several lengths, side by side in the network; an episode chooses one of them.
     """
 
+    simulation: Simulation
     edges: ClassVar[tuple[str, ...]]
     max_acceleration: ClassVar[float]
     state_names: ClassVar = ("speed", "position", "acceleration", "headway", "front_speed")

@@ -105,6 +105,7 @@ P = TypeVar("P", bound=PlatoonParameters)
 class PlatoonScenario(Scenario[P]):
     """E platoons, each on a straight road of its own; vehicle 0 follows the leader, vehicle i + 1 follows i."""
 
+    simulation: Simulation
     constant_actions: ClassVar = {f"constant ({a:g}, {b:g})": k for k, (a, b) in enumerate(GAINS.tolist())}
     state_names: ClassVar = ("speed", "position", "acceleration", "headway", "front_speed", "leader_speed")
     agents: ClassVar = slice(1, None)  # vehicle 0 is the leader

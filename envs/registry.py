@@ -41,7 +41,7 @@ def scenario(name: str) -> type[Scenario[Any]]:
 
 def names() -> list[str]:
     """Names of all scenarios in alphabetical order."""
-    for module in ("ring", "figure_eight", "platoon"):
+    for module in ("ring", "figure_eight", "platoon", "sumo_network"):
         import_module(f"envs.{module}")
     return sorted(_scenarios)
 

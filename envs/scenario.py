@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from envs.simulation import STEP_SECONDS, Bools, Floats, Simulation, Vehicles
+from envs.simulation import STEP_SECONDS, Bools, Floats, Vehicles, Watched
 from envs.spelling import check_names
 from envs.starts import StartField
 
@@ -41,7 +41,6 @@ class ScenarioParameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str = Field(description="of the scenario; a subclass narrows it to the Literal that it is registered under")
-    num_vehicles: int = Field(gt=0, le=MAX_VEHICLES, description="vehicles on the road, all of them learning")
     horizon: int = Field(gt=0, le=MAX_HORIZON, description="simulated steps of 0.1 s in an episode")
     action_repeat: int = Field(1, gt=0, description="simulated steps for which an action is held; rewards are summed")
     mode: Literal["train", "evaluate"] = Field(
@@ -106,9 +105,11 @@ class Scenario(ABC, Generic[P]):
     """
 
     Parameters: ClassVar[type[ScenarioParameters]]
-    simulation: Simulation
+    simulation: Watched
     #: Which of a copy's M vehicles are the N agents.
     agents: ClassVar[slice] = slice(None)
+    #: Whether every environment needs a SUMO, and so a process, of its own.
+    one_env_a_process: ClassVar[bool] = False
     #: Actions worth comparing with, by name: every agent does this all the time.
     constant_actions: ClassVar[Mapping[str, float | int]] = {}
     #: Parameters in which controllers differ here from their own defaults, by the controller's name.
@@ -116,7 +117,7 @@ class Scenario(ABC, Generic[P]):
 
     def __init__(self, parameters: P, numbers: range, seed: int, folder: Path) -> None:
         self.parameters, self.numbers = parameters, numbers
-        self.num_envs, self.num_agents = len(numbers), parameters.num_vehicles
+        self.num_envs, self.num_agents = len(numbers), self.spec(parameters).num_agents
         self.clock = np.zeros(self.num_envs, dtype=np.int64)
         self.limit = np.full(self.num_envs, parameters.horizon)
         self.reward = np.zeros((self.num_envs, self.num_agents))

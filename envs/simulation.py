@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
@@ -36,6 +36,30 @@ class Vehicles(NamedTuple):
     heading: Floats
     speed: Floats
     length: Floats
+
+
+class Watched(Protocol):
+    """What every scenario's simulation tells of E copies of M vehicles, to measure and to draw; see `Simulation`."""
+
+    def emissions(self) -> tuple[Floats, Floats]:
+        """Fuel and CO2 (E, M) in mg/s of the last step."""
+        ...
+
+    def lengths(self, env: int) -> Floats:
+        """Lengths (M,) in m of one copy's vehicles."""
+        ...
+
+    def vehicles(self, env: int) -> Vehicles:
+        """Where SUMO has the vehicles of one copy."""
+        ...
+
+    def lane_shape(self, lane: str) -> Floats:
+        """Points (P, 2) in m of the middle line of a lane."""
+        ...
+
+    def close(self) -> None:
+        """End SUMO."""
+        ...
 
 
 class SimulationError(RuntimeError):
@@ -108,7 +132,7 @@ class Simulation:
             attributes = " ".join(f"{key}={quoteattr(value)}" for key, value in driving.vehicle_type.items())
             types.write_text(f'<additional><vType id="vehicle" {attributes}/></additional>')
             try:
-                self._sumo = _start(_options(network.net_file, types, driving), self.window)
+                self._sumo = start_sumo(_options(network.net_file, types, driving), self.window)
                 for name, edges in network.routes.items():
                     self._sumo.route.add(name, list(edges))
             except Exception as error:
@@ -214,7 +238,7 @@ class Simulation:
         self.close()
 
 
-def _start(options: list[str], window: bool) -> Any:
+def start_sumo(options: list[str], window: bool) -> Any:
     """SUMO by libsumo or, as a window needs a process of its own, by TraCI; both are modules of the same functions."""
     home = use_packaged_sumo()
     if not window:

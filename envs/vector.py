@@ -139,7 +139,7 @@ class VectorEnv:
         scenario: the scenario's class.
         parameters: an instance of its ``Parameters``.
         num_envs: E.
-        workers: SUMO processes that share the environments.
+        workers: SUMO processes that share the environments; one for each where the scenario needs that.
         seed: fixes every episode, however the environments are split over workers.
         answer_seconds: how long a worker may take to start, or to answer, before it counts as hung and is replaced.
         window: whether SUMO shows what happens in a window of its own, at the speed of real time.
@@ -166,6 +166,7 @@ class VectorEnv:
             raise ValueError(
                 f"workers = {workers} must lie between 1 and num_envs = {num_envs}: every worker needs an environment"
             )
+        workers = num_envs if scenario.one_env_a_process else workers
         self.spec = scenario.spec(parameters)
         self.scenario = scenario
         self.num_envs, self.num_agents, self.graph = num_envs, self.spec.num_agents, self.spec.graph

@@ -169,7 +169,7 @@ def _shortened(policy: Trained, shot: Shot) -> envs.ScenarioParameters:
 
 
 def _scene(policy: Trained, filmed: Filmed, roads: Sequence[Array], seconds: float) -> film.Scene:
-    x, y, heading, speed = (np.stack([seen[k] for seen in filmed.vehicles]) for k in range(4))
+    x, y, heading, speed = (_rows([seen[k] for seen in filmed.vehicles]) for k in range(4))
     return film.Scene(
         title=f"{policy.experiment.name} after {policy.env_steps:,} steps",
         roads=roads,
@@ -177,8 +177,16 @@ def _scene(policy: Trained, filmed: Filmed, roads: Sequence[Array], seconds: flo
         y=y,
         heading=heading,
         speed=speed,
-        length=filmed.vehicles[0].length,
+        length=max((seen.length for seen in filmed.vehicles), key=len),
         collided=np.logical_or.accumulate(filmed.collided),
         graph=communication_graph(policy.experiment, policy.scenario),
         seconds=seconds,
     )
+
+
+def _rows(moments: Sequence[Array]) -> Array:
+    """One row (M,) a moment; where vehicles come and go, with not a number for those that are not there."""
+    rows = np.full((len(moments), max(map(len, moments))), np.nan)
+    for row, seen in zip(rows, moments, strict=True):
+        row[: len(seen)] = seen
+    return rows

@@ -19,6 +19,7 @@ from tests.envs.helpers import SMALL, Array, pids, play, random_actions
 CHANGES: dict[str, dict[str, Any]] = SMALL | {
     "ring": {"ring_length": (200, 219), "num_vehicles": 5},
     "cacc_catchup": {"collision_steps": 50},
+    "sumo": {"warm_up_steps": 100},
 }
 
 
