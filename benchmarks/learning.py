@@ -1,19 +1,15 @@
 """Final evaluations of the presets over seeds, beside what they have to reach.
 
-    python -m benchmarks.learning
+    dmpo compare PRESET... --seeds 3 --output FOLDER
+    python -m benchmarks.learning --folder FOLDER
 
-Every run is `dmpo train PRESET train.seed=SEED`; runs that are finished are read, not run again. What is judged is the
-evaluation after the last training step, with the likeliest actions, from all reference starts.
+What is judged is the evaluation after the last training step, with the likeliest actions, from all reference starts.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -21,12 +17,15 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from envs.ring import uniform_flow_speed
 from experiments import config
+from experiments.errors import ConfigError, RunError
+from experiments.records import RunRecord, read_record
 
+#: The comparison that is under version control.
+COMMITTED = Path(__file__).parents[1] / "experiments" / "results" / "figure2"
 RING_LENGTHS, RING_VEHICLES = range(220, 271, 10), 22
 Report = dict[str, Any]
 
@@ -71,54 +70,45 @@ FIGURES = {
 }
 
 
-def run(preset: str, seed: int, folder: Path) -> Report:
-    """The evaluation of a finished run, trained first (or to its end) where that has not been done.
+def finished(presets: Sequence[str], seeds: int, folder: Path) -> dict[str, list[RunRecord]]:
+    """The runs of presets in the folder of a comparison, in order of seeds.
 
-    Args:
-        preset: what to train.
-        seed: of the run.
-        folder: where runs are kept, this one as PRESET-seedSEED.
+    Raises:
+        typer.BadParameter: a run is not there or not finished, or its preset has other settings now.
     """
-    path = folder / f"{preset}-seed{seed}"
-    begun = (path / "config.yaml").is_file()
-    overrides = [f"train.seed={seed}", "train.threads=1"]
-    if begun:
-        wanted, there = config.load(preset, overrides).experiment, config.load(path / "config.yaml").experiment
-        config.check_unchanged(
-            there, wanted, (), f"so {path} is of another preset: delete it or choose another --folder"
-        )
-    if not (path / "evaluation.json").is_file():
-        asked = ["--resume", str(path)] if begun else [preset, *overrides, "--output", str(path)]
-        command = [sys.executable, "-m", "experiments", "train", *asked]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(f"{' '.join(command)} ended with status {done.returncode}: {done.stderr[-2000:]}")
-    report: Report = json.loads((path / "evaluation.json").read_text(encoding="utf-8"))
-    return report
+    try:
+        return {preset: [_finished(preset, seed, folder) for seed in range(seeds)] for preset in presets}
+    except (ConfigError, RunError) as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _finished(preset: str, seed: int, folder: Path) -> RunRecord:
+    path = folder / "runs" / f"{preset}-seed{seed}"
+    if not path.is_dir():
+        words = shlex.join([preset, "--seeds", str(seed + 1), "--output", str(folder)])
+        raise ConfigError(f"{path} is missing; it is made by: dmpo compare {words}")
+    record, wanted = read_record(preset, path), config.load(preset, [f"train.seed={seed}"]).experiment
+    free = ("train.workers", "train.threads")
+    config.check_unchanged(record.experiment, wanted, free, f"so {path} is not of the preset as it is now")
+    return record
 
 
 def main(
     presets: Annotated[list[str] | None, typer.Argument(help="All that have a figure, if left out.")] = None,
     seeds: Annotated[int, typer.Option(min=1)] = 3,
-    folder: Annotated[Path, typer.Option(help="Where the runs are kept.")] = Path("runs/learning"),
-    jobs: Annotated[int, typer.Option(min=1, help="Runs side by side.")] = len(os.sched_getaffinity(0)),
+    folder: Annotated[Path, typer.Option(help="Of the comparison.")] = COMMITTED,
 ) -> None:
-    """Train what is not trained yet and print the table."""
-    names = presets or list(FIGURES)
-    wanted = [(name, seed) for name in names for seed in range(seeds)]
-    with ThreadPoolExecutor(jobs) as pool:
-        waiting = [pool.submit(run, name, seed, folder) for name, seed in wanted]
-        reports = [job.result() for job in track(waiting, description="training", transient=True)]
+    """Print the table."""
     table = Table(title="Evaluation after the last training step")
     for column in ("preset", "env steps", "figure", "at least", *(f"seed {seed}" for seed in range(seeds)), "reached"):
         table.add_column(column, justify="left" if column in ("preset", "figure") else "right")
-    for name in names:
-        found = [report for (of, _), report in zip(wanted, reports, strict=True) if of == name]
+    for name, records in finished(presets or list(FIGURES), seeds, folder).items():
+        reports = [record.report for record in records]
         for figure in [*FIGURES[name], Figure("collisions", 0, lambda report: -_metric("collisions")(report))]:
-            values = [figure.of(report) for report in found]
+            values = [figure.of(report) for report in reports]
             reached = f"{sum(value >= figure.least for value in values)} of {seeds}"
             shown = [f"{abs(v) if figure.least == 0 else v:.4g}" for v in (figure.least, *values)]
-            table.add_row(name, f"{found[0]['env_steps']:,}", figure.name, *shown, reached)
+            table.add_row(name, f"{reports[0]['env_steps']:,}", figure.name, *shown, reached)
     Console(width=140).print(table)
 
 

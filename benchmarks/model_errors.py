@@ -1,26 +1,23 @@
 """How wrong the models of the DMPO presets are after 100,000 samples, on real steps held out from them.
 
-    python -m benchmarks.model_errors
+    python -m benchmarks.model_errors --folder FOLDER
 
-Reads the runs of `benchmarks.learning`, and trains those that are missing. An error is the mean square over the
+Reads the same comparison as `benchmarks.learning`. An error is the mean square over the
 variance, one step ahead, mean over agents; the figure is the mean over seeds, the range that of the seeds.
 """
 
 from __future__ import annotations
 
-import json
-import os
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
-from benchmarks.learning import run
+from benchmarks.learning import COMMITTED, finished
 
 SAMPLES = 100_000
 #: What each error may be at most, and for the state in each preset.
@@ -34,9 +31,8 @@ STATE_LIMITS = {
 }
 
 
-def errors_at(path: Path, env_steps: int) -> dict[str, float]:
-    """A run's errors on the line nearest to so many steps."""
-    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+def errors_at(lines: Sequence[dict[str, Any]], env_steps: int) -> dict[str, float]:
+    """A run's errors on the line of its metrics nearest to so many steps."""
     known = [line for line in lines if line.get("model/state_error") is not None]
     nearest = min(known, key=lambda line: abs(line["env_steps"] - env_steps))
     return {name: nearest[f"model/{name}"] for name in ("state_error", *LIMITS)}
@@ -45,20 +41,14 @@ def errors_at(path: Path, env_steps: int) -> dict[str, float]:
 def main(
     presets: Annotated[list[str] | None, typer.Argument(help="All that have a limit, if left out.")] = None,
     seeds: Annotated[int, typer.Option(min=1)] = 3,
-    folder: Annotated[Path, typer.Option(help="Where the runs are kept.")] = Path("runs/learning"),
-    jobs: Annotated[int, typer.Option(min=1, help="Runs side by side.")] = len(os.sched_getaffinity(0)),
+    folder: Annotated[Path, typer.Option(help="Of the comparison.")] = COMMITTED,
 ) -> None:
-    """Train what is not trained yet and print the table."""
-    names = presets or list(STATE_LIMITS)
-    with ThreadPoolExecutor(jobs) as pool:
-        waiting = [pool.submit(run, name, seed, folder) for name in names for seed in range(seeds)]
-        for job in track(waiting, description="training", transient=True):
-            job.result()
+    """Print the table."""
     table = Table(title=f"Held-out errors over the variance after {SAMPLES:,} samples")
     for column in ("preset", "error", "mean", "range over seeds", "at most", "reached"):
         table.add_column(column, justify="left" if column in ("preset", "error") else "right")
-    for name in names:
-        found = [errors_at(folder / f"{name}-seed{seed}", SAMPLES) for seed in range(seeds)]
+    for name, records in finished(presets or list(STATE_LIMITS), seeds, folder).items():
+        found = [errors_at(record.metrics, SAMPLES) for record in records]
         for error, limit in {"state_error": STATE_LIMITS[name], **LIMITS}.items():
             values = [of[error] for of in found]
             shown = f"{100 * mean(values):.2g} %", f"{100 * min(values):.2g} – {100 * max(values):.2g} %"

@@ -16,6 +16,12 @@ def _rising(change: tuple[float, float]) -> tuple[float, float]:
 Change = Annotated[tuple[float, float], AfterValidator(_rising)]
 
 
+def scheduled(first: float, last: float | None, progress: float, change: tuple[float, float] = (0.0, 1.0)) -> float:
+    """What goes linearly from `first` to `last`, between two shares of training; `first` throughout if that is all."""
+    start, end = change
+    return first if last is None else first + (last - first) * min(max((progress - start) / (end - start), 0.0), 1.0)
+
+
 class LearnerSettings(BaseModel):
     """What all learners are told."""
 
@@ -75,8 +81,7 @@ class EntropySettings(BaseModel):
 
     def entropy_weight(self, progress: float) -> float:
         """Linear from the first weight of the entropy bonus to the last."""
-        first, last = self.entropy_coefficient, self.entropy_coefficient_final
-        return first if last is None else first + progress * (last - first)
+        return scheduled(self.entropy_coefficient, self.entropy_coefficient_final, progress)
 
 
 class ActorCriticSettings(EntropySettings, AgentSettings):

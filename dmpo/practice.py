@@ -6,7 +6,7 @@ from torch import Tensor
 
 from dmpo.agents import Agents
 from dmpo.branch import branch
-from dmpo.configuration import ModelSettings
+from dmpo.configuration import ModelSettings, scheduled
 from dmpo.distributions import Categorical
 from dmpo.local_model import LocalModel
 from dmpo.model_errors import one_step_errors, open_loop_errors
@@ -54,20 +54,15 @@ class Practice:
     def horizon(self, progress: float) -> int:
         """T at this share of training: linear between two points, as in MBPO's table 1."""
         settings = self.settings
-        return round(_linear(settings.model_steps, settings.model_steps_final, settings.model_steps_change, progress))
+        return round(scheduled(settings.model_steps, settings.model_steps_final, progress, settings.model_steps_change))
 
     def share(self, progress: float) -> float:
         """q0 at this share of training, linear between two points as well."""
         settings = self.settings
-        return _linear(settings.model_share, settings.model_share_final, settings.model_share_change, progress)
+        return scheduled(settings.model_share, settings.model_share_final, progress, settings.model_share_change)
 
     def imagine(self, starts: Tensor, steps: int) -> Rollout:
         """`model_starts` rollouts from states that are drawn from `starts` (S, N, D)."""
         agents = self.agents
         index = torch.randint(len(starts), (self.settings.model_starts,), generator=agents.generator)
         return branch(self.models, agents.policy, starts[index], steps, agents.states, agents.generator)
-
-
-def _linear(first: float, last: float | None, change: tuple[float, float], progress: float) -> float:
-    start, end = change
-    return first if last is None else first + (last - first) * min(max((progress - start) / (end - start), 0.0), 1.0)

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from dmpo.action_critic import ActionCritic
-from dmpo.configuration import SACSettings
+from dmpo.configuration import SACSettings, scheduled
 from dmpo.distributions import Categorical, SquashedGaussian
 from dmpo.errors import check_finite
 from dmpo.moments import Moments
@@ -111,9 +111,9 @@ class SAC(ABC):
 
     def entropy_wanted(self, progress: float) -> float:
         """Linear from the first target entropy to the last."""
-        first, last = self.settings.target_entropy, self.settings.target_entropy_final
+        first = self.settings.target_entropy
         first = self.target_entropy if first is None else first
-        return first if last is None else first + progress * (last - first)
+        return scheduled(first, self.settings.target_entropy_final, progress)
 
     def check(self, losses: dict[str, Tensor]) -> None:
         """Refuse numbers that are not finite: losses, one number per agent each, and parameters.

@@ -176,11 +176,9 @@ class RunFolder:
             states: arrays (T, N) by name, which are kept in single precision: for pictures, not for resumption.
             step_seconds: between two rows.
         """
-        partial = self.trajectory.with_name(self.trajectory.name + ".partial")
         small: dict[str, Any] = {name: np.asarray(x, dtype=np.float32) for name, x in states.items()}
-        with partial.open("wb") as file:
+        with whole(self.trajectory) as file:
             np.savez_compressed(file, step_seconds=step_seconds, **small)
-        partial.replace(self.trajectory)
 
     def read_trajectory(self) -> dict[str, NDArray[Any]] | None:
         """What `write_trajectory` kept, `step_seconds` among it; None in folders older than that file."""

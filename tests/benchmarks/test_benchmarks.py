@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
 
 from benchmarks import env_throughput, learning, model_errors, resume, sample_efficiency
 from experiments import config
-from experiments.errors import ConfigError
+from experiments.folder import RunFolder
+from experiments.records import RunRecord
 
 
 @pytest.mark.parametrize("scenario", ["ring", "cacc_catchup"])
@@ -22,26 +24,30 @@ def test_every_preset_with_a_figure_exists() -> None:
     assert set(learning.FIGURES) <= set(config.presets())
 
 
-def test_errors_are_those_nearest_to_the_samples_asked_for(tmp_path: Path) -> None:
+def test_errors_are_those_nearest_to_the_samples_asked_for() -> None:
     names = ("state_error", "change_error", "reward_error")
     lines = [{"env_steps": 0}, *({"env_steps": k, **{f"model/{n}": k / 1e6 for n in names}} for k in (60, 110, 150))]
-    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
-    assert model_errors.errors_at(tmp_path, 100) == dict.fromkeys(names, 110 / 1e6)
+    assert model_errors.errors_at(lines, 100) == dict.fromkeys(names, 110 / 1e6)
     assert set(model_errors.STATE_LIMITS) <= set(config.presets())
 
 
-def test_a_finished_run_is_read_unless_its_preset_has_changed(tmp_path: Path) -> None:
-    path = tmp_path / "dppo_ring-seed1"
-    path.mkdir()
-    same = config.load("dppo_ring", ["train.seed=1", "train.threads=1"]).experiment
+def test_runs_are_read_where_they_are_of_the_presets_as_they_are_now(tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "dppo_ring-seed0"
+    path.mkdir(parents=True)
+    same = config.load("dppo_ring", ["train.threads=1"]).experiment
     (path / "config.yaml").write_text(config.dump(same), encoding="utf-8")
-    (path / "evaluation.json").write_text(json.dumps({"metrics": {"eval/return": 50.0}}), encoding="utf-8")
-    assert learning.FIGURES["dppo_ring"][1].of(learning.run("dppo_ring", 1, tmp_path)) == 22 * 50.0
+    (path / "metrics.jsonl").touch()
+    report = {"env_steps": 1, "metrics": {"eval/return": 50.0}}
+    (path / "evaluation.json").write_text(json.dumps(report), encoding="utf-8")
+    [record] = learning.finished(["dppo_ring"], 1, tmp_path)["dppo_ring"]
+    assert learning.FIGURES["dppo_ring"][1].of(record.report) == 22 * 50.0
 
-    other = config.load("dppo_ring", ["train.seed=1", "train.threads=1", "algorithm.kappa=1"]).experiment
+    with pytest.raises(typer.BadParameter, match=r"dppo_ring-seed1 is missing; .* dmpo compare dppo_ring --seeds 2 "):
+        learning.finished(["dppo_ring"], 2, tmp_path)
+    other = config.load("dppo_ring", ["algorithm.kappa=1"]).experiment
     (path / "config.yaml").write_text(config.dump(other), encoding="utf-8")
-    with pytest.raises(ConfigError, match="of another preset: delete"):
-        learning.run("dppo_ring", 1, tmp_path)
+    with pytest.raises(typer.BadParameter, match="algorithm.kappa: .* not of the preset as it is now"):
+        learning.finished(["dppo_ring"], 1, tmp_path)
 
 
 def test_samples_are_counted_to_where_the_mean_over_seeds_stays_above() -> None:
@@ -53,16 +59,12 @@ def test_samples_are_counted_to_where_the_mean_over_seeds_stays_above() -> None:
 
 
 def test_a_row_says_how_many_samples_it_took(tmp_path: Path) -> None:
-    ends = {"dmpo_ring": (-9.0, -2.0, -1.0), "dppo_ring": (-9.0, -5.0, -2.5)}
-    for name, values in ends.items():
-        for seed in range(2):
-            run = tmp_path / f"{name}-seed{seed}"
-            run.mkdir()
-            lines = [json.dumps({"env_steps": 100 * k, "eval/reward": value}) for k, value in enumerate(values)]
-            (run / "metrics.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    pair = sample_efficiency.Pair("dmpo_ring", "dppo_ring", 1 / 3)
-    plain, _ = sample_efficiency.rivals(pair)
-    found = sample_efficiency.row(pair, plain, tmp_path, seeds=2)
+    def runs(name: str, rewards: tuple[float, ...]) -> list[RunRecord]:
+        lines = [{"env_steps": 100 * k, "eval/reward": reward} for k, reward in enumerate(rewards)]
+        return [RunRecord(name, config.load(name).experiment, RunFolder(tmp_path), lines, {}) for _ in range(2)]
+
+    ours, theirs = runs("dmpo_ring", (-9.0, -2.0, -1.0)), runs("dppo_ring", (-9.0, -5.0, -2.5))
+    found = sample_efficiency.row(sample_efficiency.Pair("dmpo_ring", "dppo_ring", 1 / 3), ours, theirs)
     assert found == ["dmpo_ring", "dppo_ring", "-2.5", "200", "100", "0.50", "0.33", "-1"]
 
 
