@@ -29,7 +29,7 @@ INK, GREY, FAINT = "#1f2430", "#6b7280", "#d9dce1"
 LIKELIEST, DRAWN = "#1f5fa8", "#e0803a"  # apart for colour-blind readers and in grey
 # Slow is dark, fast is bright; the brightest tenth would vanish on white.
 SPEEDS: Colormap = ListedColormap(colormaps["plasma"](np.linspace(0.0, 0.9, 256)))
-_ROW = 0.055  # of the height of the axes, what a line of text needs
+_ROW = 0.065  # of the height of the axes, what a line of text needs
 
 
 def draw_run(
@@ -314,12 +314,13 @@ def label_levels(axes: Axes, levels: Mapping[str, float]) -> None:
             groups[-1][1].append(name)
         else:
             groups.append((here, [name]))
-    last = -np.inf
+    top = -np.inf
     for here, names in groups:
-        last = max(here, last + _ROW * 0.9)
+        half = _ROW * len(names) / 2
+        middle = max(here, top + half)
         text = "\n".join(names)
         axes.annotate(
-            text, (1.0, here), (1.02, last), xycoords="axes fraction", textcoords="axes fraction", va="center",
+            text, (1.0, here), (1.02, middle), xycoords="axes fraction", textcoords="axes fraction", va="center",
             fontsize=8.5, color=GREY, linespacing=1.15,
         )  # fmt: skip
-        last += _ROW * 0.8 * (len(names) - 1)
+        top = middle + half
