@@ -191,7 +191,8 @@ def report(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN_DIR...", help="Folders of finished runs; NAME-seed0, NAME-seed1, … are one variant."
+            metavar="DIR...",
+            help="Folders of finished runs, where NAME-seed0, NAME-seed1, … are one variant, or of comparisons.",
         ),
     ],
     output: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the report.")] = Path("report"),
@@ -200,12 +201,12 @@ def report(
     """Compare finished runs: statistics, pictures and one HTML page that needs nothing else."""
     import shlex
 
+    from experiments import comparison
     from experiments import report as reports
-    from experiments.records import read_records
 
     options = ["--output", str(output), "--title", title]
     command = f"{context.obj.call} report {shlex.join([*map(str, runs), *options])}"
-    page = reports.write(read_records(runs), output, title, command)
+    page = reports.write(comparison.gather(runs), output, title, command)
     typer.echo(f"The report is {page}; open it in a browser")
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from experiments import config
-from experiments.errors import ConfigError, shown
+from experiments.errors import ConfigError, RunError, shown
 from experiments.folder import RunFolder, write_whole
-from experiments.records import RunRecord, read_record
+from experiments.records import RunRecord, check_distinct, read_named, read_record
 from experiments.schema import Experiment
 
 _FILE = "comparison.json"
@@ -90,6 +90,20 @@ def read(path: Path) -> list[RunRecord]:
     """
     found = [(run, RunFolder(path / run.folder)) for run in load(path).runs]
     return [read_record(run.label, folder.path) for run, folder in found if folder.evaluation.is_file()]
+
+
+def gather(paths: Sequence[Path]) -> list[RunRecord]:
+    """Finished runs: all of each folder that is a comparison's, with its labels, and single ones by their own names.
+
+    Raises:
+        ConfigError: a folder that is neither, a damaged one, or two runs with one label, scenario and seed.
+        RunError: a single run is not finished, or no run of the comparisons is.
+    """
+    found = [record for path in paths for record in (read(path) if (path / _FILE).is_file() else [read_named(path)])]
+    if not found:
+        raise RunError(f"no run in {', '.join(map(str, paths))} is finished; dmpo compare goes on with them")
+    check_distinct(found)
+    return found
 
 
 def load(path: Path) -> Comparison:

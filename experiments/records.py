@@ -1,7 +1,7 @@
 """Finished runs as they lie on the disk, for whoever compares them."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,25 +47,32 @@ def read_record(label: str, path: Path) -> RunRecord:
     )
 
 
-def read_records(paths: Sequence[Path]) -> list[RunRecord]:
-    """Finished runs, each labelled with the name of its folder less `-seedSEED`.
+def read_named(path: Path) -> RunRecord:
+    """A finished run, labelled with the name of its folder less `-seedSEED`.
 
     Raises:
-        ConfigError: a folder that holds no run, or two runs with one label, scenario and seed.
-        RunError: one is not finished.
+        ConfigError: there is no run in that folder.
+        RunError: it is not finished.
     """
-    records: dict[tuple[str, str, int], RunRecord] = {}
-    for path in paths:
-        record = read_record(re.sub(r"-seed\d+$", "", path.resolve().name), path)
+    return read_record(re.sub(r"-seed\d+$", "", path.resolve().name), path)
+
+
+def check_distinct(records: Iterable[RunRecord]) -> None:
+    """Refuse runs that nothing tells apart.
+
+    Raises:
+        ConfigError: two runs have one label, scenario and seed.
+    """
+    known: dict[tuple[str, str, int], RunRecord] = {}
+    for record in records:
         key = (record.experiment.scenario.name, record.label, record.experiment.train.seed)
-        there = records.setdefault(key, record)
+        there = known.setdefault(key, record)
         if there is not record:
             label, seed = shown(record.label), record.experiment.train.seed
             raise ConfigError(
-                f"RUN_DIR: {there.folder.path} and {path} are both {label} with seed {seed}; give each run once, and "
-                "rename the folder of what is another variant"
+                f"RUN_DIR: {there.folder.path} and {record.folder.path} are both {label} with seed {seed}; give each "
+                "run once, and rename the folder of what is another variant"
             )
-    return list(records.values())
 
 
 def by_scenario(records: Iterable[RunRecord]) -> dict[str, dict[str, list[RunRecord]]]:

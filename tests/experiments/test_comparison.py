@@ -11,7 +11,7 @@ import pytest
 
 from experiments import comparison, config
 from experiments.comparison import Comparison, Entry
-from experiments.errors import ConfigError
+from experiments.errors import ConfigError, RunError
 from experiments.folder import RunFolder
 from tests.experiments.conftest import TINY, Command
 from tests.experiments.test_runner import tiny_experiment
@@ -45,6 +45,20 @@ def test_finished_runs_are_read_wherever_the_folder_is(tmp_path: Path) -> None:
     assert (record.label, record.experiment, record.report) == ("tiny", EXPERIMENTS[1], {"env_steps": 400})
     assert record.metrics == [{"env_steps": 400, "wall_seconds": 1.0}]
     assert record.folder.path == tmp_path / "b/runs/tiny-seed1"
+
+
+def test_the_folder_of_a_comparison_stands_for_its_finished_runs(tmp_path: Path) -> None:
+    with comparison.opened(tmp_path / "a", WANTED, EXPERIMENTS):
+        pass
+    with pytest.raises(RunError, match="no run in .* is finished"):
+        comparison.gather([tmp_path / "a"])
+    finish(tmp_path / "a", seed=1)
+    finish(tmp_path / "b", seed=0)
+    alone = tmp_path / "b" / ONE.folder
+    found = comparison.gather([tmp_path / "a", alone])
+    assert [(run.label, run.experiment.train.seed) for run in found] == [("tiny", 1), ("tiny", 0)]
+    with pytest.raises(ConfigError, match='are both "tiny" with seed 1'):
+        comparison.gather([tmp_path / "a", tmp_path / "a" / TWO.folder])
 
 
 def test_runs_are_added_and_none_is_forgotten(tmp_path: Path) -> None:
