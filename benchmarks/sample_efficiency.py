@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -23,6 +24,8 @@ from rich.table import Table
 from benchmarks.learning import COMMITTED, finished
 from experiments.records import RunRecord
 from experiments.schema import Experiment
+from experiments.standings import REWARD
+from experiments.statistics import samples_to
 
 
 @dataclass(frozen=True)
@@ -50,22 +53,6 @@ def updates_per_action(experiment: Experiment) -> float:
     return float(steps / (algorithm.rollout_steps * experiment.train.num_envs))
 
 
-def curve(record: RunRecord) -> list[tuple[int, float]]:
-    """Env steps and rewards of a run's evaluations."""
-    return [(line["env_steps"], line["eval/reward"]) for line in record.metrics if line.get("eval/reward") is not None]
-
-
-def reached(curves: list[list[tuple[int, float]]], bar: float) -> int | None:
-    """Env steps of the first evaluation from which on the mean over seeds is never below the bar."""
-    means = [(points[0][0], mean(value for _, value in points)) for points in zip(*curves, strict=True)]
-    first = None
-    for env_steps, value in reversed(means):
-        if value < bar:
-            break
-        first = env_steps
-    return first
-
-
 def rivals(pair: Pair) -> list[str]:
     """The DPPO of a pair as it is, and with as many updates as its DMPO takes."""
     return [pair.dppo, f"{pair.dppo}_updates"]
@@ -73,11 +60,11 @@ def rivals(pair: Pair) -> list[str]:
 
 def row(pair: Pair, ours: Sequence[RunRecord], theirs: Sequence[RunRecord]) -> list[str]:
     """What the table says of a pair's DMPO and one of its rivals, each with the runs of all seeds."""
-    curves, ends = [curve(record) for record in ours], [curve(record)[-1] for record in theirs]
-    bar, steps = mean(value for _, value in ends), ends[0][0]
-    needed = reached(curves, bar)
+    curves, ends = [record.curve(REWARD) for record in ours], [record.curve(REWARD) for record in theirs]
+    bar, steps = mean(values[-1] for _, values in ends), ends[0][0][-1]
+    needed = samples_to(bar, curves[0][0], np.mean([values for _, values in curves], axis=0))
     shown = ("never", "–") if needed is None else (f"{needed:,}", f"{needed / steps:.2f}")
-    last = f"{mean(points[-1][1] for points in curves):.4g}"
+    last = f"{mean(values[-1] for _, values in curves):.4g}"
     return [pair.dmpo, theirs[0].label, f"{bar:.4g}", f"{steps:,}", *shown, f"{pair.share:.2f}", last]
 
 

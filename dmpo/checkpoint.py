@@ -63,10 +63,11 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         cause = str(error).strip().split("\n")[0] or type(error).__name__
         raise CheckpointError(f"The checkpoint {name} cannot be read: {cause}. {_DAMAGED}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CheckpointError(f"The file {name} was not written as a checkpoint by this program.")
+        raise CheckpointError(f"The file {name} was not written as a checkpoint by this program. Give one that was.")
     if content.get("version") != VERSION:
         wanted = f"this program reads version {VERSION}"
-        raise CheckpointError(f"The checkpoint {name} has version {content.get('version')}, {wanted}.")
+        remedy = "Use the program that wrote it, or train anew."
+        raise CheckpointError(f"The checkpoint {name} has version {content.get('version')}, {wanted}. {remedy}")
     state = content.get("state")
     if not isinstance(state, dict):
         raise CheckpointError(f"The checkpoint {name} holds no state. {_DAMAGED}")

@@ -7,23 +7,35 @@ import torch
 from torch import Tensor
 
 FARTHEST = 1e6  # standard deviations that an imagined state may be away from those seen
+_SMALLER_STEPS = (
+    "Try smaller learning rates (algorithm.lr_policy, lr_value, lr_model), and look for observations or rewards "
+    "without bounds."
+)
+_SHORTER_ROLLOUTS = (
+    "Lower algorithm.model_steps or algorithm.lr_model; the metrics model/open_loop_error.K show how fast errors grow "
+    "over K steps."
+)
 
 
 class TrainingError(RuntimeError):
     """A number out of all bounds: names the quantity, the agent and, once the trainer has added it, the step."""
 
     def __init__(
-        self, quantity: str, agent: int | None, step: int | None = None, problem: str = "became NaN or infinite"
+        self,
+        quantity: str,
+        agent: int | None,
+        step: int | None = None,
+        problem: str = "became NaN or infinite",
+        remedy: str = _SMALLER_STEPS,
     ) -> None:
-        self.quantity, self.agent, self.step, self.problem = quantity, agent, step, problem
+        self.quantity, self.agent, self.step, self.problem, self.remedy = quantity, agent, step, problem, remedy
         who = "the parameters shared by all agents" if agent is None else f"agent {agent}"
         when = "" if step is None else f" in the iteration that began at environment step {step}"
-        remedy = "Try a smaller learning rate, and look for observations or rewards without bounds."
         super().__init__(f"The {quantity} of {who} {problem}{when}. {remedy}")
 
     def at(self, step: int) -> Self:
         """The same error, with the environment step at which the iteration began."""
-        return type(self)(self.quantity, self.agent, step, self.problem)
+        return type(self)(self.quantity, self.agent, step, self.problem, self.remedy)
 
 
 class EvaluationError(RuntimeError):
@@ -73,4 +85,4 @@ def check_imagined(distance: Tensor) -> None:
     if not bool(fine.all()):
         step, agent = (~fine).nonzero()[0].tolist()
         problem = f"exploded: after {step + 1} steps in the models it is over {FARTHEST:,.0f} standard deviations out"
-        raise TrainingError("imagined state", agent, problem=problem)
+        raise TrainingError("imagined state", agent, problem=problem, remedy=_SHORTER_ROLLOUTS)

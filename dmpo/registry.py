@@ -18,6 +18,7 @@ from dmpo.configuration import (
     IC3NetSettings,
 )
 from dmpo.learner import Learner
+from graphs.checks import suggestion
 
 
 class LearnerType(Protocol):
@@ -85,5 +86,5 @@ def make_learner(
 
 def _entry(name: str | None) -> tuple[type[BaseModel], str, str]:
     if name not in _ALGORITHMS:
-        raise ValueError(f"algorithm={name!r} is not known. Known: {', '.join(_ALGORITHMS)}.")
+        raise ValueError(f"algorithm={name!r} is not known. {suggestion(str(name), _ALGORITHMS)}")
     return _ALGORITHMS[name]

@@ -1,5 +1,6 @@
 """Finished runs as they lie on the disk, for whoever compares them."""
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -31,6 +32,12 @@ class RunRecord:
     metrics: list[dict[str, Any]]
     report: dict[str, Any]
     elsewhere: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def curve(self, key: str) -> tuple[list[int], list[float]]:
+        """Steps and values of the lines that have a metric; null, which is not finite, as not a number."""
+        lines = [line for line in self.metrics if key in line]
+        values = [math.nan if line[key] is None else float(line[key]) for line in lines]
+        return [line["env_steps"] for line in lines], values
 
 
 def read_record(label: str, path: Path) -> RunRecord:

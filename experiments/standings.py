@@ -60,7 +60,7 @@ class Entry:
 
     def over_training(self, key: str) -> Curve | None:
         """A metric at the steps of all runs; None where one of them never had it."""
-        curves = [_curve(run, key) for run in self.runs]
+        curves = [run.curve(key) for run in self.runs]
         if not all(steps for steps, _ in curves):
             return None
         grid, values = statistics.on_common_grid(curves)
@@ -69,7 +69,7 @@ class Entry:
 
     def area(self, until: float) -> Estimate:
         """Mean reward of the evaluations from the first one to `until` steps, between them linearly."""
-        curves = [_curve(run, REWARD) for run in self.runs]
+        curves = [run.curve(REWARD) for run in self.runs]
         return statistics.estimate([statistics.mean_until(until, *curve) if curve[0] else np.nan for curve in curves])
 
     def mean(self, key: str) -> float | None:
@@ -119,7 +119,9 @@ class Standing:
     @cached_property
     def budget(self) -> float:
         """Steps that every run was evaluated up to."""
-        return float(min(steps[-1] if steps else 0 for e in self.entries for steps, _ in (_curve(r) for r in e.runs)))
+        return float(
+            min(steps[-1] if steps else 0 for e in self.entries for steps, _ in (r.curve(REWARD) for r in e.runs))
+        )
 
     @property
     def elsewhere(self) -> list[str]:
@@ -221,12 +223,6 @@ def _entry_numbers(standing: Standing, entry: Entry) -> dict[str, Any]:
         "seconds": entry.seconds,
         "curve": curve and {"env_steps": curve.steps, "middle": curve.middle, "low": low, "high": high},
     }
-
-
-def _curve(run: RunRecord, key: str = REWARD) -> tuple[list[int], list[float]]:
-    """Steps and values of the lines that have a metric; null, which is not finite, as not a number."""
-    lines = [line for line in run.metrics if key in line]
-    return [line["env_steps"] for line in lines], _numbers(line[key] for line in lines).tolist()
 
 
 def _numbers(values: Any) -> Floats:

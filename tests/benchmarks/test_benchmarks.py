@@ -50,22 +50,20 @@ def test_runs_are_read_where_they_are_of_the_presets_as_they_are_now(tmp_path: P
         learning.finished(["dppo_ring"], 1, tmp_path)
 
 
-def test_samples_are_counted_to_where_the_mean_over_seeds_stays_above() -> None:
-    first, second = (-9.0, -1.0, -6.0, -2.0, -2.0), (-9.0, -2.0, -5.0, -3.0, -1.0)
-    curves = [[(10 * k, value) for k, value in enumerate(values)] for values in (first, second)]
-    assert sample_efficiency.reached(curves, -3.0) == 30  # it had been there at 10, and fell back
-    assert sample_efficiency.reached(curves, -6.0) == 10
-    assert sample_efficiency.reached(curves, -1.0) is None
+def test_samples_are_counted_to_where_the_mean_over_seeds_stays_above(tmp_path: Path) -> None:
+    def runs(name: str, *seeds: tuple[float, ...]) -> list[RunRecord]:
+        metrics = [[{"env_steps": 100 * k, "eval/reward": reward} for k, reward in enumerate(one)] for one in seeds]
+        return [RunRecord(name, config.load(name).experiment, RunFolder(tmp_path), lines, {}) for lines in metrics]
 
-
-def test_a_row_says_how_many_samples_it_took(tmp_path: Path) -> None:
-    def runs(name: str, rewards: tuple[float, ...]) -> list[RunRecord]:
-        lines = [{"env_steps": 100 * k, "eval/reward": reward} for k, reward in enumerate(rewards)]
-        return [RunRecord(name, config.load(name).experiment, RunFolder(tmp_path), lines, {}) for _ in range(2)]
-
-    ours, theirs = runs("dmpo_ring", (-9.0, -2.0, -1.0)), runs("dppo_ring", (-9.0, -5.0, -2.5))
+    # Both means are above -2.6 at 100 steps, and the second falls back.
+    ours = runs("dmpo_ring", (-9.0, -1.0, -6.0, -2.0, -2.0), (-9.0, -2.0, -5.0, -3.0, -1.0))
+    theirs = runs("dppo_ring", (-9.0, -5.0, -2.5), (-9.0, -5.0, -2.7))
     found = sample_efficiency.row(sample_efficiency.Pair("dmpo_ring", "dppo_ring", 1 / 3), ours, theirs)
-    assert found == ["dmpo_ring", "dppo_ring", "-2.5", "200", "100", "0.50", "0.33", "-1"]
+    assert found == ["dmpo_ring", "dppo_ring", "-2.6", "200", "300", "1.50", "0.33", "-1.5"]
+    never = sample_efficiency.row(
+        sample_efficiency.Pair("dmpo_ring", "dppo_ring", 1 / 3), ours, runs("dppo_ring", (-1.0,))
+    )
+    assert never[4:6] == ["never", "–"]
 
 
 @pytest.mark.parametrize("pair", sample_efficiency.PAIRS, ids=lambda pair: pair.dmpo)

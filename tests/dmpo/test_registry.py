@@ -27,7 +27,10 @@ def test_an_unknown_algorithm_is_refused_with_those_there_are() -> None:
         name: str = "dpo"
 
     env = PointMasses()
-    with pytest.raises(ValueError, match="'dpo' is not known. Known: cppo, dmpo, dmpo_sac, dppo, dsac, ia2c, ic3net"):
+    with pytest.raises(
+        ValueError,
+        match=r"'dpo' is not known\. Did you mean 'dppo'\? Known: cppo, dmpo, dmpo_sac, dppo, dsac, ia2c, ic3net\.",
+    ):
         dmpo.make_learner(Foreign(), env.graph, env.observation_space, env.action_space)
     with pytest.raises(ValueError, match="Known"):
         dmpo.settings("dpo")
