@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Annotated, Any, Protocol, cast
 
@@ -91,7 +91,7 @@ class Work:
     starts: Tensor
     windows: WindowSampler
     imagined: Rollout
-    generator: torch.Generator = field(default_factory=torch.Generator)
+    generator: torch.Generator
 
     def draw(self) -> Windows:
         """Windows for one update."""
@@ -111,12 +111,13 @@ class Work:
 
 def prepare(learner: DMPO, env: envs.VectorEnv, sizes: Sizes) -> Work:
     """Collect real steps, fit the models to them, and imagine."""
-    batch, _ = Collector(env, learner, seed=0).collect()
+    batch = Collector(env, learner, seed=0).collect()[0].to(learner.device)
     learner.fit(batch)
     starts = batch.observations[:-1][batch.valid]  # (S, N, D)
     imagined = learner.practice.imagine(starts, sizes.steps)
     whole = replace(imagined, terminated=imagined.terminated & False, valid=imagined.valid | True)
-    return Work(sizes, starts, learner.practice.models.memory.windows(sizes.window_steps, held_out=False), whole)
+    windows = learner.practice.models.memory.windows(sizes.window_steps, held_out=False)
+    return Work(sizes, starts, windows, whole, torch.Generator(learner.device))
 
 
 def parts(
@@ -148,7 +149,7 @@ def opened(
     """A learner for work of such sizes, whose steps are whole batches, and four environments.
 
     Raises:
-        ConfigError: there is no such scenario, or the learner cannot do with that device.
+        ConfigError: there is no such scenario.
     """
     once = {"epochs": 1, "minibatches": 1, "kl_target": None, "kappa": 1, "rollout_steps": 120}
     practice = {"model_starts": sizes.starts, "model_steps": sizes.steps, "loss_steps": sizes.window_steps}

@@ -49,7 +49,7 @@ class Reference:
     @torch.no_grad()
     def act(self, observations: Tensor) -> np.ndarray[Any, Any]:
         """Drawn actions for (E, N, D), in the environment's units."""
-        states = self.learner.states(observations)
+        states = self.learner.states(observations.to(self.learner.device))
         drawn = [agent.policy(states).sample() for agent in self.ppo.agents]
         return self.learner.distribution.commands(torch.stack(drawn, 1))
 

@@ -67,7 +67,7 @@ def _rows(only: Sequence[str], options: Options, tell: Callable[[str], None]) ->
                     tell(f"{row.piece}: {row.what}, {row.size}")
                     yield row
             except ConfigError as error:
-                # Such as a learner that cannot use that device; what else there is to measure goes on.
+                # Such as a scenario that is not possible; what else there is to measure goes on.
                 yield Row(piece=name, what=name, size="", value=None, unit="", note=str(error))
 
 

@@ -61,6 +61,6 @@ def branch(
         terminated=ends & (before == 0),
         truncated=torch.zeros_like(ends),
         valid=before == 0,
-        final_index=torch.empty(0, dtype=torch.int64),
-        final_observations=torch.empty(0, *starts.shape[1:]),
+        final_index=starts.new_empty(0, dtype=torch.int64),
+        final_observations=starts[:0],
     )

@@ -36,19 +36,21 @@ class DMPO(DPPO):
 
     def improve(self, batch: Rollout, progress: float) -> dict[str, float]:
         """PPO on B batches, most of them imagined; during the warm-up only values learn, from what really happened."""
+        batch = batch.to(self.device)
         starts = batch.observations[:-1][batch.valid]  # (S, N, D)
         if self.practice.models.ready:
             metrics = self._practise(batch, starts, progress)
         else:
-            metrics = self.ppo.improve(self._normalized(batch), progress, torch.zeros(self.stacks, dtype=torch.bool))
+            nobody = torch.zeros(self.stacks, dtype=torch.bool, device=self.device)
+            metrics = self.ppo.improve(self._normalized(batch), progress, nobody)
         self._see(starts)
         return metrics | self._communication(batch.observations.shape[-1])
 
     def _practise(self, batch: Rollout, starts: torch.Tensor, progress: float) -> dict[str, float]:
         settings, real = self.settings, self._normalized(batch)
         horizon, share = self.practice.horizon(progress), self.practice.share(progress)
-        imagined = torch.rand(settings.inner_iterations, generator=self.generator) < share
-        active = torch.ones(self.stacks, dtype=torch.bool)
+        imagined = torch.rand(settings.inner_iterations, generator=self.generator, device=self.device) < share
+        active = torch.ones(self.stacks, dtype=torch.bool, device=self.device)
         metrics: dict[str, list[float]] = {}
         for is_imagined in imagined.tolist():
             data = self._normalized(self.practice.imagine(starts, horizon)) if is_imagined else real

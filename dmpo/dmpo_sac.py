@@ -56,9 +56,9 @@ class DMPOSAC(DSAC):
         return Transitions(states, rollout.actions[valid], rollout.rewards[valid], following, rollout.terminated[valid])
 
     def _mixed(self, replay: WindowSampler, imagined: Transitions, share: float) -> Transitions:
-        batch = self.settings.batch
-        count = int((torch.rand(batch, generator=self.generator) < share).sum())
-        index = torch.randint(len(imagined.rewards), (count,), generator=self.generator)
+        batch, random, device = self.settings.batch, self.generator, self.device
+        count = int((torch.rand(batch, generator=random, device=device) < share).sum())
+        index = torch.randint(len(imagined.rewards), (count,), generator=random, device=device)
         return imagined[index].joined(self._drawn(replay, batch - count))
 
     def _parts(self) -> dict[str, Any]:

@@ -50,27 +50,20 @@ class Memory:
     Args:
         capacity: steps of one environment to keep, the oldest go first.
         held_out: share of each batch's trajectories that training never sees; at least one of several.
-        generator: where they are drawn from.
-
-    Raises:
-        ValueError: a generator that is not on the CPU, where experience is kept.
+        generator: where they are drawn from; on its device they are kept.
     """
 
     def __init__(self, capacity: int, held_out: float, generator: torch.Generator) -> None:
-        if generator.device.type != "cpu":
-            raise ValueError(
-                f"device={generator.device} is not possible: what is replayed is kept on the CPU; allowed: cpu. "
-                "Only dppo, cppo and ia2c train on a GPU."
-            )
         self.capacity, self.held_out, self.generator = capacity, held_out, generator
         self.added = 0  # steps of one environment, those that have gone again included
         self._batches: deque[tuple[Trajectories, Tensor]] = deque()  # and which are held out, (S,) bool
 
     def add(self, batch: Rollout) -> None:
-        """Take in a real batch."""
-        new = trajectories(batch)
+        """Take in a real batch, wherever it is."""
+        device = self.generator.device
+        new = trajectories(batch.to(device))
         count = len(new.states)
-        order = torch.randperm(count, generator=self.generator)
+        order = torch.randperm(count, generator=self.generator, device=device)
         held = order < (max(1, round(self.held_out * count)) if count > 1 else 0)
         self._batches.append((new, held))
         self.added += new.ends.numel()
@@ -88,7 +81,11 @@ class Memory:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
         self.added = state["added"]
-        self._batches = deque((Trajectories(**b), held) for b, held in state["batches"])
+        device = self.generator.device
+        self._batches = deque(
+            (Trajectories(**{name: x.to(device) for name, x in b.items()}), held.to(device))
+            for b, held in state["batches"]
+        )
 
 
 class WindowSampler:
@@ -124,11 +121,11 @@ class WindowSampler:
 
     def draw(self, count: int, generator: torch.Generator) -> Windows:
         """Windows drawn with replacement."""
-        return self.take(self.starts[torch.randint(len(self.starts), (count,), generator=generator)])
+        return self.take(self.starts[torch.randint(len(self), (count,), generator=generator, device=generator.device)])
 
     def take(self, starts: Tensor) -> Windows:
         """The windows that begin at some of `starts`, (B,)."""
-        index = starts.unsqueeze(0) + torch.arange(self.steps).unsqueeze(1)  # (H, B)
+        index = starts.unsqueeze(0) + torch.arange(self.steps, device=starts.device).unsqueeze(1)  # (H, B)
         flat = self._flat
         actions, rewards, following = (flat[n][index].movedim(2, 1) for n in ("actions", "rewards", "following"))
         return Windows(flat["states"][starts].transpose(0, 1), actions, rewards, following, flat["ends"][index])

@@ -35,19 +35,19 @@ class ModelLearner:
     rewards, and the reward head would serve it before everything else.
 
     Args:
-        model: the models.
+        model: the models, where they are to learn.
         settings: how they learn.
-        generator: where trajectories and windows are drawn from.
+        generator: where trajectories and windows are drawn from, on the same device.
     """
 
     def __init__(self, model: LocalModel, settings: ModelSettings, generator: torch.Generator) -> None:
         self.model, self.settings, self.generator = model, settings, generator
         self.memory = Memory(settings.memory_steps, settings.held_out, generator)
         self.ready = False  # whether they have learnt anything, before which nobody practises in them
-        agents, features = model.num_agents, model.features
-        self.states, self.changes = Moments(agents, (features,)), Moments(agents, (features,))
-        self.rewards, self.last_rewards = Moments(agents, ()), Moments(agents, ())
-        self.actions = Moments(agents, (model.actions,))  # of continuous ones
+        features = (model.features,)
+        self.states, self.changes = self._moments(features), self._moments(features)
+        self.rewards, self.last_rewards = self._moments(()), self._moments(())
+        self.actions = self._moments((model.actions,))  # of continuous ones
         self.optimizers = [StackedAdam(group, settings.model_max_grad_norm) for group in model.parameter_groups()]
 
     def fit(self, batch: Rollout) -> dict[str, float]:
@@ -86,12 +86,12 @@ class ModelLearner:
             optimizer.zero_grad()
         self.losses(windows).sum().backward()  # type: ignore[no-untyped-call]
         for optimizer in self.optimizers:
-            active = torch.ones(len(optimizer.steps), dtype=torch.bool)
-            optimizer.step(self.settings.lr_model, active)
+            everybody = torch.ones_like(optimizer.steps, dtype=torch.bool).squeeze(1)  # (R,)
+            optimizer.step(self.settings.lr_model, everybody)
 
     def losses(self, windows: Windows) -> Tensor:
         """MSE(s) + c_r MSE(r) + BCE(d) per agent (N,), over H steps in open loop; normalised units."""
-        states, total = windows.states, torch.zeros(self.model.num_agents)
+        states, total = windows.states, windows.states.new_zeros(self.model.num_agents)
         ends = windows.ends.to(states.dtype)  # (H, B)
         for h, actions in enumerate(windows.actions):
             found = self._outputs(states, actions)
@@ -138,6 +138,9 @@ class ModelLearner:
         # Beyond what has been seen networks go on in straight lines, which in open loop end at infinity.
         normalized = _apply(self.states, states, Moments.normalize).clamp(-FAR, FAR)
         return self.model(normalized, actions)  # type: ignore[no-any-return]
+
+    def _moments(self, features: tuple[int, ...]) -> Moments:
+        return Moments(self.model.num_agents, features).to(self.model.edges.device)
 
     def _modules(self) -> dict[str, torch.nn.Module]:
         names = ("model", "states", "changes", "actions", "rewards", "last_rewards")

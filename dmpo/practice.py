@@ -38,7 +38,7 @@ class Practice:
             settings.model_message,
             torch.Generator().manual_seed(seed),
         )
-        self.models = ModelLearner(model, settings, agents.generator)
+        self.models = ModelLearner(model.to(agents.device), settings, agents.generator)
 
     def fit(self, batch: Rollout) -> dict[str, float]:
         """Learn from a real batch, and measure how wrong the models are on what they have not learnt from."""
@@ -63,6 +63,6 @@ class Practice:
 
     def imagine(self, starts: Tensor, steps: int) -> Rollout:
         """`model_starts` rollouts from states that are drawn from `starts` (S, N, D)."""
-        agents = self.agents
-        index = torch.randint(len(starts), (self.settings.model_starts,), generator=agents.generator)
+        agents, count = self.agents, (self.settings.model_starts,)
+        index = torch.randint(len(starts), count, generator=agents.generator, device=agents.device)
         return branch(self.models, agents.policy, starts[index], steps, agents.states, agents.generator)

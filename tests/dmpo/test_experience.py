@@ -1,5 +1,3 @@
-from types import SimpleNamespace
-
 import pytest
 import torch
 
@@ -65,9 +63,3 @@ def test_the_oldest_go_first() -> None:
     assert len(latest) == 2
     for (kept, _), (expected, _) in zip(latest, every[1:], strict=True):
         assert torch.equal(kept["states"], expected["states"])
-
-
-def test_another_device_is_refused_before_anything_is_kept() -> None:
-    elsewhere = SimpleNamespace(device=torch.device("cuda"))
-    with pytest.raises(ValueError, match="device=cuda is not possible.*allowed: cpu"):
-        Memory(10, 0.0, elsewhere)  # type: ignore[arg-type]
