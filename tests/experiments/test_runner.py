@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -286,6 +287,32 @@ def test_a_shared_policy_fits_any_number_of_agents() -> None:
     assert_equal(learner.state_dict()["policy"], trained.state_dict()["policy"])
     own = tiny_experiment("scenario.num_vehicles=9", "graph.name=cycle")
     assert not load_policy(make_learner(own, own.scenario), trained.state_dict())
+
+
+@pytest.mark.parametrize("algorithm", ["dppo", "dmpo"])
+def test_a_shared_policy_drives_a_longer_ring_as_it_drove_its_own(algorithm: str) -> None:
+    small, large = (
+        config.check(
+            {
+                "scenario": {"name": "ring", "num_vehicles": n, "ring_length": 11 * n, "observation": "relative"},
+                "algorithm": {"name": algorithm, "share_parameters": True, "normalize_observations": True},
+            }
+        ).experiment
+        for n in (6, 12)
+    )
+    trained, learner = (make_learner(experiment, experiment.scenario) for experiment in (small, large))
+    random = torch.Generator().manual_seed(0)
+    trained.policy.network.head.weight.data.normal_(generator=random)
+    trained.seen.update(3 + 5 * torch.randn(50, 6, trained.features, generator=random))
+    assert load_policy(learner, trained.state_dict())
+    states = 3 + 5 * torch.randn(4, 12, trained.features, generator=random)
+    commands = learner.act(states, deterministic=True)
+    here, there = trained.policy.neighborhood.index[2], learner.policy.neighborhood.index  # (K,), (N, K)
+    for i in range(12):
+        around = torch.zeros(4, 6, trained.features)
+        around[:, here] = states[:, there[i]]
+        np.testing.assert_allclose(commands[:, i], trained.act(around, deterministic=True)[:, 2], atol=1e-6)
+    assert commands.std() > 0.01
 
 
 def test_a_policy_that_remembers_fits_any_number_of_agents_and_neighbours() -> None:
