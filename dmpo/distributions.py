@@ -183,9 +183,12 @@ class Categorical:
         return outputs.movedim(-1, 0).log_softmax(0).movedim(0, -1)
 
     def sample(self, parameters: Tensor, generator: torch.Generator) -> Tensor:
-        """The largest of log p - log w, w exponential (the Gumbel trick), (..., N) int64."""
-        waiting = torch.empty_like(parameters, memory_format=torch.contiguous_format).exponential_(generator=generator)
-        return (parameters - waiting.log_()).argmax(-1)
+        """The one in whose share of [0, 1) a uniform number lies, the shares being laid end to end, (..., N) int64."""
+        like = parameters[..., 0]
+        drawn = torch.empty_like(like, memory_format=torch.contiguous_format).uniform_(generator=generator)
+        # The last one's end is 1 but for rounding. With the actions first, as the network gives them, it is fastest.
+        ends = parameters[..., :-1].movedim(-1, 0).exp().cumsum(0)  # (P-1, ..., N)
+        return (drawn >= ends).sum(0)
 
     def mode(self, parameters: Tensor) -> Tensor:
         """The likeliest action, (..., N) int64."""

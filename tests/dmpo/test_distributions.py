@@ -68,11 +68,16 @@ def test_draws_are_distributed_as_they_say() -> None:
     p = torch.tensor([0.2, 0.7, 0.1])
     chosen = categorical.sample(p.log().expand(50_000, 1, 3), seeded())
     torch.testing.assert_close(torch.bincount(chosen.flatten()) / 50_000, p, atol=0.01, rtol=0)
+    never = torch.tensor([0.0, 1.0, 0.0]).log().expand(50_000, 1, 3)
+    assert categorical.sample(never, seeded()).eq(1).all()
 
 
 def test_one_seed_draws_one_sequence() -> None:
-    for distribution, outputs in ((Gaussian(BOX), 4), (Categorical(gymnasium.spaces.Discrete(3)), 3)):
-        parameters = torch.zeros(5, 2, outputs)
+    thirds = torch.full((5, 2, 3), 1 / 3).log()
+    for distribution, parameters in (
+        (Gaussian(BOX), torch.zeros(5, 2, 4)),
+        (Categorical(gymnasium.spaces.Discrete(3)), thirds),
+    ):
         first, again, other = (distribution.sample(parameters, seeded(seed)) for seed in (0, 0, 1))
         assert torch.equal(first, again)
         assert not torch.equal(first, other)
