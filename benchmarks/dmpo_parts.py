@@ -27,6 +27,7 @@ from benchmarks.rows import Options, Row
 from dmpo.collect import Collector
 from dmpo.dmpo import DMPO
 from dmpo.experience import Windows, WindowSampler
+from dmpo.networks import multiplies_bfloat16
 from dmpo.rollout import Rollout
 from experiments import config
 from experiments.evaluation import make_env, make_learner
@@ -67,18 +68,25 @@ class Way(Protocol):
 
 
 class Stacked:
-    """A learner's own way."""
+    """A learner's own way, in either precision."""
 
-    def __init__(self, learner: DMPO) -> None:
-        self.learner = learner
-        self.imagine, self.update = learner.practice.imagine, learner.practice.models.update
+    def __init__(self, learner: DMPO, precision: torch.dtype = torch.float32) -> None:
+        self.learner, self.precision = learner, precision
+        self.update = learner.practice.models.update
+
+    def imagine(self, starts: Tensor, steps: int) -> Rollout:
+        """Roll the models T steps."""
+        self.learner.set_precision(self.precision)
+        return self.learner.practice.imagine(starts, steps)
 
     def act(self, observations: Tensor) -> Any:
         """Commands for (E, N, D)."""
+        self.learner.set_precision(self.precision)
         return self.learner.explore(observations, torch.zeros(len(observations), dtype=torch.bool)).commands
 
     def improve(self, batch: Rollout, epochs: int) -> None:
         """Epochs of one gradient step each."""
+        self.learner.set_precision(self.precision)
         self.learner.ppo.settings = self.learner.settings.model_copy(update={"epochs": epochs})
         self.learner.ppo.improve(batch, 0.0)
 
@@ -163,7 +171,7 @@ def opened(
 
 
 def rows(options: Options) -> Iterator[Row]:
-    """Each part, stacked and the obvious way, in turn."""
+    """Each part, stacked in either precision and the obvious way, in turn."""
     torch.set_num_threads(options.threads)
     rate = product_rate(options)
     size = f"{product_size(options)} squared, float32, {options.threads} threads"
@@ -171,13 +179,23 @@ def rows(options: Options) -> Iterator[Row]:
     sizes = QUICK if options.quick else Sizes()
     with opened(options, sizes) as (learner, env):
         work = prepare(learner, env, sizes)
-        stacked, obvious = Stacked(learner), Reference(learner)
-        of_stacked, of_obvious, operations = parts(stacked, work), parts(obvious, work), parts(stacked, work, flops)
+        precisions, obvious = stacked_ways(learner), parts(Reference(learner), work)
+        stacked = {precision: parts(way, work) for precision, way in precisions.items()}
+        operations = parts(precisions["float32"], work, flops)
         for name, described in work.described.items():
-            taken = in_turn([of_stacked[name], of_obvious[name]], options.rounds)
+            # Models are float32 in either.
+            of_stacked = {p: found[name] for p, found in stacked.items() if p == "float32" or name != "model update"}
+            *taken, looped = in_turn([*of_stacked.values(), obvious[name]], options.rounds)
             limit = 1e3 * operations[name]() / rate
-            yield Row(piece="parts", what=name, size=described, value=1e3 * taken[0], unit="ms", limit=limit,
-                      obvious=1e3 * taken[1])  # fmt: skip
+            for precision, each in zip(of_stacked, taken, strict=True):
+                yield Row(piece="parts", what=name, size=f"{described}, {precision}", value=1e3 * each, unit="ms",
+                          limit=limit, obvious=1e3 * looped)  # fmt: skip
+
+
+def stacked_ways(learner: DMPO) -> dict[str, Stacked]:
+    """A learner's own way in each precision that the processor multiplies."""
+    precisions = [torch.float32, *([torch.bfloat16] if multiplies_bfloat16(learner.device) else [])]
+    return {str(precision).removeprefix("torch."): Stacked(learner, precision) for precision in precisions}
 
 
 def in_turn(measured: list[Callable[[], float]], rounds: int) -> list[float]:

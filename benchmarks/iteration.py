@@ -12,7 +12,7 @@ from time import perf_counter
 import torch
 
 import envs
-from benchmarks.dmpo_parts import QUICK, Sizes, Stacked, Way, Work, opened, prepare
+from benchmarks.dmpo_parts import QUICK, Sizes, Way, Work, opened, prepare, stacked_ways
 from benchmarks.machine import flops, product_rate, timed
 from benchmarks.reference import Reference
 from benchmarks.rows import Options, Row
@@ -64,32 +64,35 @@ def whole(way: Way, work: Work, measure: Measure) -> dict[str, float]:
 
 
 def rows(options: Options) -> Iterator[Row]:
-    """The iteration: both ways in turn, each the fastest of a few rounds."""
+    """The iteration: stacked in either precision and the obvious way in turn, each the fastest of a few rounds."""
     torch.set_num_threads(options.threads)
     sizes = QUICK if options.quick else Sizes()
     with opened(options, sizes) as (learner, env), envs.make("cacc_catchup", num_envs=1) as real:
         work = prepare(learner, env, sizes)
-        ways: list[Way] = [Stacked(learner), Reference(learner)]
+        stacked = stacked_ways(learner)
+        ways: list[Way] = [*stacked.values(), Reference(learner)]
         rate = product_rate(options)
         operations = sum(added_up(ways[0], work, flops).values())
-        found: list[list[dict[str, float]]] = [[], []]
+        found: list[list[dict[str, float]]] = [[] for _ in ways]
         for _ in range(1 if options.whole or options.quick else 3):
             for way, times in zip(ways, found, strict=True):
                 times.append(_seconds(way, work, real, options.whole))
-    stacked, obvious = (min(times, key=lambda each: sum(each.values())) for times in found)
-    seconds = sum(stacked.values())
+    *fastest, obvious = (min(times, key=lambda each: sum(each.values())) for times in found)
     practice = f"{PRACTICES} × [{sizes.starts} × {sizes.steps} rollout, {EPOCHS} epochs]"
-    yield Row(
-        piece="iteration",
-        what="DMPO, platoon of 8",
-        size=f"{REAL_STEPS} real steps, {practice}, {UPDATES} model updates of {sizes.windows} × {sizes.window_steps}",
-        value=seconds,
-        unit="s",
-        limit=operations / rate,
-        obvious=sum(obvious.values()),
-        shares={name: part / seconds for name, part in stacked.items()},
-        note="float32" if options.whole else "float32, added up from single parts",
-    )
+    size = f"{REAL_STEPS} real steps, {practice}, {UPDATES} model updates of {sizes.windows} × {sizes.window_steps}"
+    for precision, each in zip(stacked, fastest, strict=True):
+        seconds = sum(each.values())
+        yield Row(
+            piece="iteration",
+            what="DMPO, platoon of 8",
+            size=f"{size}, {precision}",
+            value=seconds,
+            unit="s",
+            limit=operations / rate,
+            obvious=sum(obvious.values()),
+            shares={name: part / seconds for name, part in each.items()},
+            note="" if options.whole else "added up from single parts",
+        )
 
 
 def _seconds(way: Way, work: Work, env: envs.VectorEnv, from_end_to_end: bool) -> dict[str, float]:

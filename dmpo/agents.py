@@ -14,6 +14,7 @@ from dmpo.configuration import AgentSettings, LearnerSettings
 from dmpo.distributions import Acting, make_distribution
 from dmpo.learner import Exploration
 from dmpo.moments import Moments
+from dmpo.networks import round_products
 from dmpo.policy import Policy
 from dmpo.rollout import Rollout
 
@@ -28,6 +29,10 @@ class LearnerBase(ABC):
         action_space: of one agent, a Box (A,) or Discrete.
         seed: of the initial parameters and of exploration.
         device: where the networks live.
+        precision: of the products in policies and values, see `round_products`.
+
+    Raises:
+        ValueError: spaces that no learner can handle, or a precision that nothing would be computed in.
     """
 
     policy: torch.nn.Module  # what acts
@@ -40,6 +45,7 @@ class LearnerBase(ABC):
         action_space: gymnasium.Space[Any],
         seed: int = 0,
         device: torch.device | str = "cpu",
+        precision: torch.dtype = torch.float32,
     ) -> None:
         shape = observation_space.shape
         if shape is None or len(shape) != 1:
@@ -54,6 +60,14 @@ class LearnerBase(ABC):
         self.seen = Moments(self.stacks, shape).to(self.device)
         self.policy = self._policy(graph).to(self.device)
         self._build(graph, seed)
+        self.set_precision(precision)
+
+    def set_precision(self, precision: torch.dtype) -> None:
+        """Compute products in policies and values in float32, or rounded."""
+        modules = [part for part in self._parts().values() if isinstance(part, torch.nn.Module)]
+        found = [round_products(module, precision) for module in modules]
+        if precision != torch.float32 and not any(found):
+            raise ValueError(f"precision={precision} is of no use: these networks know float32 only. Leave it out.")
 
     @property
     @abstractmethod

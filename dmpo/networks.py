@@ -20,21 +20,28 @@ def _tanh_layer(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     return y.mul_(2).sub_(1)
 
 
+def _rounded(precision: torch.dtype, *numbers: Tensor) -> tuple[Tensor, ...]:
+    return tuple(x.to(precision) for x in numbers)
+
+
 class _TanhLayer(torch.autograd.Function):
     # The same with its gradient.
 
     @staticmethod
-    def forward(ctx: Any, bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, bias: Tensor, x: Tensor, weight: Tensor, precision: torch.dtype) -> Tensor:
+        ctx.given = x.dtype
+        bias, x, weight = _rounded(precision, bias, x, weight)
         y = _tanh_layer(bias, x, weight)
         ctx.save_for_backward(x, weight, y)
         return y
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, Tensor, None]:
         x, weight, y = ctx.saved_tensors  # (R, B, inputs), (R, inputs, outputs), (R, B, outputs)
         inner = torch.ops.aten.tanh_backward(gradient, y)
-        to_x = torch.bmm(inner, weight.transpose(1, 2)) if ctx.needs_input_grad[1] else None
-        return inner.sum(1, keepdim=True), to_x, torch.bmm(x.transpose(1, 2), inner)
+        to_x = torch.bmm(inner, weight.transpose(1, 2)).to(ctx.given) if ctx.needs_input_grad[1] else None
+        to_bias = inner.sum(1, keepdim=True, dtype=torch.float32)
+        return to_bias, to_x, torch.bmm(x.transpose(1, 2), inner).float(), None
 
 
 def _linear(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
@@ -47,19 +54,22 @@ class _Linear(torch.autograd.Function):
     # The same with its gradient.
 
     @staticmethod
-    def forward(ctx: Any, bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, bias: Tensor, x: Tensor, weight: Tensor, precision: torch.dtype) -> Tensor:
+        ctx.given = x.dtype
+        bias, x, weight = _rounded(precision, bias, x, weight)
         ctx.save_for_backward(x, weight)
-        return _linear(bias, x, weight)
+        return _linear(bias, x, weight).float()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, Tensor, None]:
         x, weight = ctx.saved_tensors  # (R, B, inputs), (R, inputs, outputs)
-        to_weight = torch.bmm(gradient.transpose(1, 2), x).transpose(1, 2)
+        to_bias, gradient = gradient.sum(1, keepdim=True), gradient.to(x.dtype)
+        to_weight = torch.bmm(gradient.transpose(1, 2), x).transpose(1, 2).float()
         to_x = None
         if ctx.needs_input_grad[1]:
             back = weight.transpose(1, 2)
-            to_x = gradient * back if back.shape[1] == 1 else torch.bmm(gradient, back)
-        return gradient.sum(1, keepdim=True), to_x, to_weight
+            to_x = (gradient * back if back.shape[1] == 1 else torch.bmm(gradient, back)).to(ctx.given)
+        return to_bias, to_x, to_weight, None
 
 
 class StackedLinear(nn.Module):
@@ -83,23 +93,24 @@ class StackedLinear(nn.Module):
             nn.init.orthogonal_(layer, gain, generator=generator)
         self.weight = nn.Parameter(weight)  # (R, inputs, outputs)
         self.bias = nn.Parameter(torch.zeros(stacks, 1, outputs))
+        self.precision = torch.float32  # of the products; parameters and their gradients are float32 all the same
 
     def forward(self, x: Tensor) -> Tensor:
         """(R, B, inputs) -> (R, B, outputs)."""
         if not torch.is_grad_enabled():
-            return _linear(self.bias, x, self.weight)
-        y: Tensor = _Linear.apply(self.bias, x, self.weight)  # type: ignore[no-untyped-call]
+            return _linear(*_rounded(self.precision, self.bias, x, self.weight)).float()
+        y: Tensor = _Linear.apply(self.bias, x, self.weight, self.precision)  # type: ignore[no-untyped-call]
         return y
 
 
 class StackedTanh(StackedLinear):
-    """y_r = tanh(x_r W_r + b_r), otherwise as `StackedLinear`."""
+    """y_r = tanh(x_r W_r + b_r) in the products' precision, otherwise as `StackedLinear`."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(R, B, inputs) -> (R, B, outputs)."""
         if not torch.is_grad_enabled():
-            return _tanh_layer(self.bias, x, self.weight)
-        y: Tensor = _TanhLayer.apply(self.bias, x, self.weight)  # type: ignore[no-untyped-call]
+            return _tanh_layer(*_rounded(self.precision, self.bias, x, self.weight))
+        y: Tensor = _TanhLayer.apply(self.bias, x, self.weight, self.precision)  # type: ignore[no-untyped-call]
         return y
 
 
@@ -159,6 +170,26 @@ def stacked_columns(stacks: int, widths: Sequence[int], last_relu: bool, generat
     pairs = list(pairwise(widths))
     relus = [True] * (len(pairs) - 1) + [last_relu]
     return nn.Sequential(*(StackedColumns(stacks, *p, r, generator) for p, r in zip(pairs, relus, strict=True)))
+
+
+def multiplies_bfloat16(device: torch.device | str) -> bool:
+    """Whether products of bfloat16 numbers are the hardware's own there."""
+    if torch.device(device).type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def round_products(module: nn.Module, precision: torch.dtype) -> bool:
+    """Let multilayer perceptrons within multiply numbers of that precision; false where there are none.
+
+    Parameters, their gradients and what comes out stay float32; what lies between the layers has that precision.
+    """
+    networks = [network for network in module.modules() if isinstance(network, StackedMLP)]
+    for network in networks:
+        for layer in network.modules():
+            if isinstance(layer, StackedLinear):
+                layer.precision = precision
+    return bool(networks)
 
 
 class StackedMLP(nn.Module):

@@ -1,7 +1,7 @@
 """Algorithms by name. A new one is one file, its settings, and one line in the table."""
 
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import gymnasium
 import networkx as nx
@@ -32,6 +32,7 @@ class LearnerType(Protocol):
         action_space: gymnasium.Space[Any],
         seed: int,
         device: torch.device | str,
+        precision: torch.dtype,
     ) -> Learner:
         """Settings, who talks to whom, the spaces of one agent, and where the random numbers begin."""
 
@@ -65,6 +66,7 @@ def make_learner(
     action_space: gymnasium.Space[Any],
     seed: int = 0,
     device: torch.device | str = "cpu",
+    precision: Literal["float32", "bfloat16"] = "float32",
 ) -> Learner:
     """The learner that `settings.name` asks for.
 
@@ -75,13 +77,14 @@ def make_learner(
         action_space: of one agent, a Box (A,) with finite bounds or Discrete.
         seed: of the initial parameters and of exploration.
         device: where the networks live.
+        precision: of the products in policies and values; parameters are float32 all the same.
 
     Raises:
-        ValueError: an unknown algorithm, or a space that no learner can handle.
+        ValueError: an unknown algorithm, a space that no learner can handle, or a precision that this one cannot.
     """
     _, module, name = _entry(getattr(settings, "name", None))
     learner: LearnerType = getattr(import_module(module), name)
-    return learner(settings, graph, observation_space, action_space, seed, device)
+    return learner(settings, graph, observation_space, action_space, seed, device, getattr(torch, precision))
 
 
 def _entry(name: str | None) -> tuple[type[BaseModel], str, str]:

@@ -10,7 +10,7 @@ import envs
 import graphs
 from experiments.errors import ConfigError, refusal, shown
 from experiments.explain import explain, located
-from experiments.schema import Experiment, experiment_model
+from experiments.schema import Experiment, Train, experiment_model
 
 MAX_AGENTS = 2_000  # a complete graph of more has millions of edges
 
@@ -102,6 +102,17 @@ def _check_graph(experiment: Experiment) -> None:
     communication_graph(experiment, experiment.scenario)
 
 
+def _check_precision(train: Train) -> list[str]:
+    if train.precision == "float32":
+        return []
+    from dmpo.networks import multiplies_bfloat16
+
+    if multiplies_bfloat16(train.device):
+        return []
+    why = f"{train.device} on this machine does not multiply bfloat16 (AVX512-BF16, AMX or a GPU from 2020 on does)"
+    return [refusal("train.precision", train.precision, f"float32, since {why}")]
+
+
 def _check_machine(experiment: Experiment) -> None:
     train, problems = experiment.train, []
     if train.workers > train.num_envs:
@@ -111,5 +122,7 @@ def _check_machine(experiment: Experiment) -> None:
         check_device("train.device", train.device)
     except ConfigError as error:
         problems += error.problems
+    else:
+        problems += _check_precision(train)
     if problems:
         raise ConfigError(problems)

@@ -33,6 +33,7 @@ FREE_TO_CHANGE = (
     "train.workers",
     "train.threads",
     "train.device",
+    "train.precision",
     "train.answer_seconds",
 )
 
@@ -107,7 +108,13 @@ def make_learner(experiment: Experiment, scenario: envs.ScenarioParameters) -> d
     train = experiment.train
     try:
         return dmpo.make_learner(
-            experiment.algorithm, graph, here.observation_space, here.action_space, train.seed, train.device
+            experiment.algorithm,
+            graph,
+            here.observation_space,
+            here.action_space,
+            train.seed,
+            train.device,
+            train.precision,
         )
     except ValueError as error:
         raise ConfigError(f"algorithm: {error}") from error

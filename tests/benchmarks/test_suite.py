@@ -13,10 +13,11 @@ from benchmarks import acting, dmpo_parts, iteration, scale, suite, training
 from benchmarks.dmpo_parts import Sizes
 from benchmarks.machine import flops, in_fresh_process, peak_megabytes
 from benchmarks.rows import Options, Row, read
-from dmpo.networks import StackedMLP
+from dmpo.networks import StackedMLP, multiplies_bfloat16
 from experiments.errors import ConfigError
 
 QUICK = Options(quick=True)
+PRECISIONS = ["float32", "bfloat16"] if multiplies_bfloat16("cpu") else ["float32"]
 TINY = Sizes(starts=4, steps=2, windows=4, window_steps=2, fit_steps=1)
 
 
@@ -105,12 +106,14 @@ def test_the_memory_of_a_fresh_process_is_its_own() -> None:
 def test_an_iteration_is_timed_part_by_part_both_ways(monkeypatch: pytest.MonkeyPatch, whole: bool) -> None:
     for name, few in (("QUICK", TINY), ("REAL_STEPS", 3), ("PRACTICES", 1), ("EPOCHS", 2), ("UPDATES", 2)):
         monkeypatch.setattr(iteration, name, few)
-    (found,) = iteration.rows(Options(quick=True, whole=whole))
-    assert set(found.shares) == {"environment", "acting", "model rollout", "actor and critic", "model update"}
-    assert sum(found.shares.values()) == pytest.approx(1)
-    assert found.obvious and found.value and found.limit
-    assert found.size == "3 real steps, 1 × [4 × 2 rollout, 2 epochs], 2 model updates of 4 × 2"
-    assert ("added up" in found.note) == (not whole)
+    rows = list(iteration.rows(Options(quick=True, whole=whole)))
+    for found, precision in zip(rows, PRECISIONS, strict=True):
+        assert set(found.shares) == {"environment", "acting", "model rollout", "actor and critic", "model update"}
+        assert sum(found.shares.values()) == pytest.approx(1)
+        assert found.obvious and found.value and found.limit
+        work = "3 real steps, 1 × [4 × 2 rollout, 2 epochs], 2 model updates of 4 × 2"
+        assert found.size == f"{work}, {precision}"
+        assert ("added up" in found.note) == (not whole)
 
 
 def test_parts_and_acting_carry_their_limit_and_the_obvious_way(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +121,9 @@ def test_parts_and_acting_carry_their_limit_and_the_obvious_way(monkeypatch: pyt
     monkeypatch.setattr(acting, "QUICK", TINY)
     product, *parts = dmpo_parts.rows(QUICK)
     assert product.unit == "GFLOP/s"
-    assert [part.what for part in parts] == list(dmpo_parts.LIMITS)
+    rollout, update, epoch = dmpo_parts.LIMITS
+    expected = [(what, p) for what in (rollout, update, epoch) for p in (PRECISIONS if what != update else ["float32"])]
+    assert [(part.what, part.size.split(", ")[-1]) for part in parts] == expected
     for found in [*parts, *acting.rows(QUICK)]:
         assert found.limit is not None and found.limit > 0
         assert found.obvious is not None

@@ -35,12 +35,16 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+def settings_of(name: str) -> Any:
+    kind = dmpo.settings(name)
+    return kind(**{key: value for key, value in SETTINGS.items() if key in kind.model_fields})
+
+
 def begun(name: str, actions: Kind, device: str) -> Trainer:
     """A small learner there and an environment in which episodes end soon."""
     env = PointMasses(num_envs=6, actions=actions, horizon=5, crash=1.2)
-    kind = dmpo.settings(name)
-    settings = kind(**{key: value for key, value in SETTINGS.items() if key in kind.model_fields})
-    learner = dmpo.make_learner(settings, env.graph, env.observation_space, env.action_space, seed=3, device=device)
+    spaces = env.observation_space, env.action_space
+    learner = dmpo.make_learner(settings_of(name), env.graph, *spaces, seed=3, device=device)
     return Trainer(env, learner, 1_000_000, seed=1)
 
 
@@ -83,3 +87,35 @@ def test_a_learner_on_another_device_is_the_same_and_goes_on_there(
     exact = {"rtol": 0.0, "atol": 0.0} if device == "meta" else {"rtol": 1e-3, "atol": 1e-4}
     for key, x in found["cpu"].items():
         torch.testing.assert_close(found[device][key], x, **exact, msg=lambda text, key=key: f"{key}: {text}")
+
+
+def test_a_learner_whose_networks_know_float32_only_refuses_another_precision() -> None:
+    env = PointMasses()
+    for name in dmpo.names():
+        parts = settings_of(name), env.graph, env.observation_space, env.action_space
+        if name == "ic3net":
+            with pytest.raises(ValueError, match="precision=torch.bfloat16 is of no use"):
+                dmpo.make_learner(*parts, precision="bfloat16")
+        else:
+            dmpo.make_learner(*parts, precision="bfloat16")
+
+
+@pytest.mark.parametrize("share_parameters", [False, True])
+def test_it_learns_as_much_with_rounded_products(share_parameters: bool) -> None:
+    rewards: dict[str, list[float]] = {}
+    for precision in ("float32", "bfloat16"):
+        env, test = (PointMasses(num_envs=16, horizon=30) for _ in range(2))
+        settings = dmpo.settings("dppo")(
+            hidden=[16], gamma=0.95, gae_lambda=0.9, rollout_steps=30, lr_policy=5e-3, lr_value=5e-3,
+            share_parameters=share_parameters,
+        )  # fmt: skip
+        spaces = env.observation_space, env.action_space
+        learner: Any = dmpo.make_learner(settings, env.graph, *spaces, seed=0, precision=precision)
+        found = rewards[precision] = [dmpo.evaluate(test, learner, seed=1).metrics["eval/reward"]]
+        for _ in Trainer(env, learner, 30 * 16 * 10, seed=0).iterations():
+            pass
+        found.append(dmpo.evaluate(test, learner, seed=1).metrics["eval/reward"])
+        assert {p.dtype for p in learner.policy.parameters()} == {torch.float32}
+    for found in rewards.values():
+        assert found[1] > 0.5 * found[0]  # rewards are negative: at most half of what the untrained one pays
+    assert rewards["bfloat16"][1] == pytest.approx(rewards["float32"][1], rel=0.2)

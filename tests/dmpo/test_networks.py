@@ -1,7 +1,8 @@
+import pytest
 import torch
 
 from benchmarks.reference import own_mlp
-from dmpo.networks import StackedMLP
+from dmpo.networks import StackedMLP, round_products
 
 N, B, INPUTS, OUTPUTS = 5, 7, 4, 3
 HIDDEN = [8, 6]
@@ -79,3 +80,25 @@ def test_one_seed_gives_one_network() -> None:
     again = StackedMLP(N, INPUTS, HIDDEN, OUTPUTS, 1.0, seeded(0))
     assert all(torch.equal(a, b) for a, b in zip(same.parameters(), again.parameters(), strict=True))
     assert not torch.equal(same.head.weight, other.head.weight)
+
+
+@pytest.mark.parametrize("stacks", [N, 1])
+def test_rounded_products_give_the_same_to_three_digits_and_parameters_stay_as_they_are(stacks: int) -> None:
+    exact, rounded = stacked(stacks), stacked(stacks)
+    assert round_products(rounded, torch.bfloat16)
+    assert not round_products(torch.nn.Linear(1, 1), torch.bfloat16)
+    x = torch.randn(200, N, INPUTS, generator=seeded(2), requires_grad=True)
+    found = []
+    for network in (exact, rounded):
+        y = network(x)
+        y.square().mean().backward()
+        gradients = [x.grad, *(parameter.grad for parameter in network.parameters())]
+        assert {each.dtype for each in (y, *gradients)} == {torch.float32}
+        with torch.no_grad():
+            torch.testing.assert_close(network(x), y, rtol=0, atol=0)
+        found.append([y.detach(), *gradients])
+        x.grad = None
+    for expected, rough in zip(*found, strict=True):
+        assert 0 < (rough - expected).norm() < 0.02 * expected.norm()  # a number is rounded by 2⁻⁹ at most
+    round_products(rounded, torch.float32)
+    assert torch.equal(rounded(x), exact(x))

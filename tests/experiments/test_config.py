@@ -9,9 +9,11 @@ import pytest
 import dmpo as learners
 import envs
 import graphs
+from dmpo import networks
 from experiments import config
 from experiments.describe import Schema
 from experiments.errors import ConfigError
+from experiments.evaluation import make_learner
 from experiments.schema import (
     SCHEMA_FILE,
     Experiment,
@@ -140,6 +142,7 @@ BAD: list[tuple[str, str, str]] = [
     (PLATOON + "graph: {name: file, path: five.edgelist}", "graph.path", "labels must be 0..7"),
     (RING + "train: {num_envs: 2, workers: 3}", "train.workers", "from 1 to train.num_envs = 2"),
     (RING + "train: {device: cuda:99}", "train.device", "on this machine"),
+    (RING + "train: {precision: float16}", "train.precision", "float32 or bfloat16"),
     (RING + "evaluate: {scenario: {horizn: 300}}", "evaluate.scenario.horizn", "did you mean horizon?"),
     (RING + "evaluate: {scenario: {horizon: -1}}", "evaluate.scenario.horizon", "a whole number from 1"),
     (RING + "evaluate: {scenario: {mode: train}}", "evaluate.scenario.mode", "may not be given"),
@@ -162,6 +165,16 @@ def test_bad_input_ends_in_one_message_that_names_the_key(
     assert what in line
     assert "Traceback" not in result.err
     assert not (folder / "run").exists()
+
+
+def test_a_precision_that_gains_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networks, "multiplies_bfloat16", lambda device: True)
+    experiment = config.load("ic3net_ring", ["train.precision=bfloat16"]).experiment
+    with pytest.raises(ConfigError, match="bfloat16 is of no use"):
+        make_learner(experiment, experiment.scenario)
+    monkeypatch.setattr(networks, "multiplies_bfloat16", lambda device: False)
+    with pytest.raises(ConfigError, match="train.precision.*allowed: float32, since cpu on this machine"):
+        config.load("dppo_ring", ["train.precision=bfloat16"])
 
 
 def test_every_problem_has_its_line() -> None:
