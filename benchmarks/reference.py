@@ -25,13 +25,12 @@ from dmpo.local_model import LocalModel
 from dmpo.model_learning import FAR, ModelLearner
 from dmpo.moments import SMALLEST_STD, Moments
 from dmpo.networks import StackedColumns, StackedMLP
-from dmpo.optimizer import BETA_1, BETA_2
 from dmpo.policy import Policy
 from dmpo.ppo import PPO
 from dmpo.rollout import Rollout
 from graphs import Neighborhood
 
-EPSILON = 1e-5  # of Adam, as `StackedAdam` has it
+EPSILON = 1e-5  # of Adam, as `StackedAdam` has it; its β are those of the paper, PyTorch's own
 
 
 class Reference:
@@ -382,7 +381,7 @@ def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
 
 
 def _adam(parameters: Iterable[nn.Parameter], rate: float) -> torch.optim.Adam:
-    return torch.optim.Adam(parameters, lr=rate, betas=(BETA_1, BETA_2), eps=EPSILON)
+    return torch.optim.Adam(parameters, lr=rate, eps=EPSILON)
 
 
 def _of_agents(moments: Moments) -> list[tuple[Tensor, Tensor]]:

@@ -76,6 +76,28 @@ def test_epochs_of_policies_and_values_end_with_the_same_parameters(case: tuple[
         assert agent.critic.std == pytest.approx(float(learner.critic.moments.std[i]), rel=1e-4)
 
 
+def test_minibatches_end_with_the_same_parameters(case: tuple[DMPO, Rollout], monkeypatch: pytest.MonkeyPatch) -> None:
+    learner, batch = case
+    learner.ppo.settings = learner.settings.model_copy(update={"minibatches": 3})
+    reference, before = anew(learner).ppo, numbers(Reference(learner))
+    draw, taken = learner.ppo._minibatches, []
+    monkeypatch.setattr(learner.ppo, "_minibatches", lambda valid: taken.extend(draw(valid)) or taken[-3:])
+    learner.ppo.improve(batch, 0.0)
+    assert len(taken) == 3 * learner.settings.epochs
+    targets, advantages = (torch.stack(parts, 1) for parts in reference.prepare(batch))  # (S, N)
+    place = batch.valid.flatten().cumsum(0) - 1  # (T·E,) -> which of the S
+    states, actions, behaviour = (x.flatten(0, 1) for x in (batch.observations[:-1], batch.actions, batch.behaviour))
+    for index in taken:
+        for i, agent in enumerate(reference.agents):
+            mine, of_mine = actions[index, i], place[index]
+            old = agent.policy.described(behaviour[index, i]).log_prob(mine)
+            agent.step(reference.loss(agent, states[index], mine, old, advantages[of_mine, i], targets[of_mine, i]))
+    found = Reference(learner)
+    found.ppo = reference
+    same(learner, found, rtol=1e-3, atol=1e-4)
+    assert max(changes(before, found)) > 0.01
+
+
 def test_returns_and_advantages_are_the_same(case: tuple[DMPO, Rollout]) -> None:
     learner, batch = case
     reference = anew(learner)
@@ -94,6 +116,18 @@ def test_a_step_of_the_models_ends_with_the_same_parameters(case: tuple[DMPO, Ro
     reference.update(windows)
     same(learner, reference, rtol=1e-3, atol=1e-5)
     assert sum(x > 0 for x in changes(before, reference)) >= len(before) // 2  # only the models
+
+
+def test_many_steps_of_the_models_end_with_the_same_parameters(case: tuple[DMPO, Rollout]) -> None:
+    # After one step or two, what Adam remembers of earlier gradients hardly matters.
+    learner, _ = case
+    reference, models = anew(learner), learner.practice.models
+    windows, random = models.memory.windows(2, held_out=False), torch.Generator().manual_seed(0)
+    for _ in range(40):
+        drawn = windows.draw(4, random)
+        models.update(drawn)
+        reference.update(drawn)
+    same(learner, reference, rtol=1e-3, atol=1e-4)
 
 
 def test_gradients_are_the_same(case: tuple[DMPO, Rollout]) -> None:
