@@ -1,10 +1,13 @@
 """Env steps/s through `envs.make` with random actions, beside the bare rate of SUMO on the same network.
 
     python -m benchmarks.env_throughput
+    python -m benchmarks.env_throughput --fleets
 
 An env step is a simulated step of 0.1 s of one environment. Bare is `simulationStep` alone: the same roads and
 vehicles in as many processes, nothing read, nothing commanded. Both begin with new episodes and take turns in one run,
 so that whatever else slows the machine slows both; the medians over the rounds are given.
+
+With `--fleets`, mixed fleets take turns with those that learn throughout, on the same roads with as many vehicles.
 """
 
 from __future__ import annotations
@@ -32,6 +35,14 @@ from benchmarks.rows import Options, Row
 
 STEPS = 300
 ACTIONS = 64
+# Mixed fleets: scenario, learners, and who drives the others.
+FLEETS = (
+    ("ring", 1, "idm"),
+    ("ring", 1, "sumo"),
+    ("figure_eight", 7, "idm"),
+    ("figure_eight", 1, "idm"),
+    ("figure_eight", 1, "sumo"),
+)
 _bare: dict[str, Any] = {}
 
 
@@ -101,6 +112,31 @@ def rows(options: Options) -> Iterator[Row]:
                       limit=rate.bare)  # fmt: skip
 
 
+class Fleet(NamedTuple):
+    """Env steps/s of a mixed fleet, and of one as large that learns throughout."""
+
+    scenario: str
+    learners: int
+    humans: str
+    mixed: float
+    all_learning: float
+
+
+def measure_fleet(scenario: str, learners: int, humans: str, num_envs: int, workers: int, rounds: int) -> Fleet:
+    """Rates of a mixed fleet with the default noise and of one that learns throughout, medians over the rounds."""
+    fleet: dict[str, Any] = {"learners": learners, "humans": {"controller": humans}}
+    times: list[list[float]] = [[], []]
+    with (
+        envs.make(scenario, num_envs, workers, **fleet) as mixed,
+        envs.make(scenario, num_envs, workers) as all_learning,
+    ):
+        for _ in range(rounds):
+            for env, taken in zip((mixed, all_learning), times, strict=True):
+                taken.append(_time_env(env, _random_actions(env), STEPS))
+    steps = num_envs * STEPS
+    return Fleet(scenario, learners, humans, *(steps / median(taken) for taken in times))
+
+
 def _random_actions(env: envs.VectorEnv) -> list[NDArray[Any]]:
     space, random = env.action_space, np.random.default_rng(0)
     shape = (ACTIONS, env.num_envs, env.num_agents)  # (T, E, N), and A where actions are continuous
@@ -141,8 +177,14 @@ def main(
     num_envs: Annotated[int, typer.Option(min=1)] = 16,
     workers: Annotated[int, typer.Option(min=1)] = 1,
     rounds: Annotated[int, typer.Option(min=1)] = 15,
+    fleets: Annotated[bool, typer.Option(help="compare mixed fleets with such that learn throughout")] = False,
 ) -> None:
     """Print the table."""
+    table = _fleets(num_envs, workers, rounds) if fleets else _scenarios(num_envs, workers, rounds)
+    Console().print(table)
+
+
+def _scenarios(num_envs: int, workers: int, rounds: int) -> Table:
     table = Table(title=f"{num_envs} environments, {workers} worker(s), random actions: env steps/s")
     for column in ("scenario", "through envs", "bare", "share"):
         table.add_column(column, justify="left" if column == "scenario" else "right")
@@ -150,7 +192,18 @@ def main(
         rate = measure(scenario, num_envs, workers, rounds)
         share = rate.through_envs / rate.bare
         table.add_row(rate.scenario, f"{rate.through_envs:,.0f}", f"{rate.bare:,.0f}", f"{share:.0%}")
-    Console().print(table)
+    return table
+
+
+def _fleets(num_envs: int, workers: int, rounds: int) -> Table:
+    table = Table(title=f"{num_envs} environments, {workers} worker(s), random actions: env steps/s")
+    for column in ("scenario", "learners", "humans", "mixed", "all learning", "ratio"):
+        table.add_column(column, justify="left" if column in ("scenario", "humans") else "right")
+    for scenario, learners, humans in track(FLEETS, description="measuring", transient=True):
+        rate = measure_fleet(scenario, learners, humans, num_envs, workers, rounds)
+        ratio = f"{rate.mixed / rate.all_learning:.2f}"
+        table.add_row(scenario, str(learners), humans, f"{rate.mixed:,.0f}", f"{rate.all_learning:,.0f}", ratio)
+    return table
 
 
 if __name__ == "__main__":

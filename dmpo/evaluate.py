@@ -20,7 +20,7 @@ class Evaluation:
 
     metrics: dict[str, float]
     episode_returns: Array  # (E, N)
-    trajectory: dict[str, Array]  # of environment 0: each (T, N), or (T+1, N) if the start is known
+    trajectory: dict[str, Array]  # of environment 0 and its M vehicles: each (T, M), or (T+1, M) if the start is known
 
 
 @dataclass
@@ -31,8 +31,8 @@ class _Record:
     collided: Array  # (E,) bool
     running: Array  # (E,) bool
     driven: Array  # (E,), actions up to a collision
-    speeds: list[Array] = field(default_factory=list)  # T of (E,), means over agents
-    measured: dict[str, list[Array]] = field(default_factory=dict)  # T+1 of (E, N)
+    speeds: list[Array] = field(default_factory=list)  # T of (E,), means over vehicles
+    measured: dict[str, list[Array]] = field(default_factory=dict)  # T+1 of (E, M)
     trajectory: dict[str, list[Array]] = field(default_factory=dict)
 
     def measure(self, state: dict[str, Array]) -> None:
@@ -48,12 +48,12 @@ class _Record:
         self.lengths += self.running
         self.driven += self.running & ~self.collided
         self.collided |= self.running & info.get("collision", False)
-        state = info.get("state", {})
-        self.measure(state)
-        if "speed" in state:
-            self.speeds.append(_mean_over_agents(state["speed"], state.get("vehicle")))
+        traffic = _traffic(info)
+        self.measure(traffic)
+        if "speed" in traffic:
+            self.speeds.append(_mean_over_vehicles(traffic["speed"], traffic.get("vehicle")))
         if self.running[0]:
-            self.draw(state)
+            self.draw(traffic)
         self.running &= ~ended
 
 
@@ -73,9 +73,9 @@ def evaluate(
 
     Returns:
         Metrics `eval/…` of all episodes: reward (mean per simulated step and agent), return (summed over the episode,
-        mean over agents), speed and speed_final (after each action; of the whole episode and of its last third),
-        collisions (episodes with one), length (simulated steps), and how the vehicles drove, up to a collision where
-        there is one, as :mod:`dmpo.measures` has it.
+        mean over agents), speed and speed_final (of all vehicles after each action; in the whole episode and in its
+        last third), collisions (episodes with one), length (simulated steps), and how all vehicles drove, up to a
+        collision where there is one, as :mod:`dmpo.measures` has it.
 
     Raises:
         EvaluationError: an episode goes on past the environment's horizon, or episodes are lost again and again.
@@ -100,8 +100,8 @@ def _play(env: Playable, act: Callable[[Array, Array], Array], seed: int | None)
     # One episode of each environment; nothing where one of them was lost, which says nothing of the policy.
     observation, info = env.reset(seed=seed)
     record = _start(env.num_envs, env.num_agents)
-    record.draw(info.get("state", {}))
-    record.measure(info.get("state", {}))
+    record.draw(_traffic(info))
+    record.measure(_traffic(info))
     first = np.ones(env.num_envs, dtype=bool)  # (E,), which observations begin an episode
     while record.running.any():
         if record.lengths.max() * env.action_repeat >= env.horizon:
@@ -114,6 +114,12 @@ def _play(env: Playable, act: Callable[[Array, Array], Array], seed: int | None)
             return None
         record.add(reward, first, info)
     return record
+
+
+def _traffic(info: dict[str, Any]) -> dict[str, Array]:
+    # All vehicles, each (E, M), or the agents where nothing is said of others.
+    state: dict[str, Array] = info.get("traffic", info.get("state", {}))
+    return state
 
 
 def _start(environments: int, agents: int) -> _Record:
@@ -143,8 +149,8 @@ def _metrics(record: _Record, action_repeat: int) -> dict[str, float]:
     return metrics
 
 
-def _mean_over_agents(x: Array, vehicle: Array | None) -> Array:
-    # (E,) of (E, N); where vehicles come and go, of the agents that have one, and not a number where none has.
+def _mean_over_vehicles(x: Array, vehicle: Array | None) -> Array:
+    # (E,) of (E, M); where vehicles come and go, of those in the agents' slots, and not a number where none is.
     if vehicle is None:
         return np.asarray(np.mean(x, axis=1))
     return np.array([row[own > 0].mean() if own.any() else np.nan for row, own in zip(x, vehicle, strict=True)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
@@ -21,7 +22,7 @@ from envs.car_following import (
     saturated,
 )
 from envs.controllers import Controller, ControllerParameters, Driver, register
-from envs.driven import Situation
+from envs.driven import Seats, Situation
 from envs.simulation import Floats
 from envs.vector import VectorEnv
 
@@ -155,7 +156,7 @@ class PIWithSaturation(Driver[PIParameters]):
 
     Parameters = PIParameters
 
-    def __init__(self, parameters: PIParameters, env: VectorEnv) -> None:
+    def __init__(self, parameters: PIParameters, env: VectorEnv | Seats) -> None:
         super().__init__(parameters, env)
         agents = (env.num_envs, env.num_agents)
         self._past = np.zeros((max(1, round(parameters.window / self.step_seconds)), *agents))  # (W, E, N), in a circle
@@ -184,6 +185,16 @@ class PIWithSaturation(Driver[PIParameters]):
         self._known = np.minimum(self._known + 1, len(self._past))
         mean: Floats = self._past.sum(axis=0) / self._known
         return mean
+
+    def get_state(self) -> dict[str, NDArray[Any]]:
+        """See :class:`~envs.controllers.Driver`; the circle of speeds begins with the oldest."""
+        past = np.roll(self._past, -self._next, axis=0).swapaxes(0, 1)
+        return {"past": past, "known": self._known.copy(), "command": self._command.copy()}
+
+    def set_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """See :class:`~envs.controllers.Driver`."""
+        self._past[:], self._next = state["past"].swapaxes(0, 1), 0
+        self._known[:], self._command[:] = state["known"], state["command"]
 
 
 class RandomParameters(ControllerParameters):

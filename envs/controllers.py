@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from envs import plugins
-from envs.driven import Driven, Situation
+from envs.driven import Driven, Seats, Situation
 from envs.registry import scenario
 from envs.simulation import Floats
 from envs.spelling import check_names
@@ -64,13 +64,13 @@ class Driver(Controller[P]):
     """A controller that commands accelerations every 0.1 s.
 
     On the loops a learner does so as well; in the platoons it is more than a learner can, which chooses among four
-    pairs of gains.
+    pairs of gains. It can also drive the vehicles that do not learn, on ``Seats``; there it has no ``env``.
     """
 
-    def __init__(self, parameters: P, env: VectorEnv) -> None:
-        super().__init__(parameters, env)
-        self.env = Driven(env)
-        self.step_seconds = env.step_seconds
+    def __init__(self, parameters: P, env: VectorEnv | Seats) -> None:
+        self.parameters, self.step_seconds = parameters, env.step_seconds
+        if not isinstance(env, Seats):
+            self.env = Driven(env)
 
     def __call__(self, observations: NDArray[Any]) -> Floats:
         """See :class:`Controller`."""
@@ -79,6 +79,13 @@ class Driver(Controller[P]):
     @abstractmethod
     def accelerations(self, situation: Situation) -> Floats:
         """Commands (E, N) in m/s², which the scenario clips to what its vehicles can do."""
+
+    def get_state(self) -> dict[str, NDArray[Any]]:
+        """What it remembers from one command to the next, arrays (E, …): nothing, unless a subclass says otherwise."""
+        return {}
+
+    def set_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from what ``get_state`` gave."""
 
 
 _controllers: dict[str, type[Controller[Any]]] = {}
@@ -106,6 +113,11 @@ def names() -> list[str]:
     return sorted(_controllers)
 
 
+def drivers() -> list[str]:
+    """Names of those that command accelerations, in alphabetical order."""
+    return [name for name in names() if issubclass(_controllers[name], Driver)]
+
+
 def parameters(name: str) -> type[ControllerParameters]:
     """The pydantic model of a controller's parameters, ``name`` among its fields.
 
@@ -125,6 +137,13 @@ def make(name: str, env: VectorEnv, **changed: Any) -> Controller[Any]:
     model = parameters(name)
     check_names(f"parameter of {name}", changed, model.model_fields)
     return _controllers[name](model(**{**env.scenario.controller_parameters.get(name, {}), **changed}), env)
+
+
+def seated(parameters: ControllerParameters, seats: Seats) -> Driver[Any]:
+    """The driver with these parameters, for vehicles that do not learn."""
+    kind: Any = _controllers[parameters.name]
+    driver: Driver[Any] = kind(parameters, seats)
+    return driver
 
 
 def suited(name: str, scenario_name: str) -> Mapping[str, Any]:

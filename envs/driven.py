@@ -27,6 +27,20 @@ class Situation(NamedTuple):
     seconds: Floats
 
 
+class Seats(NamedTuple):
+    """Where drivers sit who command no environment but some of its vehicles: those that do not learn.
+
+    Attributes:
+        num_envs: E.
+        num_agents: N, drivers in each environment.
+        step_seconds: between two commands.
+    """
+
+    num_envs: int
+    num_agents: int
+    step_seconds: float
+
+
 class Driven:
     """An environment whose actions are accelerations (E, N) in m/s² and whose observations are situations (E, N, 4).
 

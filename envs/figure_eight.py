@@ -6,13 +6,13 @@ Source: DMPO paper, appendix A; numbers from Flow's environment.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from envs import loop
-from envs.loop import SPEED_LIMIT, Lanes, Loop, LoopParameters, Places, Traffic, laps, relative_harmonics
+from envs.loop import SPEED_LIMIT, Lanes, Loop, LoopHumans, LoopParameters, Places, Traffic, laps, relative_harmonics
 from envs.network import Connection, Edge, Node, Point, write_network
 from envs.observations import Observations
 from envs.registry import register
@@ -75,8 +75,8 @@ observations: Observations[Traffic] = Observations(loop.observations)
 
 @observations.register("crossing", size=14)
 def _crossing(traffic: Traffic) -> Floats:
-    ways = np.stack([(end - traffic.driven) % traffic.loop_length for end in CROSSING_ENDS])  # (2, E, N), m to each
-    road, first = ways.argmin(axis=0), ways.argmin(axis=2)  # (E, N), whose turn is next; (2, E), who is next
+    ways = np.stack([(end - traffic.driven) % traffic.loop_length for end in CROSSING_ENDS])  # (2, E, M), m to each
+    road, first = ways.argmin(axis=0), ways.argmin(axis=2)  # (E, M), whose turn is next; (2, E), who is next
     envs = np.arange(len(road))
     nearest = np.take_along_axis(ways, first[:, :, None], axis=2)[..., 0]  # (2, E)
     speed = np.stack([traffic.speed[envs, vehicle] for vehicle in first])  # (2, E)
@@ -86,15 +86,19 @@ def _crossing(traffic: Traffic) -> Floats:
     return np.concatenate([relative_harmonics(traffic), seen, speed[other][..., None] / 10.0], axis=-1)
 
 
+class FigureEightHumans(LoopHumans):
+    """How the vehicles that do not learn drive on the figure eight: by default as in Flow's, with decel 1.5."""
+
+    deceleration: float = Field(default=1.5, gt=0, description=LoopHumans.model_fields["deceleration"].description)
+
+
 class FigureEightParameters(LoopParameters):
     """Figure Eight: vehicles on a loop that crosses itself; a collision at the crossing ends the episode."""
 
     known_observations: ClassVar = observations
 
     name: Literal["figure_eight"] = "figure_eight"
-    num_vehicles: int = Field(
-        len(PUBLISHED_START), gt=0, le=40, description="vehicles on the figure, all of them learning"
-    )
+    num_vehicles: int = Field(len(PUBLISHED_START), gt=0, le=40, description="vehicles on the figure")
     horizon: int = Field(1500, gt=0, le=MAX_HORIZON, description="simulated steps of 0.1 s in an episode")
     observation: str = Field(
         "published",
@@ -102,6 +106,18 @@ class FigureEightParameters(LoopParameters):
         "the crossing, and the way and speed of the vehicle that is next to reach it on the other road",
         json_schema_extra=observations.list_in,
     )
+    humans: FigureEightHumans = Field(
+        default_factory=FigureEightHumans, description="how vehicles drive that do not learn"
+    )
+
+    @model_validator(mode="after")
+    def _room(self) -> Self:
+        if self.room >= NAMED_LENGTH:
+            raise ValueError(
+                f"num_vehicles = {self.num_vehicles} need more than {self.room:g} m to stand in, with their min_gap; "
+                f"the figure eight has {NAMED_LENGTH:g} m; take fewer vehicles or smaller gaps"
+            )
+        return self
 
 
 @register("figure_eight")
@@ -137,8 +153,8 @@ class FigureEight(Loop[FigureEightParameters]):
         return 0
 
     def _start_places(self, lanes: Lanes, variant: int) -> Places:
-        if self.num_agents != len(PUBLISHED_START):
-            return lanes.spread(self.num_agents, NAMED_LENGTH / self.num_agents)
+        if self.num_vehicles != len(PUBLISHED_START):
+            return lanes.spread(self.num_vehicles, NAMED_LENGTH / self.num_vehicles)
         roads, offsets = zip(*PUBLISHED_START, strict=True)
         return Places(2 * np.array([self.edges.index(road) for road in roads]), np.array(offsets))
 

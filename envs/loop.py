@@ -18,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
+from envs.fleet import Fleet, FleetParameters
+from envs.humans import SUMO, HumanParameters
 from envs.observations import Observations
-from envs.scenario import MAX_VEHICLES, Actions, Scenario, ScenarioParameters, Spec, State
-from envs.simulation import STEP_SECONDS, Bools, Driving, Floats, Network, Simulation
+from envs.scenario import Actions, Spec, State
+from envs.simulation import STEP_SECONDS, Bools, Driving, Floats, Network, Others, Simulation
 from envs.starts import StartField
 
 VEHICLE_LENGTH = 5.0
@@ -29,7 +31,7 @@ SPEED_LIMIT = 30.0
 
 @dataclass(frozen=True)
 class Traffic:
-    """What an observation may be made of; speeds in m/s, lengths in m, each (E, N) unless said otherwise.
+    """What an observation may be made of; speeds in m/s, lengths in m, each (E, M) unless said otherwise.
 
     Attributes:
         speed: own speed.
@@ -67,23 +69,40 @@ def _relative(traffic: Traffic) -> Floats:
 
 @observations.register("relative_harmonics", size=11)
 def relative_harmonics(traffic: Traffic) -> Floats:
-    """``relative``, and three higher harmonics of the phase, (E, N, 11)."""
+    """``relative``, and three higher harmonics of the phase, (E, M, 11)."""
     phase = 2 * np.pi * traffic.position / traffic.loop_length
     waves = [wave(k * phase) for k in (2, 3, 4) for wave in (np.sin, np.cos)]
     return np.concatenate([_relative(traffic), np.stack(waves, axis=-1)], axis=-1)
 
 
-class LoopParameters(ScenarioParameters):
+class LoopHumans(HumanParameters):
+    """How the vehicles that do not learn drive on a loop.
+
+    SUMO's car-following model caps what they command, as it does with learners.
+    """
+
+    noise: float = Field(default=0.2, ge=0, description=HumanParameters.model_fields["noise"].description)
+    min_gap: float = Field(default=2.5, ge=0, description="their minGap in SUMO, in m")
+    deceleration: float = Field(default=4.5, gt=0, description="their decel in SUMO, in m/s²")
+
+
+class LoopParameters(FleetParameters):
     """Parameters of the loops."""
 
     known_observations: ClassVar[Observations[Traffic]] = observations
 
-    num_vehicles: int = Field(gt=0, le=MAX_VEHICLES, description="vehicles on the road, all of them learning")
     observation: str = Field(
         "published", description="what an agent senses, by name", json_schema_extra=observations.list_in
     )
     min_gap: float = Field(2.5, ge=0, description="SUMO's minGap in m: the standing gap of the car-following model")
     target_speed: float = Field(20.0, gt=0, description="speed in m/s that the reward asks for")
+    humans: LoopHumans = Field(default_factory=LoopHumans, description="how vehicles drive that do not learn")
+
+    @property
+    def room(self) -> float:
+        """Metres that all vehicles need to stand one behind the other."""
+        gaps = len(self.places) * self.min_gap + len(self.human_places) * self.humans.min_gap
+        return self.num_vehicles * VEHICLE_LENGTH + gaps
 
     @field_validator("observation")
     @classmethod
@@ -92,7 +111,7 @@ class LoopParameters(ScenarioParameters):
 
 
 class Places(NamedTuple):
-    """Where N vehicles stand: number of the lane in driving order (N,), and offset on it (N,) in m.
+    """Where M vehicles stand: number of the lane in driving order (M,), and offset on it (M,) in m.
 
     A start is given so, and not as positions along the loop, because the crossing makes of a difference in the last
     digit one of a micrometre within 300 steps.
@@ -135,7 +154,7 @@ class Lanes:
         return Places(lane, position - self.starts[lane])
 
     def on_roads(self, roads: Sequence[int], offsets: Floats) -> Places:
-        """Places ``offsets`` (N,) in m behind the beginnings of roads, which are counted in driving order.
+        """Places ``offsets`` (M,) in m behind the beginnings of roads, which are counted in driving order.
 
         Raises:
             ValueError: an offset beyond the end of its road.
@@ -168,7 +187,7 @@ class Lanes:
 P = TypeVar("P", bound=LoopParameters)
 
 
-class Loop(Scenario[P]):
+class Loop(Fleet[P]):
     """Vehicles on E loops; vehicle i + 1 drives in front of vehicle i.
 
     A loop may come in several lengths, side by side in the network; an episode chooses one of them.
@@ -181,11 +200,14 @@ class Loop(Scenario[P]):
 
     def __init__(self, parameters: P, numbers: range, seed: int, folder: Path) -> None:
         super().__init__(parameters, numbers, seed, folder)
-        self.simulation = Simulation(
-            self._network(folder), self.num_envs, self.num_agents, _driving(parameters.min_gap)
-        )
+        driving, others = _driving(parameters.min_gap), _others(parameters)
+        self.simulation = Simulation(self._network(folder), self.num_envs, self.num_vehicles, driving, others)
         self._lanes: dict[tuple[int, int], Lanes] = {}
-        shape = (self.num_envs, self.num_agents)
+        self._min_gap = np.full(self.num_vehicles, parameters.humans.min_gap)
+        # A learner is bound to its action space; a human may brake as hard as its controller wants.
+        self._bound = np.full(self.num_vehicles, np.inf)
+        self._min_gap[self.places], self._bound[self.places] = parameters.min_gap, self.max_acceleration
+        shape = (self.num_envs, self.num_vehicles)
         self.speed, self.position, self.acceleration = np.zeros((3, *shape))
         self.variant = np.zeros(self.num_envs, dtype=np.int64)
         self.loop_length = np.ones((self.num_envs, 1))
@@ -193,17 +215,18 @@ class Loop(Scenario[P]):
 
     @classmethod
     def spec(cls, parameters: P) -> Spec:
-        """See :class:`~envs.scenario.Spec`; the graph is the cycle of each vehicle with the ones before and behind."""
-        n, bound = parameters.num_vehicles, cls.max_acceleration
+        """See :class:`~envs.scenario.Spec`; the graph is the cycle of each learner with the ones before and behind."""
+        m, n, bound = parameters.num_vehicles, len(parameters.places), cls.max_acceleration
         size = parameters.known_observations.size(parameters.observation)
         return Spec(
             num_agents=n,
+            num_vehicles=m,
             graph=nx.cycle_graph(n) if n > 2 else nx.path_graph(n),
             observation_space=gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32),
             action_space=gymnasium.spaces.Box(-bound, bound, (1,), np.float32),
             reference_starts=cls._reference_starts(parameters),
             state_names=cls._seen_names(cls.state_names, parameters),
-            start={"edge": StartField(n, cls.edges), "offset": StartField(n), "speed": StartField(n)},
+            start={"edge": StartField(m, cls.edges), "offset": StartField(m), "speed": StartField(m)},
         )
 
     @classmethod
@@ -223,11 +246,11 @@ class Loop(Scenario[P]):
 
     @abstractmethod
     def _start_places(self, lanes: Lanes, variant: int) -> Places:
-        """Where the N vehicles stand at the start."""
+        """Where the M vehicles stand at the start."""
 
     @abstractmethod
     def _reward(self, acceleration: Floats) -> Floats:
-        """Reward (E, N) for the commanded accelerations and the speeds they led to."""
+        """Reward (E, M) for the commanded accelerations and the speeds they led to."""
 
     def _published_position(self) -> Floats:
         return self.position
@@ -236,7 +259,7 @@ class Loop(Scenario[P]):
         variant = self._choose_variant(env)
         lanes = self._lanes_of(env, variant)
         if start is None:
-            places, speed = self._start_places(lanes, variant), np.zeros(self.num_agents)
+            places, speed = self._start_places(lanes, variant), np.zeros(self.num_vehicles)
         else:
             roads = [self.edges.index(edge) for edge in start["edge"]]
             places, speed = lanes.on_roads(roads, start["offset"]), start["speed"]
@@ -261,7 +284,7 @@ class Loop(Scenario[P]):
         return actions[..., 0]
 
     def _advance(self, acceleration: Floats) -> tuple[Floats, Bools, Bools]:
-        command = np.clip(acceleration, -self.max_acceleration, self.max_acceleration)
+        command = np.clip(acceleration, -self._bound, self._bound)
         overlapping = self._overlapping() if self._placed.any() else self._placed
         speed = self.simulation.step(np.maximum(self.speed + command * STEP_SECONDS, 0.0))
         self.acceleration[:] = (speed - self.speed) / STEP_SECONDS
@@ -276,10 +299,11 @@ class Loop(Scenario[P]):
 
     def _overlapping(self) -> Bools:
         """In which loops (E,) vehicles stand closer than SUMO lets IDM vehicles be, a tenth of minGap."""
-        position = np.sort(self.position, axis=1)
+        order = np.argsort(self.position, axis=1)
+        position = np.take_along_axis(self.position, order, axis=1)
         ahead = np.diff(position, append=position[:, :1] + self.loop_length, axis=1)
-        closest: Floats = ahead.min(axis=1)
-        return closest < VEHICLE_LENGTH + 0.1 * self.parameters.min_gap
+        closest: Floats = (ahead - (VEHICLE_LENGTH + 0.1 * self._min_gap[order])).min(axis=1)
+        return closest < 0
 
     def observe(self) -> Floats:
         """See :class:`~envs.scenario.Scenario`."""
@@ -324,7 +348,7 @@ class Loop(Scenario[P]):
 
 
 def _in_front(rows: Floats) -> Floats:
-    """What holds for the vehicle in front of each, from what holds for each, (E, N)."""
+    """What holds for the vehicle in front of each, from what holds for each, (E, M)."""
     return np.concatenate([rows[:, 1:], rows[:, :1]], axis=1)
 
 
@@ -333,6 +357,13 @@ def laps(edges: Sequence[str], lap_length: float, horizon: int) -> list[str]:
     # SUMO looks 3,000 m ahead along the route; the end must stay out of sight at the speed limit.
     metres = horizon * STEP_SECONDS * SPEED_LIMIT + 3000.0
     return list(edges) * (int(metres / lap_length) + 2)
+
+
+def _others(parameters: LoopParameters) -> Others:
+    """The humans, as SUMO knows them."""
+    humans = parameters.humans
+    vehicle_type = {"minGap": str(humans.min_gap), "decel": str(humans.deceleration)}
+    return Others(parameters.human_places.tolist(), vehicle_type, humans.controller == SUMO)
 
 
 def _driving(min_gap: float) -> Driving:

@@ -18,10 +18,12 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from envs.car_following import MAX_SPEED, optimal_velocity, optimal_velocity_model
+from envs.fleet import Fleet, FleetParameters
+from envs.humans import SUMO, HumanParameters, human_controllers
 from envs.network import Edge, Node, write_network
 from envs.observations import Observations
 from envs.registry import register
-from envs.scenario import MAX_HORIZON, Actions, Scenario, ScenarioParameters, Spec, State
+from envs.scenario import MAX_HORIZON, Actions, Spec, State
 from envs.simulation import STEP_SECONDS, Bools, Driving, Floats, Network, Simulation
 from envs.starts import StartField
 
@@ -40,7 +42,7 @@ _LANE_SPEED = 50.0
 
 @dataclass(frozen=True)
 class Platoon:
-    """What an observation may be made of; each (E, N), in m, m/s and m/s².
+    """What an observation may be made of; each (E, M), in m, m/s and m/s².
 
     Attributes:
         headway: to the vehicle in front.
@@ -74,10 +76,31 @@ def _published(platoon: Platoon) -> Floats:
     )
 
 
-class PlatoonParameters(ScenarioParameters):
+class PlatoonHumans(HumanParameters):
+    """How the vehicles that do not learn drive in a platoon: by default by the law whose gains learners choose."""
+
+    controller: str = Field(
+        default="ovm",
+        description="who drives: a classical controller by name",
+        json_schema_extra=lambda schema: schema.update(enum=[*human_controllers()]),
+    )
+
+    @field_validator("controller")
+    @classmethod
+    def _commanded(cls, name: str) -> str:
+        if name == SUMO:
+            raise ValueError(
+                "sumo drives nobody in a platoon, whose dynamics are the scenario's own; there are: "
+                + ", ".join(human_controllers())
+            )
+        return name
+
+
+class PlatoonParameters(FleetParameters):
     """Parameters of the platoons."""
 
-    num_vehicles: int = Field(8, gt=0, le=200, description="vehicles behind the leader, all of them learning")
+    num_vehicles: int = Field(8, gt=0, le=1_000, description="vehicles behind the leader")
+    humans: PlatoonHumans = Field(default_factory=PlatoonHumans, description="how followers drive that do not learn")
     horizon: int = Field(600, gt=0, le=MAX_HORIZON, description="simulated steps of 0.1 s in an episode")
     observation: str = Field(
         "published", description="what an agent senses, by name", json_schema_extra=observations.list_in
@@ -102,18 +125,18 @@ class PlatoonParameters(ScenarioParameters):
 P = TypeVar("P", bound=PlatoonParameters)
 
 
-class PlatoonScenario(Scenario[P]):
+class PlatoonScenario(Fleet[P]):
     """E platoons, each on a straight road of its own; vehicle 0 follows the leader, vehicle i + 1 follows i."""
 
     simulation: Simulation
     constant_actions: ClassVar = {f"constant ({a:g}, {b:g})": k for k, (a, b) in enumerate(GAINS.tolist())}
     state_names: ClassVar = ("speed", "position", "acceleration", "headway", "front_speed", "leader_speed")
-    agents: ClassVar = slice(1, None)  # vehicle 0 is the leader
+    followers: ClassVar = slice(1, None)  # vehicle 0 is the leader
 
     def __init__(self, parameters: P, numbers: range, seed: int, folder: Path) -> None:
         super().__init__(parameters, numbers, seed, folder)
-        self.simulation = Simulation(self._network(folder), self.num_envs, self.num_agents + 1, _DRIVING)
-        shape = (self.num_envs, self.num_agents)
+        self.simulation = Simulation(self._network(folder), self.num_envs, self.num_vehicles + 1, _DRIVING)
+        shape = (self.num_envs, self.num_vehicles)
         self.speed, self.headway, self.acceleration = np.zeros((3, *shape))
         self.leader_position = np.zeros(self.num_envs)
         self.profile = np.zeros((self.num_envs, parameters.horizon + 1))
@@ -121,11 +144,12 @@ class PlatoonScenario(Scenario[P]):
 
     @classmethod
     def spec(cls, parameters: P) -> Spec:
-        """See :class:`~envs.scenario.Spec`; the graph is the path of each vehicle with those before and behind."""
-        size = observations.size(parameters.observation)
+        """See :class:`~envs.scenario.Spec`; the graph is the path of each learner with those before and behind."""
+        n, size = len(parameters.places), observations.size(parameters.observation)
         return Spec(
-            num_agents=parameters.num_vehicles,
-            graph=nx.path_graph(parameters.num_vehicles),
+            num_agents=n,
+            num_vehicles=parameters.num_vehicles,
+            graph=nx.path_graph(n),
             observation_space=gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32),
             action_space=gymnasium.spaces.Discrete(len(GAINS)),
             reference_starts=REFERENCE_STARTS,
@@ -139,7 +163,7 @@ class PlatoonScenario(Scenario[P]):
 
     @abstractmethod
     def _start(self, factor: float) -> tuple[Floats, Floats, Floats]:
-        """Headways (N,), speeds (N,) and leader speeds (T+1,) for a start factor in [1.5, 2.5)."""
+        """Headways (M,), speeds (M,) and leader speeds (T+1,) for a start factor in [1.5, 2.5)."""
 
     def _network(self, folder: Path) -> Network:
         nodes: list[Node] = []
@@ -152,7 +176,7 @@ class PlatoonScenario(Scenario[P]):
 
     def _start_room(self) -> float:
         """Road in m behind the leader's start, for the longest platoon."""
-        return 100.0 + self.num_agents * (5 * TARGET_HEADWAY + _VEHICLE_LENGTH)
+        return 100.0 + self.num_vehicles * (5 * TARGET_HEADWAY + _VEHICLE_LENGTH)
 
     def _begin(self, env: int, start: State | None) -> None:
         if start is None:
@@ -182,7 +206,8 @@ class PlatoonScenario(Scenario[P]):
 
     def _command(self, actions: Actions) -> Floats:
         alpha, beta = np.moveaxis(GAINS[actions], -1, 0)
-        return optimal_velocity_model(optimal_velocity(self.headway), self.speed, self._front_speed(), alpha, beta)
+        headway, speed, front = map(self.of_learners, (self.headway, self.speed, self._front_speed()))
+        return optimal_velocity_model(optimal_velocity(headway), speed, front, alpha, beta)
 
     def _advance(self, acceleration: Floats) -> tuple[Floats, Bools, Bools]:
         leader, next_leader = self._leader_speed(), self._leader_speed(later=1)
@@ -209,7 +234,7 @@ class PlatoonScenario(Scenario[P]):
         return _behind(self._leader_speed(), self.speed)
 
     def _obeyed(self, leader: Floats, command: Floats) -> Floats:
-        """Speeds (E, N) that SUMO gives the followers; a collided platoon stands still."""
+        """Speeds (E, M) that SUMO gives the followers; a collided platoon stands still."""
         speeds = np.concatenate([leader[:, None], command], axis=1)
         return self.simulation.step(np.where(self.collided[:, None], 0.0, speeds))[:, 1:]
 
@@ -264,9 +289,9 @@ class Catchup(PlatoonScenario[CatchupParameters]):
     Parameters = CatchupParameters
 
     def _start(self, factor: float) -> tuple[Floats, Floats, Floats]:
-        headway = np.full(self.num_agents, TARGET_HEADWAY)
+        headway = np.full(self.num_vehicles, TARGET_HEADWAY)
         headway[0] *= factor
-        speed = np.full(self.num_agents, TARGET_SPEED)
+        speed = np.full(self.num_vehicles, TARGET_SPEED)
         return headway, speed, np.full(self.parameters.horizon + 1, TARGET_SPEED)
 
 
@@ -287,11 +312,11 @@ class Slowdown(PlatoonScenario[SlowdownParameters]):
         falling = np.linspace(first, TARGET_SPEED, SLOWDOWN_STEPS)
         steps = self.parameters.horizon + 1
         profile = np.concatenate([falling, np.full(max(steps - SLOWDOWN_STEPS, 0), TARGET_SPEED)])[:steps]
-        return np.full(self.num_agents, TARGET_HEADWAY), np.full(self.num_agents, first), profile
+        return np.full(self.num_vehicles, TARGET_HEADWAY), np.full(self.num_vehicles, first), profile
 
 
 def _behind(leader: Floats, speed: Floats) -> Floats:
-    """Speed (E, N) of the vehicle in front of each, from the leader's (E,) and the followers' (E, N)."""
+    """Speed (E, M) of the vehicle in front of each, from the leader's (E,) and the followers' (E, M)."""
     return np.concatenate([leader[:, None], speed[:, :-1]], axis=1)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field, model_validator
 from scipy.optimize import brentq
 
-from envs.loop import SPEED_LIMIT, VEHICLE_LENGTH, Lanes, Loop, LoopParameters, Places, laps
+from envs.loop import SPEED_LIMIT, VEHICLE_LENGTH, Lanes, Loop, LoopHumans, LoopParameters, Places, laps
 from envs.network import Edge, Node, write_network
 from envs.registry import register
 from envs.scenario import MAX_HORIZON, MAX_VEHICLES
@@ -23,15 +23,22 @@ _MAX_LENGTHS = 1_000  # each has a ring of its own in every environment
 _ARC_POINTS = 40
 
 
+class RingHumans(LoopHumans):
+    """How the vehicles that do not learn drive on the ring: by default as in Flow's, with minGap 0."""
+
+    min_gap: float = Field(default=0.0, ge=0, description=LoopHumans.model_fields["min_gap"].description)
+
+
 class RingParameters(LoopParameters):
     """Ring Attenuation: vehicles on a one-lane ring, whose length is drawn anew for every episode."""
 
     name: Literal["ring"] = "ring"
-    num_vehicles: int = Field(22, gt=0, le=MAX_VEHICLES, description="vehicles on the ring, all of them learning")
+    num_vehicles: int = Field(22, gt=0, le=MAX_VEHICLES, description="vehicles on the ring")
     horizon: int = Field(3000, gt=0, le=MAX_HORIZON, description="simulated steps of 0.1 s in an episode")
     ring_length: _Length | tuple[_Length, _Length] = Field(
         (220, 270), description="metres round the ring: one whole number, or [low, high] to draw from for each episode"
     )
+    humans: RingHumans = Field(default_factory=RingHumans, description="how vehicles drive that do not learn")
 
     @property
     def lengths(self) -> range:
@@ -48,12 +55,12 @@ class RingParameters(LoopParameters):
                 f"ring_length = {list(self.ring_length)} has {len(self.lengths):,} lengths, each with a ring of its "  # type: ignore[arg-type]
                 f"own; allowed: at most {_MAX_LENGTHS:,}"
             )
-        needed = self.num_vehicles * (VEHICLE_LENGTH + self.min_gap)
-        if self.lengths[0] <= needed:
+        if self.lengths[0] <= self.room:
+            like_published = [10 * self.num_vehicles, 270 * self.num_vehicles // 22]
             raise ValueError(
                 f"ring_length = {self.lengths[0]} is too short for num_vehicles = {self.num_vehicles}, which need more "
-                f"than {needed:g} m ({VEHICLE_LENGTH:g} m of car and {self.min_gap:g} m of min_gap each); "
-                "lengthen the ring or take fewer vehicles"
+                f"than {self.room:g} m (cars of {VEHICLE_LENGTH:g} m with their min_gap); "
+                f"lengthen the ring, {like_published} is as dense as the published one, or take fewer vehicles"
             )
         return self
 
@@ -75,7 +82,12 @@ class Ring(Loop[RingParameters]):
 
     @classmethod
     def bounds(cls, parameters: RingParameters) -> dict[str, float]:
-        """The reward of vehicles that hold the uniform-flow speed from the first step on, without accelerating."""
+        """The reward of vehicles that hold the uniform-flow speed from the first step on, without accelerating.
+
+        Nothing is known where others than learners drive.
+        """
+        if len(parameters.human_places):
+            return {}
         n, target = parameters.num_vehicles, parameters.target_speed
         speeds = [uniform_flow_speed(length, n, parameters.min_gap) for length in _reference_lengths(parameters)]
         desired = [(target - abs(target - min(speed, target))) / target for speed in speeds]
@@ -104,7 +116,7 @@ class Ring(Loop[RingParameters]):
         return _reference_lengths(self.parameters)[start] - self.parameters.lengths[0]
 
     def _start_places(self, lanes: Lanes, variant: int) -> Places:
-        return lanes.spread(self.num_agents, self.parameters.lengths[variant] / self.num_agents)
+        return lanes.spread(self.num_vehicles, self.parameters.lengths[variant] / self.num_vehicles)
 
     def _reward(self, acceleration: Floats) -> Floats:
         target = self.parameters.target_speed

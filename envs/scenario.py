@@ -1,7 +1,8 @@
 """What a scenario is: a task for N agents, given for E environments at once on top of one SUMO simulation.
 
-A subclass says how an episode begins, what one simulated step does and what the agents see. Clocks, repeated actions,
-the ends of episodes, random numbers and snapshots are the same for all and stand here.
+A subclass says how an episode begins, what one simulated step does and what is seen, of all M vehicles of which the N
+agents are some or all. Clocks, repeated actions, the ends of episodes, random numbers and snapshots are the same for
+all and stand here.
 """
 
 from __future__ import annotations
@@ -72,16 +73,18 @@ class Spec:
     """What can be said of a scenario before anything is simulated.
 
     Attributes:
-        num_agents: N.
+        num_agents: N, the vehicles that learn.
+        num_vehicles: M, those and the others of which the state is told.
         graph: the scenario's own communication graph, on nodes 0..N-1.
         observation_space: of one agent, shape (D,).
         action_space: of one agent, a Box in physical units or a Discrete.
         reference_starts: number of start states that evaluation goes through.
-        state_names: keys of ``info["state"]``; in evaluation with ``MEASURED``.
+        state_names: keys of ``info["state"]`` and ``info["traffic"]``; in evaluation with ``MEASURED``.
         start: the arrays of a start state, by name.
     """
 
     num_agents: int
+    num_vehicles: int
     graph: nx.Graph
     observation_space: gymnasium.spaces.Box
     action_space: gymnasium.spaces.Box | gymnasium.spaces.Discrete
@@ -99,6 +102,10 @@ class Scenario(ABC, Generic[P]):
         seed: of the experiment.
         folder: for SUMO's files, gone after the construction.
 
+    Attributes:
+        num_vehicles: M.
+        num_agents: N.
+
     Attributes (all of the last step):
         reward: (E, N), summed over the repeated simulated steps.
         terminated, truncated, collision: (E,) bool.
@@ -106,8 +113,8 @@ class Scenario(ABC, Generic[P]):
 
     Parameters: ClassVar[type[ScenarioParameters]]
     simulation: Watched
-    #: Which of a copy's M vehicles are the N agents.
-    agents: ClassVar[slice] = slice(None)
+    #: Which of the vehicles in SUMO's copy are the M of this scenario.
+    followers: ClassVar[slice] = slice(None)
     #: Whether every environment needs a SUMO, and so a process, of its own.
     one_env_a_process: ClassVar[bool] = False
     #: Actions worth comparing with, by name: every agent does this all the time.
@@ -117,12 +124,13 @@ class Scenario(ABC, Generic[P]):
 
     def __init__(self, parameters: P, numbers: range, seed: int, folder: Path) -> None:
         self.parameters, self.numbers = parameters, numbers
-        self.num_envs, self.num_agents = len(numbers), self.spec(parameters).num_agents
+        spec = self.spec(parameters)
+        self.num_envs, self.num_vehicles, self.num_agents = len(numbers), spec.num_vehicles, spec.num_agents
         self.clock = np.zeros(self.num_envs, dtype=np.int64)
         self.limit = np.full(self.num_envs, parameters.horizon)
         self.reward = np.zeros((self.num_envs, self.num_agents))
         self.terminated, self.truncated, self.collision = np.zeros((3, self.num_envs), dtype=np.bool_)
-        self._length, self._fuel, self._co2 = np.zeros((3, self.num_envs, self.num_agents))
+        self._length, self._fuel, self._co2 = np.zeros((3, self.num_envs, self.num_vehicles))
         self.seed(seed)
 
     @classmethod
@@ -145,19 +153,19 @@ class Scenario(ABC, Generic[P]):
 
     @abstractmethod
     def _advance(self, acceleration: Floats) -> tuple[Floats, Bools, Bools]:
-        """Simulate 0.1 s under commands (E, N) in m/s², clipped to what is possible here.
+        """Simulate 0.1 s under commands (E, M) in m/s², clipped to what is possible here.
 
         Returns:
-            Reward (E, N), ended (E,) and collision (E,).
+            Reward (E, M), ended (E,) and collision (E,).
         """
 
     @abstractmethod
     def observe(self) -> Floats:
-        """What every agent sees of itself, (E, N, D)."""
+        """What every vehicle sees of itself, (E, M, D)."""
 
     @abstractmethod
     def state(self) -> dict[str, Floats]:
-        """Physical state (E, N) by the names that it has in training: at least ``speed`` and ``position``."""
+        """Physical state (E, M) by the names that it has in training: at least ``speed`` and ``position``."""
 
     @abstractmethod
     def _lane_names(self, env: int) -> Sequence[str]:
@@ -176,7 +184,7 @@ class Scenario(ABC, Generic[P]):
         self.simulation.close()
 
     def seen(self) -> dict[str, Floats]:
-        """Physical state (E, N) by the names of the spec."""
+        """Physical state (E, M) by the names of the spec."""
         if not self._measuring(self.parameters):
             return self.state()
         return self.state() | dict(zip(MEASURED, (self._length, self._fuel, self._co2), strict=True))
@@ -194,10 +202,11 @@ class Scenario(ABC, Generic[P]):
         return [self.simulation.lane_shape(lane) for lane in self._lane_names(env)]
 
     def vehicles(self, env: int) -> Vehicles:
-        """Where SUMO has the M vehicles of one environment: its N agents, in order, and behind them the others."""
+        """Where SUMO has the vehicles of one environment: its N agents, in order, and behind them the others."""
         seen = self.simulation.vehicles(env)
         numbers = np.arange(len(seen.x))
-        order = np.concatenate([numbers[self.agents], np.delete(numbers, self.agents)])
+        agents = self.of_learners(numbers[None, self.followers])[0]
+        order = np.concatenate([agents, np.delete(numbers, agents)])
         return Vehicles(*(rows[order] for rows in seen))
 
     def seed(self, seed: int) -> None:
@@ -224,7 +233,7 @@ class Scenario(ABC, Generic[P]):
         self.clock[env], self.limit[env] = 0, self.parameters.horizon
         self._fuel[env], self._co2[env] = 0.0, 0.0
         if self._measuring(self.parameters):
-            self._length[env] = self.simulation.lengths(env)[self.agents]
+            self._length[env] = self.simulation.lengths(env)[self.followers]
 
     def step(self, actions: Actions) -> None:
         """Hold actions (E, N, A) or (E, N) for ``action_repeat`` simulated steps; the attributes hold the outcome."""
@@ -238,9 +247,9 @@ class Scenario(ABC, Generic[P]):
         self.reward[:], self.terminated[:], self.collision[:] = 0.0, False, False
         self._fuel[:], self._co2[:] = 0.0, 0.0
         for acceleration in commands:
-            reward, ended, collision = self._advance(acceleration)
+            reward, ended, collision = self._advance(self._everybodys(acceleration))
             # An episode that ended during a held action earns nothing for the rest of it.
-            self.reward += np.where(self.terminated[:, None], 0.0, reward)
+            self.reward += np.where(self.terminated[:, None], 0.0, self.of_learners(reward))
             self.terminated |= ended
             self.collision |= collision
             if self._measuring(self.parameters):
@@ -250,7 +259,15 @@ class Scenario(ABC, Generic[P]):
 
     def _add_emissions(self) -> None:
         for total, rate in zip((self._fuel, self._co2), self.simulation.emissions(), strict=True):
-            total += STEP_SECONDS * rate[:, self.agents]
+            total += STEP_SECONDS * rate[:, self.followers]
+
+    def of_learners(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """What holds for the N agents, (E, N, …), from what holds for all vehicles, (E, M, …)."""
+        return rows
+
+    def _everybodys(self, acceleration: Floats) -> Floats:
+        """Commands (E, M) to all vehicles from those (E, N) to the agents."""
+        return acceleration
 
     def reference_start(self, env: int) -> int | None:
         """Number of the reference start of an environment, None in training."""

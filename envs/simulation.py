@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -94,6 +94,21 @@ class Driving:
     report_collisions: bool = True
 
 
+@dataclass(frozen=True)
+class Others:
+    """Vehicles of a copy that differ from the rest of its M.
+
+    Attributes:
+        which: their numbers.
+        vehicle_type: the attributes of SUMO's ``vType`` in which theirs differs.
+        left_to_sumo: whether they take no commands; SUMO's car-following model drives them, with all its checks.
+    """
+
+    which: Collection[int]
+    vehicle_type: Mapping[str, str]
+    left_to_sumo: bool
+
+
 def use_packaged_sumo() -> Path:
     """Point SUMO's tools at the SUMO that came with the Python package, and return its folder."""
     import sumo
@@ -111,6 +126,7 @@ class Simulation:
         num_envs: E.
         num_vehicles: M, vehicles per copy.
         driving: vehicle type and step method.
+        others: vehicles of another kind.
 
     Attributes:
         window: whether the simulations of this process are shown in SUMO's own window, at the speed of real time.
@@ -121,16 +137,24 @@ class Simulation:
 
     window: ClassVar[bool] = False
 
-    def __init__(self, network: Network, num_envs: int, num_vehicles: int, driving: Driving) -> None:
+    def __init__(
+        self, network: Network, num_envs: int, num_vehicles: int, driving: Driving, others: Others | None = None
+    ) -> None:
         self._speed_mode = driving.speed_mode
         self._num_envs, self._num_vehicles = num_envs, num_vehicles
         self._ids: list[list[str]] = [[] for _ in range(num_envs)]
         self._all_ids: list[str] = []
+        others = others or Others((), {}, left_to_sumo=False)
+        self._types = ["other" if i in others.which else "vehicle" for i in range(num_vehicles)]
+        self._free = frozenset(others.which if others.left_to_sumo else ())
+        self._commanded = [i for i in range(num_vehicles) if i not in self._free]
+        self._commanded_ids: list[str] = []
         self._placements = 0
         with tempfile.TemporaryDirectory(prefix="dmpo-sumo-") as folder:
             types = Path(folder) / "types.add.xml"
-            attributes = " ".join(f"{key}={quoteattr(value)}" for key, value in driving.vehicle_type.items())
-            types.write_text(f'<additional><vType id="vehicle" {attributes}/></additional>')
+            others_type = {**driving.vehicle_type, **others.vehicle_type}
+            kinds = _type("vehicle", driving.vehicle_type) + _type("other", others_type)
+            types.write_text(f"<additional>{kinds}</additional>")
             try:
                 self._sumo = start_sumo(_options(network.net_file, types, driving), self.window)
                 for name, edges in network.routes.items():
@@ -166,18 +190,26 @@ class Simulation:
         self._placements += 1
         self._ids[env] = [f"{env}.{i}.{self._placements}" for i in range(self._num_vehicles)]
         self._all_ids = [identity for copy in self._ids for identity in copy]
-        places = zip(self._ids[env], self._speed_factors, lanes, offsets.tolist(), speeds.tolist(), strict=True)
-        for identity, factor, lane, offset, speed in places:
-            vehicle.add(identity, route, typeID="vehicle")
+        self._commanded_ids = [copy[i] for copy in self._ids if copy for i in self._commanded]
+        kinds = zip(self._ids[env], self._types, self._speed_factors, strict=True)
+        places = zip(lanes, offsets.tolist(), speeds.tolist(), strict=True)
+        for i, ((identity, kind, factor), (lane, offset, speed)) in enumerate(zip(kinds, places, strict=True)):
+            vehicle.add(identity, route, typeID=kind)
             vehicle.setSpeedFactor(identity, factor)
-            vehicle.setSpeedMode(identity, self._speed_mode)
+            if i not in self._free:
+                vehicle.setSpeedMode(identity, self._speed_mode)
             vehicle.moveTo(identity, lane, offset)
             vehicle.setPreviousSpeed(identity, speed)
 
     def step(self, commands: Floats) -> Floats:
-        """Drive one step of 0.1 s. Commanded speeds (E, M) in m/s in; the speeds (E, M) that SUMO made of them out."""
+        """Drive one step of 0.1 s. Commanded speeds (E, M) in m/s in; the speeds (E, M) that SUMO made of them out.
+
+        What is commanded to vehicles that are left to SUMO is not looked at.
+        """
         set_speed, get_speed = self._sumo.vehicle.setSpeed, self._sumo.vehicle.getSpeed
-        for identity, speed in zip(self._all_ids, commands.ravel().tolist(), strict=True):
+        if len(self._commanded) < self._num_vehicles:
+            commands = commands[:, self._commanded]
+        for identity, speed in zip(self._commanded_ids, commands.ravel().tolist(), strict=True):
             set_speed(identity, speed)
         self._sumo.simulationStep()
         speeds = np.fromiter(map(get_speed, self._all_ids), np.float64, len(self._all_ids))
@@ -253,6 +285,10 @@ def start_sumo(options: list[str], window: bool) -> Any:
     # With a port of its own it is started once; without one, again and again where there is no display.
     traci.start([*program, *options], port=getFreeSocketPort())
     return traci
+
+
+def _type(name: str, attributes: Mapping[str, str]) -> str:
+    return f'<vType id="{name}" {" ".join(f"{key}={quoteattr(value)}" for key, value in attributes.items())}/>'
 
 
 def _options(net_file: Path, types: Path, driving: Driving) -> list[str]:

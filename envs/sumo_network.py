@@ -181,6 +181,7 @@ class SumoNetwork(Scenario[SumoParameters]):
         n, bound = parameters.agents.size, parameters.max_acceleration
         return Spec(
             num_agents=n,
+            num_vehicles=n,
             graph=nx.cycle_graph(n) if n > 2 else nx.path_graph(n),
             observation_space=gymnasium.spaces.Box(-np.inf, np.inf, (len(parameters.observation),), np.float32),
             action_space=gymnasium.spaces.Box(-bound, bound, (1,), np.float32),

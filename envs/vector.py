@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import logging
-import multiprocessing
-import os
-import select
-import signal
-import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,112 +14,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from envs import plugins
 from envs.commands import checked, checked_actions
+from envs.process import Worker, shared_memory
 from envs.scenario import Scenario
 from envs.simulation import STEP_SECONDS, Floats, SimulationError, Vehicles
 from envs.spelling import check_names
 from envs.starts import start_rows
-from envs.worker import Fields, Job, memory_size, run, views
+from envs.worker import Fields, Job, memory_size, views
 
 #: Seconds after which a worker that has not answered counts as hung, unless another number is given.
 ANSWER_SECONDS = 60.0
-_PARTS = 20  # in which that time is waited for
 _MAX_FAILURES_IN_A_ROW = 3
-# The commonest causes; Python prints what happened, but in the worker's words.
-_AT_ITS_START = (
-    ' at its start; it has printed why. A script that makes environments does so under `if __name__ == "__main__":`, '
-    "and registers its own scenarios above that line"
-)
-_context = multiprocessing.get_context("spawn")
 _log = logging.getLogger(__name__)
 _Step = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
-
-
-class Worker:
-    """One worker process as its environment sees it: started, spoken to, and started again if it dies or hangs.
-
-    Attributes:
-        answer_seconds: how long it may take to answer before it counts as hung.
-        failures: how often in a row it died or hung.
-        cut_off: whether episodes were lost with its last process, which the next step has to report.
-    """
-
-    def __init__(self, job: Job, memory: Any, num_envs: int, answer_seconds: float) -> None:
-        self.job, self._memory, self._num_envs, self.answer_seconds = job, memory, num_envs, answer_seconds
-        self._launches = self.failures = 0
-        self.cut_off = self._begun = False
-        self._launch(job.seed)
-
-    def _launch(self, seed: int) -> None:
-        self._launches += 1
-        self._connection, theirs = _context.Pipe()
-        self._ready = select.poll()
-        self._ready.register(self._connection, select.POLLIN)
-        # The kernel takes the end of the thread that starts a process for the end of its parent.
-        parent = os.getpid() if threading.current_thread() is threading.main_thread() else None
-        arguments = (theirs, self._memory, self._num_envs, replace(self.job, seed=seed), parent)
-        name = f"sumo-{self.job.numbers.start}"
-        self.process = _context.Process(target=run, args=arguments, daemon=True, name=name)
-        # Ctrl-C reaches every process of a terminal: this one decides what becomes of the workers.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            self.process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()
-
-    @property
-    def rows(self) -> slice:
-        """Its environments among all."""
-        return slice(self.job.numbers.start, self.job.numbers.stop)
-
-    def restart(self) -> None:
-        """Replace a dead or hung process by a new one, which begins new episodes with random streams of its own."""
-        self.kill()
-        self._launch(int(np.random.SeedSequence([self.job.seed, self._launches]).generate_state(1)[0]))
-        self.answer()
-        self.ask("reset", (None, None))
-        self.answer()
-
-    def kill(self) -> None:
-        """End the process without asking it."""
-        self.process.kill()
-        self.process.join()
-        self._connection.close()
-
-    def ask(self, command: str, argument: Any = None) -> None:
-        """Send a command; a broken pipe is noticed by ``answer``."""
-        try:
-            self._connection.send((command, argument))
-        except OSError:
-            _log.debug("worker %s does not take commands", self.process.name)
-
-    def answer(self) -> Any:
-        """Wait for the answer to the last command, or to the start.
-
-        Raises:
-            SimulationError: the worker died or hung.
-            ValueError: the worker refused what it was given.
-        """
-        try:
-            if not self._wait():
-                raise SimulationError(
-                    f"SUMO worker {self.process.name} has not answered for answer_seconds = {self.answer_seconds:g}"
-                )
-            answer = self._connection.recv()
-        except (EOFError, OSError) as error:
-            raise SimulationError(
-                f"SUMO worker {self.process.name} died{'' if self._begun else _AT_ITS_START}"
-            ) from error
-        self._begun = True
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    def _wait(self) -> bool:
-        # In parts: where all processes were stopped (Ctrl-Z) and go on, one part has passed and not all of the time.
-        # A poll object; the connection's own poll() makes a new selector for each of some thousand calls a second.
-        part = 1000.0 * self.answer_seconds / _PARTS
-        return any(self._ready.poll(part) for _ in range(_PARTS))
 
 
 class VectorEnv:
@@ -176,12 +75,13 @@ class VectorEnv:
         self.step_seconds = STEP_SECONDS
         self.restarts, self._watch = 0, watch
         self._lost = np.zeros(num_envs, dtype=np.bool_)
-        memory = _context.RawArray(ctypes.c_byte, memory_size(self.spec, num_envs))
+        memory = shared_memory(memory_size(self.spec, num_envs))
         self._fields: Fields = views(memory, self.spec, num_envs)
         self._state, self._first_state = (
             {name: self._fields[f"{which}.{name}"] for name in self.spec.state_names}
             for which in ("state", "first_state")
         )
+        self._traffic = {name: self._fields.get(f"traffic.{name}", rows) for name, rows in self._state.items()}
         bounds = [num_envs * worker // workers for worker in range(workers + 1)]
         shares = [range(a, b) for a, b in itertools.pairwise(bounds)]
         jobs = [Job(scenario, parameters, share, seed, plugins.modules(), window) for share in shares]
@@ -202,11 +102,11 @@ class VectorEnv:
         Args:
             seed: starts all random streams anew; None goes on with them.
             options: ``{"state": {…}}`` starts every environment exactly there. Loops: ``edge`` (names), ``offset`` (m),
-                ``speed`` (m/s); platoon: ``headway`` (m), ``speed``, ``leader_speed`` (T+1 values). Arrays (N,), the
-                same for all, or (E, N).
+                ``speed`` (m/s); platoon: ``headway`` (m), ``speed``, ``leader_speed`` (T+1 values). Arrays (M,), of all
+                vehicles, or (E, M).
 
         Returns:
-            Observations (E, N, D), and ``info`` with ``state``.
+            Observations (E, N, D), and ``info`` with ``state`` and ``traffic``.
 
         Raises:
             ValueError: a start state of the wrong form.
@@ -217,7 +117,8 @@ class VectorEnv:
             for worker in self._workers
         )
         self._whole()
-        return self._fields["obs"], {"state": self._state} | ({"vehicles": self.vehicles()} if self._watch else {})
+        info: dict[str, Any] = {"state": self._state, "traffic": self._traffic}
+        return self._fields["obs"], info | ({"vehicles": self.vehicles()} if self._watch else {})
 
     def step(self, actions: ArrayLike) -> _Step:
         """Drive all environments for ``action_repeat`` simulated steps.
@@ -227,10 +128,9 @@ class VectorEnv:
 
         Returns:
             Observations (E, N, D), rewards (E, N), terminated (E,), truncated (E,), and ``info`` with ``final_obs``
-            (E, N, D; valid where an episode ended), ``state`` (of the ended episode where one ended), ``first_state``
-            (of the next; valid where one ended), ``collision`` (E,), ``lost`` (E,), where an episode was cut off
-            because its worker died or hung (the state is then that of the next episode), and ``restarts``, the number
-            of workers that had to be replaced so far.
+            (E, N, D; valid where an episode ended), ``state`` (E, N; of the ended episode where one ended), ``traffic``
+            (E, M; the same of all vehicles), ``first_state`` (E, N; of the next; valid where one ended), ``collision``
+            (E,), ``lost`` (E,; its worker died or hung, the state is the next episode's), and ``restarts`` of workers.
 
         Raises:
             ValueError: actions of the wrong shape or kind, outside the action numbers, or not finite.
@@ -269,6 +169,7 @@ class VectorEnv:
         info = {
             "final_obs": fields["final_obs"],
             "state": self._state,
+            "traffic": self._traffic,
             "first_state": self._first_state,
             "collision": fields["collision"],
             "lost": self._lost,

@@ -45,7 +45,7 @@ class Job:
 
 
 def layout(spec: Spec, num_envs: int) -> dict[str, tuple[tuple[int, ...], type[Any]]]:
-    """Shape and type of every shared array: E environments, N agents, D features, A actions."""
+    """Shape and type of every shared array: E environments, M vehicles, N agents, D features, A actions."""
     agents = (num_envs, spec.num_agents)
     observation = (*agents, *spec.observation_space.shape)
     action = (*agents, *(spec.action_space.shape or ()))
@@ -60,7 +60,11 @@ def layout(spec: Spec, num_envs: int) -> dict[str, tuple[tuple[int, ...], type[A
         "collision": ((num_envs,), np.bool_),
     }
     states = [f"{which}.{name}" for which in ("state", "first_state") for name in spec.state_names]
-    return fields | dict.fromkeys(states, (agents, np.float64))
+    fields |= dict.fromkeys(states, (agents, np.float64))
+    if spec.num_vehicles > spec.num_agents:
+        traffic = [f"traffic.{name}" for name in spec.state_names]
+        fields |= dict.fromkeys(traffic, ((num_envs, spec.num_vehicles), np.float64))
+    return fields
 
 
 def views(memory: Any, spec: Spec, num_envs: int) -> Fields:
@@ -169,24 +173,26 @@ def _tell(scenario: Scenario[Any], fields: Fields, watched: bool) -> list[Vehicl
         fields[name][:] = getattr(scenario, name)
     _show_state(scenario, fields, "state")
     if len(ended):
-        fields["final_obs"][ended] = scenario.observe()[ended]
+        fields["final_obs"][ended] = scenario.of_learners(scenario.observe())[ended]
         for env in ended.tolist():
             scenario.begin(env)
         _show_state(scenario, fields, "first_state", ended)
-    fields["obs"][:] = scenario.observe()
+    fields["obs"][:] = scenario.of_learners(scenario.observe())
     return vehicles
 
 
 def _show(scenario: Scenario[Any], fields: Fields) -> None:
     """Write what there is to see at the beginning of an episode."""
-    fields["obs"][:] = scenario.observe()
+    fields["obs"][:] = scenario.of_learners(scenario.observe())
     _show_state(scenario, fields, "state")
     _show_state(scenario, fields, "first_state")
 
 
 def _show_state(scenario: Scenario[Any], fields: Fields, which: str, envs: Any = slice(None)) -> None:
     for name, rows in scenario.seen().items():
-        fields[f"{which}.{name}"][envs] = rows[envs]
+        fields[f"{which}.{name}"][envs] = scenario.of_learners(rows)[envs]
+        if which == "state" and f"traffic.{name}" in fields:
+            fields[f"traffic.{name}"][envs] = rows[envs]
 
 
 def _reset(scenario: Scenario[Any], fields: Fields, seed_and_start: tuple[int | None, State | None]) -> None:

@@ -106,7 +106,7 @@ BAD: list[tuple[str, str, str]] = [
     ("scenario: {name: ring}\nalgorithm: {name: dppo, kl_target: 0}", "algorithm.kl_target", "above 0 or null"),
     ("scenario: {name: ring, mode: test}\nalgorithm: {name: dppo}", "scenario.mode", "train or evaluate"),
     ("scenario: {name: ring, num_vehicles: 0}\nalgorithm: {name: dppo}", "scenario.num_vehicles", "a whole number"),
-    ("scenario: {name: cacc_catchup, num_vehicles: 201}\nalgorithm: {name: dppo}", "scenario.num_vehicles", "200"),
+    ("scenario: {name: cacc_catchup, num_vehicles: 1001}\nalgorithm: {name: dppo}", "scenario.num_vehicles", "1,000"),
     ("scenario: {name: ring, ring_length: 100001}\nalgorithm: {name: dppo}", "scenario.ring_length", "to 100,000"),
     (
         "scenario: {name: ring, ring_length: [220, 5000]}\nalgorithm: {name: dppo}",
