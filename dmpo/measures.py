@@ -1,4 +1,4 @@
-"""How vehicles drove in one episode, from arrays (T+1, N): T actions, the start in front of them, N agents.
+"""How vehicles drove in one episode, from arrays (T+1, M): T actions, the start in front of them, M vehicles.
 
 | metric                       | unit | what                                                                          |
 |------------------------------|------|-------------------------------------------------------------------------------|
@@ -21,7 +21,7 @@ import numpy as np
 
 from dmpo.environment import Array
 
-#: What is read of ``info["state"]``, each (E, N): m/s, m, m/s of the vehicle in front, m, and mg since the last action.
+#: What is read of ``info["traffic"]``, each (E, M): m/s, m, m/s of the one in front, m, and mg since the last action.
 NAMES = ("speed", "headway", "front_speed", "length", "fuel", "co2", "vehicle")
 
 
@@ -29,7 +29,7 @@ def measure(states: Mapping[str, Array], actions: Array, seconds: float) -> dict
     """The metrics `eval/…` of the table.
 
     Args:
-        states: by their names in `NAMES`, perhaps not all, each (T+1, E, N).
+        states: by their names in `NAMES`, perhaps not all, each (T+1, E, M).
         actions: (E,), how many of each episode count; what lies behind them is not looked at.
         seconds: between two rows.
     """
@@ -46,7 +46,7 @@ def measure(states: Mapping[str, Array], actions: Array, seconds: float) -> dict
 
 def _episode(state: Mapping[str, Array], seconds: float) -> dict[str, float]:
     if "vehicle" in state:
-        state = _by_vehicle(state)
+        state = by_vehicle(state)
     speed, found = state.get("speed"), {}
     if speed is None or not speed.size:
         return {}
@@ -65,7 +65,7 @@ def _episode(state: Mapping[str, Array], seconds: float) -> dict[str, float]:
     return found
 
 
-def _by_vehicle(state: Mapping[str, Array]) -> dict[str, Array]:
+def by_vehicle(state: Mapping[str, Array]) -> dict[str, Array]:
     """Arrays (T+1, V) of V vehicles instead of (T+1, N) of agents, masked while a vehicle is nobody's."""
     numbers = state["vehicle"]
     vehicles = np.unique(numbers[numbers > 0])
@@ -90,13 +90,13 @@ def _following(state: Mapping[str, Array], speed: Array, headway: Array) -> dict
 
 
 def acceleration(speed: Array, seconds: float) -> Array:
-    """Mean acceleration (T, N) in m/s² during each action, from speeds (T+1, N) in m/s."""
+    """Mean acceleration (T, M) in m/s² during each action, from speeds (T+1, M) in m/s."""
     change: Array = np.diff(speed, axis=0) / seconds
     return change
 
 
 def distance(speed: Array, seconds: float) -> float:
-    """Metres that all vehicles drove together, from speeds (T+1, N) in m/s by the trapezoid rule."""
+    """Metres that all vehicles drove together, from speeds (T+1, M) in m/s by the trapezoid rule."""
     return float(0.5 * seconds * (speed[:-1] + speed[1:]).sum())
 
 

@@ -74,22 +74,13 @@ P = TypeVar("P", bound=FleetParameters)
 
 
 class Fleet(Scenario[P]):
-    """A scenario with M vehicles in every environment.
-
-    Attributes:
-        places: numbers (N,) of the vehicles that learn.
-    """
+    """A scenario with M vehicles in every environment, of which H drive as humans."""
 
     def __init__(self, parameters: P, numbers: range, seed: int, folder: Path) -> None:
         super().__init__(parameters, numbers, seed, folder)
-        self.places, self._human_places = parameters.places, parameters.human_places
-        self._humans = None
+        self._humans, self._human_places = None, parameters.human_places
         if len(self._human_places) and parameters.humans.controller != SUMO:
             self._humans = Humans(parameters.humans, self.controller_parameters, self._human_places, self.num_envs)
-
-    def of_learners(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """See :class:`~envs.scenario.Scenario`."""
-        return rows[:, self.places] if len(self._human_places) else rows
 
     def _everybodys(self, acceleration: Floats) -> Floats:
         """Commands (E, M) to all vehicles from those (E, N) to the ones that learn; zeros where SUMO drives."""

@@ -219,8 +219,8 @@ class Loop(Fleet[P]):
         m, n, bound = parameters.num_vehicles, len(parameters.places), cls.max_acceleration
         size = parameters.known_observations.size(parameters.observation)
         return Spec(
-            num_agents=n,
             num_vehicles=m,
+            places=tuple(parameters.places.tolist()),
             graph=nx.cycle_graph(n) if n > 2 else nx.path_graph(n),
             observation_space=gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32),
             action_space=gymnasium.spaces.Box(-bound, bound, (1,), np.float32),

@@ -147,8 +147,8 @@ class PlatoonScenario(Fleet[P]):
         """See :class:`~envs.scenario.Spec`; the graph is the path of each learner with those before and behind."""
         n, size = len(parameters.places), observations.size(parameters.observation)
         return Spec(
-            num_agents=n,
             num_vehicles=parameters.num_vehicles,
+            places=tuple(parameters.places.tolist()),
             graph=nx.path_graph(n),
             observation_space=gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32),
             action_space=gymnasium.spaces.Discrete(len(GAINS)),

@@ -73,8 +73,8 @@ class Spec:
     """What can be said of a scenario before anything is simulated.
 
     Attributes:
-        num_agents: N, the vehicles that learn.
-        num_vehicles: M, those and the others of which the state is told.
+        num_vehicles: M, those that learn and the others of which ``info["traffic"]`` tells.
+        places: numbers (N,) of the vehicles that learn, ascending.
         graph: the scenario's own communication graph, on nodes 0..N-1.
         observation_space: of one agent, shape (D,).
         action_space: of one agent, a Box in physical units or a Discrete.
@@ -83,14 +83,19 @@ class Spec:
         start: the arrays of a start state, by name.
     """
 
-    num_agents: int
     num_vehicles: int
+    places: tuple[int, ...]
     graph: nx.Graph
     observation_space: gymnasium.spaces.Box
     action_space: gymnasium.spaces.Box | gymnasium.spaces.Discrete
     reference_starts: int
     state_names: tuple[str, ...]
     start: Mapping[str, StartField]
+
+    @property
+    def num_agents(self) -> int:
+        """N."""
+        return len(self.places)
 
 
 class Scenario(ABC, Generic[P]):
@@ -105,6 +110,7 @@ class Scenario(ABC, Generic[P]):
     Attributes:
         num_vehicles: M.
         num_agents: N.
+        places: numbers (N,) of the vehicles that learn.
 
     Attributes (all of the last step):
         reward: (E, N), summed over the repeated simulated steps.
@@ -126,6 +132,7 @@ class Scenario(ABC, Generic[P]):
         self.parameters, self.numbers = parameters, numbers
         spec = self.spec(parameters)
         self.num_envs, self.num_vehicles, self.num_agents = len(numbers), spec.num_vehicles, spec.num_agents
+        self.places = np.array(spec.places)
         self.clock = np.zeros(self.num_envs, dtype=np.int64)
         self.limit = np.full(self.num_envs, parameters.horizon)
         self.reward = np.zeros((self.num_envs, self.num_agents))
@@ -262,8 +269,8 @@ class Scenario(ABC, Generic[P]):
             total += STEP_SECONDS * rate[:, self.followers]
 
     def of_learners(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """What holds for the N agents, (E, N, …), from what holds for all vehicles, (E, M, …)."""
-        return rows
+        """What holds for the N vehicles that learn, (E, N, …), from what holds for all, (E, M, …)."""
+        return rows[:, self.places] if self.num_agents < self.num_vehicles else rows
 
     def _everybodys(self, acceleration: Floats) -> Floats:
         """Commands (E, M) to all vehicles from those (E, N) to the agents."""

@@ -180,8 +180,8 @@ class SumoNetwork(Scenario[SumoParameters]):
         """See :class:`~envs.scenario.Spec`; the graph is the cycle of slots, one entered after the other."""
         n, bound = parameters.agents.size, parameters.max_acceleration
         return Spec(
-            num_agents=n,
             num_vehicles=n,
+            places=tuple(range(n)),
             graph=nx.cycle_graph(n) if n > 2 else nx.path_graph(n),
             observation_space=gymnasium.spaces.Box(-np.inf, np.inf, (len(parameters.observation),), np.float32),
             action_space=gymnasium.spaces.Box(-bound, bound, (1,), np.float32),

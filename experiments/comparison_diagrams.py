@@ -12,7 +12,7 @@ from matplotlib.patches import Circle, FancyArrowPatch
 from numpy.typing import NDArray
 
 from experiments.comparison_plots import plain
-from experiments.plots import GREY, INK, draw_vehicles, dress, moving_frame, speed_range
+from experiments.plots import GREY, INK, draw_vehicles, dress, moving_frame, on_the_road, speed_range, with_margin
 
 Trajectory = Mapping[str, NDArray[Any]]
 
@@ -29,7 +29,8 @@ def time_spaces(trajectories: Mapping[str, Trajectory | None]) -> Figure | None:
     Returns:
         None where no run kept any.
     """
-    kept = {label: t for label, t in trajectories.items() if t is not None and {"position", "speed"} <= t.keys()}
+    known = {label: t for label, t in trajectories.items() if t is not None and {"position", "speed"} <= t.keys()}
+    kept = {label: on_the_road(t) for label, t in known.items()}
     if not kept:
         return None
     rows = ["position", *(["headway"] if all("headway" in t for t in kept.values()) else [])]
@@ -88,7 +89,7 @@ def _draw_episode(column: Any, trajectory: Trajectory | None, rows: list[str], s
                           va="center", color=GREY, fontsize=9)  # fmt: skip
         else:
             y = _heights(trajectory, name, shift, origin)
-            draw_vehicles(axes, _time(trajectory), y, trajectory["speed"], widths=0.9)
+            draw_vehicles(axes, _time(trajectory), y, trajectory["speed"], np.array([0.9]))
 
 
 def _share_limits(grid: Any, kept: Mapping[str, Trajectory], rows: list[str], shift: float, origin: float) -> None:
@@ -97,8 +98,7 @@ def _share_limits(grid: Any, kept: Mapping[str, Trajectory], rows: list[str], sh
     end = max(_time(t)[-1] for t in kept.values())
     for name, row in zip(rows, grid, strict=True):
         values = np.concatenate([_heights(t, name, shift, origin).ravel() for t in kept.values()])
-        margin = 0.02 * max(float(np.ptp(values)), 1.0)
-        row[0].set_ylim(float(values.min()) - margin, float(values.max()) + margin)
+        row[0].set_ylim(*with_margin(values))
         row[0].set_xlim(0, max(float(end), 1e-9))
         for axes in row:
             for lines in axes.collections:

@@ -42,7 +42,8 @@ class Scene:
         x, y: middle of the front bumpers, (T, M) in m.
         heading: (T, M) in radians counterclockwise from the x axis.
         speed: (T, M) in m/s.
-        length: (M,) in m.
+        length: (T, M) in m. All five are NaN where a vehicle is not on the road.
+        measured: (T, V) in m/s, speeds of the vehicles that evaluation measures, for the chart; NaN likewise.
         collided: (T,), whether there has been a collision.
         graph: who talks to whom, on the N learners.
         seconds: between two moments.
@@ -55,6 +56,7 @@ class Scene:
     heading: Floats
     speed: Floats
     length: Floats
+    measured: Floats
     collided: NDArray[np.bool_]
     graph: nx.Graph
     seconds: float
@@ -97,7 +99,7 @@ class Camera:
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
-        self.norm = speed_range(scene.speed[:, : scene.learners])  # the time-space diagram has no others
+        self.norm = speed_range(scene.measured)  # as in the time-space diagram, which has no others
         self.travelling = _travels(scene)
         low, high = self._window()
         self._figure, self._map, self._chart = _layout(scene.title, low, high)
@@ -155,7 +157,7 @@ class Camera:
     def _draw_chart(self) -> None:
         """Mean speed over the episode, between the slowest and the fastest, beside the scale of colours."""
         scene, axes = self.scene, self._chart
-        speed = scene.speed[:, : scene.learners]
+        speed = np.ma.masked_invalid(scene.measured)
         time = np.arange(len(speed)) * scene.seconds
         axes.fill_between(time, speed.min(axis=1), speed.max(axis=1), color=FAINT, lw=0)
         axes.plot(time, speed.mean(axis=1), color=INK, lw=1.6)
@@ -169,7 +171,7 @@ class Camera:
     def _artists(self) -> dict[str, Any]:
         """What each frame redraws, from the lowest to the topmost."""
         axes, learners = self._map, self.scene.learners
-        outlines = [INK if i < learners else "none" for i in range(len(self.scene.length))]
+        outlines = [INK if i < learners else "none" for i in range(self.scene.length.shape[1])]
         thin = 1.0 if len(self._edges) <= 4 * learners else 0.5
         cars = PolyCollection([], cmap=SPEEDS, norm=self.norm, edgecolors=outlines, linewidths=1.2)
         collections = {
@@ -196,16 +198,19 @@ class Camera:
         scene, moving = self.scene, self._moving
         front = np.stack([scene.x[moment], scene.y[moment]], axis=1) - self._origin(moment)  # (M, 2)
         ahead = np.stack([np.cos(scene.heading[moment]), np.sin(scene.heading[moment])], axis=1)
-        moving["cars"].set_verts(_rectangles(front, ahead, scene.length, self._width))
+        length = scene.length[moment]
+        moving["cars"].set_verts(_rectangles(front, ahead, length, self._width))
         moving["cars"].set_array(scene.speed[moment])
-        middle = front - 0.5 * scene.length[:, None] * ahead
-        moving["messages"].set_segments(_arcs(middle, self._edges, self._focus, self._highest))
+        middle = front - 0.5 * length[:, None] * ahead
+        talking = self._edges[np.isfinite(middle[self._edges]).all(axis=(1, 2))]
+        moving["messages"].set_segments(_arcs(middle, talking, self._focus, self._highest))
         moving["posts"].set_segments(self._post_lines(moment))
-        mean = scene.speed[moment, : scene.learners].mean()
+        measured = scene.measured[moment]
+        mean = measured[np.isfinite(measured)].mean() if np.isfinite(measured).any() else np.nan
         wreck = "  collision" if scene.collided[moment] else ""
         moving["time"].set_text(f"{moment * scene.seconds:.1f} s{wreck}")
         moving["time"].set_color(WRECK if wreck else INK)
-        moving["mean"].set_text(f"mean {mean:.1f} m/s")
+        moving["mean"].set_text(f"mean {mean:.1f} m/s" if np.isfinite(mean) else "nobody")
         moving["now"].set_data([moment * scene.seconds], [mean])
 
     def _post_lines(self, moment: int) -> list[Floats]:
@@ -219,8 +224,10 @@ class Camera:
 
 
 def _travels(scene: Scene) -> bool:
-    """Whether the road, which is then one along the x axis, is much longer than the vehicles on it are apart."""
+    """Whether there is one road, along the x axis, much longer than the vehicles on it are ever apart."""
     points = np.concatenate(list(scene.roads))
+    if len(scene.roads) > 1 or np.ptp(points[:, 1]) or not np.isfinite(scene.x).all():
+        return False
     spread = max(float(np.ptp(scene.x, axis=1).max()), float(np.ptp(scene.y, axis=1).max()))
     return float(np.ptp(points, axis=0).max()) > _FAR * max(spread, 1.0)
 

@@ -3,7 +3,7 @@
 Drawn on matplotlib's figures without its `pyplot`, so that no window system and no global state are touched.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dmpo.files import whole
+from dmpo.measures import by_vehicle
 from experiments.folder import RunFolder
 
 Floats = NDArray[Any]
@@ -38,6 +39,7 @@ def draw_run(
     controllers: Mapping[str, Mapping[str, float]],
     trajectory: Mapping[str, Floats],
     step_seconds: float,
+    learners: Collection[int],
 ) -> None:
     """The pictures into the run's folder: the learning curve, an episode and, where there are models, their errors.
 
@@ -45,8 +47,9 @@ def draw_run(
         folder: of the run.
         name: of the experiment, for the titles.
         controllers: their metrics by name.
-        trajectory: of one episode, (T, N) arrays `position` and `speed`, perhaps `headway`.
+        trajectory: of one episode, (T, M) arrays `position` and `speed`, perhaps `headway`.
         step_seconds: between two rows of the trajectory.
+        learners: numbers of the vehicles that learn.
     """
     metrics = folder.read_metrics()
     modelled = [line for line in metrics if line.get("model/state_error") is not None]
@@ -59,7 +62,7 @@ def draw_run(
     levels = {key: found["eval/reward"] for key, found in controllers.items()}
     save(learning_curve(lines, levels, name), folder.plots / "learning_curve.png")
     if "position" in trajectory and "speed" in trajectory:
-        save(time_space(trajectory, name, step_seconds), folder.plots / "time_space.png")
+        save(time_space(trajectory, name, step_seconds, learners), folder.plots / "time_space.png")
 
 
 def save(figure: Figure, path: Path, few_colours: bool = False) -> None:
@@ -160,20 +163,25 @@ def time_space(
     trajectory: Mapping[str, Floats],
     title: str,
     step_seconds: float,
+    learners: Collection[int],
     which: str = "final policy, first reference start",
 ) -> Figure:
     """Where each vehicle is over time, one line a vehicle, coloured by its speed; below, the headways if there are any.
 
-    On a loop a line leaves at the top and comes back at the bottom. On a road that is long for the vehicles' distances
-    the frame moves with their mean speed, in which the distances can be seen.
+    Where some learn, their lines are thick and those of the others thin. On a loop a line leaves at the top and comes
+    back at the bottom. On a road that is long for the vehicles' distances the frame moves with their mean speed, in
+    which the distances can be seen.
     """
-    position, speed = trajectory["position"], trajectory["speed"]  # (T, N)
+    widths = line_widths(trajectory, learners)
+    trajectory = on_the_road(trajectory)
+    position, speed = trajectory["position"], trajectory["speed"]  # (T, M)
     headway = trajectory.get("headway")
     figure, axes = new_figure(title, (7.2, 3.9 if headway is None else 5.6), below=headway is not None)
     time = np.arange(len(position)) * step_seconds
     shift, origin = moving_frame(position, time)
-    lines = draw_vehicles(axes, time, position - origin - shift * time[:, None], speed)
+    lines = draw_vehicles(axes, time, position - origin - shift * time[:, None], speed, widths)
     moving = f" − {shift:.1f} m/s · time" if shift else ""
+    which += "; learners are thick" if len(set(widths)) > 1 else ""
     axes.set_title(which, loc="right", fontsize=9, color=GREY, pad=10)
     axes.set_ylabel(f"position{moving} (m)")
     bar = figure.colorbar(lines, ax=figure.axes, pad=0.015, fraction=0.035, aspect=32)
@@ -183,7 +191,7 @@ def time_space(
     if headway is not None:
         axes.tick_params(labelbottom=False)
         axes = figure.axes[1]
-        draw_vehicles(axes, time, headway, speed, widths=1.2)
+        draw_vehicles(axes, time, headway, speed, 1.3 * widths)
         axes.set_ylabel("headway (m)")
     axes.set_xlabel("time (s)")
     figure.align_ylabels()
@@ -221,40 +229,72 @@ def dress(axes: Axes) -> None:
         label.set_color(INK)
 
 
-def draw_vehicles(axes: Axes, time: Floats, y: Floats, speed: Floats, widths: float = 0.9) -> LineCollection:
-    """One line a vehicle, (T, N), coloured by speed; broken where a vehicle begins a new lap."""
-    points = np.stack([np.broadcast_to(time[:, None], y.shape), y], axis=-1)  # (T, N, 2)
-    pieces = np.stack([points[:-1], points[1:]], axis=2)  # (T-1, N, 2, 2)
+def on_the_road(trajectory: Mapping[str, Floats]) -> Mapping[str, Floats]:
+    """A trajectory (T, M) of vehicles; where they come and go, of all that an agent had, and NaN while it had not."""
+    if "vehicle" not in trajectory:
+        return trajectory
+    slots = {name: x for name, x in trajectory.items() if x.shape == trajectory["vehicle"].shape}
+    return {**trajectory, **{name: np.ma.filled(x, np.nan) for name, x in by_vehicle(slots).items()}}
+
+
+def line_widths(trajectory: Mapping[str, Floats], learners: Collection[int]) -> Floats:
+    """Of a trajectory's lines (M,), or of all of them (1,) where they do not differ."""
+    vehicles = trajectory["position"].shape[1]
+    if "vehicle" in trajectory or len(learners) == vehicles:
+        return np.array([0.9])
+    return np.where(np.isin(np.arange(vehicles), list(learners)), 1.8, 0.5)
+
+
+def draw_vehicles(axes: Axes, time: Floats, y: Floats, speed: Floats, widths: Floats) -> LineCollection:
+    """One line a vehicle, (T, M), coloured by speed; broken where it begins a new lap, and where it is NaN."""
+    points = np.stack([np.broadcast_to(time[:, None], y.shape), y], axis=-1)  # (T, M, 2)
+    pieces = np.stack([points[:-1], points[1:]], axis=2)  # (T-1, M, 2, 2)
     whole = np.abs(np.diff(y, axis=0)) < _lap_jump(y)
     colours = (speed[:-1] + speed[1:]) / 2
     lines = LineCollection(list(pieces[whole]), cmap=SPEEDS, norm=speed_range(speed))
     lines.set_array(colours[whole])
-    lines.set(linewidth=widths, capstyle="round")
+    lines.set(linewidth=np.broadcast_to(widths, whole.shape)[whole], capstyle="round")
     axes.add_collection(lines)
     axes.set_xlim(0, max(float(time[-1]), 1e-9))
-    margin = 0.02 * max(float(np.ptp(y)), 1.0)
-    axes.set_ylim(float(y.min()) - margin, float(y.max()) + margin)
+    axes.set_ylim(*with_margin(y))
     return lines
+
+
+def with_margin(y: Floats) -> tuple[float, float]:
+    """Limits of an axis on which all that is known of y is seen."""
+    low, high = _ends(y)
+    margin = 0.02 * max(high - low, 1.0)
+    return low - margin, high + margin
 
 
 def speed_range(speed: Floats) -> Normalize:
     """Of the colours of speeds: from rest, unless nobody comes near it."""
-    low, high = float(speed.min()), max(float(speed.max()), 1.0)
+    low, high = _ends(speed)
+    high = max(high, 1.0)
     low = low if low > high / 3 else 0.0
     return Normalize(low, max(high, low + 1.0))
 
 
+def _ends(values: Floats) -> tuple[float, float]:
+    """The smallest and the largest number, zeros where there is none."""
+    known = values[np.isfinite(values)]
+    return (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
+
+
 def _lap_jump(position: Floats) -> float:
     """A step further than this is the beginning of a new lap: half of what there is."""
-    return max(float(np.ptp(position)) / 2, 1e-9)
+    low, high = _ends(position)
+    return max((high - low) / 2, 1e-9)
 
 
 def moving_frame(position: Floats, time: Floats) -> tuple[float, float]:
     """Speed and start of the frame to draw in; at rest on loops, and on roads hardly longer than the platoon.
 
-    Otherwise it moves as the vehicles do at the end, from where the last of them started.
+    At rest it is too where vehicles come and go. Otherwise it moves as they do at the end, from where the last of them
+    started.
     """
-    if len(time) < 4 or (np.abs(np.diff(position, axis=0)) >= _lap_jump(position)).any():
+    steady = np.abs(np.diff(position, axis=0)) < _lap_jump(position)  # not where one is not there
+    if len(time) < 4 or not steady.size or not steady.all():
         return 0.0, 0.0
     late = -len(time) // 4
     travelled = float((position[-1] - position[0]).mean())

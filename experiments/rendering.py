@@ -40,7 +40,7 @@ class Filmed:
 
     Attributes:
         vehicles: of the filmed environment, at the start and after each step up to the end of its first episode.
-        states: its `info["state"]` at those moments, each (N,).
+        states: its `info["traffic"]` at those moments, each (M,).
         collided: whether there had been a collision by then.
     """
 
@@ -81,7 +81,7 @@ class Filmed:
 
     def _keep(self, info: dict[str, Any], collided: bool) -> None:
         self.vehicles.append(info["vehicles"][-1])
-        self.states.append({name: rows[-1].copy() for name, rows in info["state"].items()})
+        self.states.append({name: rows[-1].copy() for name, rows in info["traffic"].items()})
         self.collided.append(collided)
 
 
@@ -111,16 +111,17 @@ def render(
     with make_env(scenario, shot.start + 1, 1, SEED, watch=True) as env:
         filmed = Filmed(env, policy.scenario.action_repeat)
         dmpo.evaluate(filmed, policy.learner, deterministic=True, seed=SEED)
-        roads, seconds = env.roads()[-1], env.step_seconds
+        roads, seconds, learners = env.roads()[-1], env.step_seconds, env.spec.places
     name = policy.experiment.name
-    moments = range(0, len(filmed.states), -(-len(filmed.states) // _ROWS))
-    trajectory = {key: np.stack([filmed.states[t][key] for t in moments]) for key in filmed.states[0]}
-    diagram = plots.time_space(
-        trajectory, name, seconds * moments.step, f"after {policy.env_steps:,} steps, reference start {shot.start}"
-    )
+    trajectory = {key: np.stack([state[key] for state in filmed.states]) for key in filmed.states[0]}
+    every = -(-len(filmed.states) // _ROWS)
+    some = {key: rows[::every] for key, rows in trajectory.items()}
+    which = f"after {policy.env_steps:,} steps, reference start {shot.start}"
+    diagram = plots.time_space(some, name, seconds * every, learners, which)
     picture = output / "time_space.png"
     plots.save(diagram, picture)
-    return [picture, film.shoot(_scene(policy, filmed, roads, seconds), output / "film", shot.fps, shot.every)]
+    scene = _scene(policy, filmed, trajectory, roads, seconds)
+    return [picture, film.shoot(scene, output / "film", shot.fps, shot.every)]
 
 
 def show(folder: RunFolder, overrides: Sequence[str], shot: Shot, tell: Callable[[str], None]) -> None:
@@ -168,8 +169,10 @@ def _shortened(policy: Trained, shot: Shot) -> envs.ScenarioParameters:
     return policy.scenario.model_copy(update={"horizon": actions * hold})
 
 
-def _scene(policy: Trained, filmed: Filmed, roads: Sequence[Array], seconds: float) -> film.Scene:
-    x, y, heading, speed = (_rows([seen[k] for seen in filmed.vehicles]) for k in range(4))
+def _scene(
+    policy: Trained, filmed: Filmed, trajectory: dict[str, Array], roads: Sequence[Array], seconds: float
+) -> film.Scene:
+    x, y, heading, speed, length = (_rows([seen[k] for seen in filmed.vehicles]) for k in range(5))
     return film.Scene(
         title=f"{policy.experiment.name} after {policy.env_steps:,} steps",
         roads=roads,
@@ -177,7 +180,8 @@ def _scene(policy: Trained, filmed: Filmed, roads: Sequence[Array], seconds: flo
         y=y,
         heading=heading,
         speed=speed,
-        length=max((seen.length for seen in filmed.vehicles), key=len),
+        length=length,
+        measured=plots.on_the_road(trajectory)["speed"],
         collided=np.logical_or.accumulate(filmed.collided),
         graph=communication_graph(policy.experiment, policy.scenario),
         seconds=seconds,

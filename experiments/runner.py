@@ -251,16 +251,17 @@ class Run:
         """The last evaluation and everything made of it; the checkpoint comes last, as it says that all is done."""
         from experiments import plots
 
-        assessment = self._evaluate()
+        assessment, env = self._evaluate(), self.evaluation_env
         if self.pending:
             self._write(evaluated=assessment.metrics)
         scenario = evaluation_scenario(self.experiment)
-        found = report(assessment, assess_controllers(self.evaluation_env, scenario), self.trainer.env_steps)
+        found = report(assessment, assess_controllers(env, scenario), self.trainer.env_steps)
         write_whole(self.folder.evaluation, json.dumps(found, indent=1) + "\n")
-        seconds = self.evaluation_env.step_seconds * self.evaluation_env.action_repeat
+        seconds = env.step_seconds * env.action_repeat
         trajectory = assessment.deterministic.trajectory
         self.folder.write_trajectory(trajectory, seconds)
-        plots.draw_run(self.folder, self.experiment.name, found["controllers"], trajectory, seconds)
+        name, learners = self.experiment.name, env.spec.places
+        plots.draw_run(self.folder, name, found["controllers"], trajectory, seconds, learners)
         self._save()
         return Outcome(self.folder, found)
 

@@ -29,7 +29,8 @@ def ring(moments: int = 12, vehicles: int = 6, others: int = 1) -> Scene:
         y=RADIUS * np.sin(angle),
         heading=angle + np.pi / 2,
         speed=speed,
-        length=np.full(vehicles, 5.0),
+        length=np.full(angle.shape, 5.0),
+        measured=speed[:, : vehicles - others],
         collided=np.zeros(moments, dtype=bool),
         graph=nx.cycle_graph(vehicles - others),
         seconds=0.1,
@@ -41,7 +42,8 @@ def platoon(moments: int = 12) -> Scene:
     x = 1000.0 - 25.0 * np.arange(5) + 1.5 * np.arange(moments)[:, None]
     road = np.array([[0.0, -1.6], [9000.0, -1.6]])
     flat = np.zeros_like(x)
-    return replace(ring(moments, 5), roads=[road], x=x, y=flat - 1.6, heading=flat, speed=flat + 15.0)
+    speed = flat + 15.0
+    return replace(ring(moments, 5), roads=[road], x=x, y=flat - 1.6, heading=flat, speed=speed, measured=speed)
 
 
 def test_a_vehicle_is_drawn_at_its_place_at_its_length_and_in_the_colour_of_its_speed() -> None:
@@ -84,7 +86,7 @@ def test_learners_are_outlined() -> None:
 @pytest.mark.parametrize("graph", [nx.cycle_graph(5), nx.complete_graph(5), nx.empty_graph(5), nx.star_graph(4)])
 @pytest.mark.parametrize("scene", [ring(), platoon()])
 def test_every_message_is_an_arc_from_learner_to_learner(scene: Scene, graph: nx.Graph) -> None:
-    vehicles = min(5, len(scene.length))
+    vehicles = min(5, scene.length.shape[1])
     camera = Camera(replace(scene, graph=graph))
     camera.frame(2)
     arcs = camera._moving["messages"].get_segments()
@@ -157,6 +159,45 @@ def test_a_film_that_fails_leaves_the_one_before(tmp_path: Path, monkeypatch: py
         film.shoot(ring(), tmp_path / "film", fps=10, every=4)
     assert (tmp_path / "film.mp4").read_text() == "the one before"
     assert not (tmp_path / "film.partial.mp4").exists()
+
+
+def without(scene: Scene, vehicle: int, moments: slice) -> Scene:
+    """The scene while a vehicle is not on the road."""
+    rows = {name: getattr(scene, name).copy() for name in ("x", "y", "heading", "speed", "length", "measured")}
+    for row in rows.values():
+        row[moments, vehicle] = np.nan
+    return replace(scene, **rows)
+
+
+def test_a_vehicle_that_is_not_there_is_not_drawn_hears_nothing_and_counts_in_no_mean() -> None:
+    scene, gone = ring(), without(ring(), 1, slice(6, None))
+    camera, without_it = Camera(scene), Camera(gone)
+    np.testing.assert_array_equal(without_it.frame(2)[100:400], camera.frame(2)[100:400])
+    without_it.frame(7)
+    arcs = without_it._moving["messages"].get_segments()
+    assert len(arcs) == 3 and np.isfinite(arcs).all()  # of the five on a cycle, those without vehicle 1
+    assert without_it._moving["mean"].get_text() == "mean 4.5 m/s"  # of 0, 4, 6 and 8
+    corners = np.array([path.vertices[:4] for path in without_it._moving["cars"].get_paths()[:1]])
+    assert np.isfinite(corners).all()
+    pictures = [one.frame(7).astype(int) for one in (camera, without_it)]
+    x, y = scene.x[7, 1] - 2.5 * np.cos(scene.heading[7, 1]), scene.y[7, 1] - 2.5 * np.sin(scene.heading[7, 1])
+    across, up = camera._map.transData.transform((x, y)).round().astype(int)
+    there, empty = (picture[len(picture) - 1 - up, across] for picture in pictures)
+    assert np.abs(there - empty).max() > 20 and np.ptp(empty) < 20  # the grey of the road
+
+
+def test_a_road_without_anybody_can_be_filmed() -> None:
+    nobody = ring()
+    for vehicle in range(5):
+        nobody = without(nobody, vehicle, slice(None))
+    camera = Camera(nobody)
+    assert camera.frame(3).any() and camera._moving["mean"].get_text() == "nobody"
+
+
+def test_the_camera_stands_over_a_network_of_several_roads() -> None:
+    scene = platoon()
+    assert not Camera(replace(scene, roads=[*scene.roads, scene.roads[0] + 3.2])).travelling
+    assert not Camera(without(scene, 0, slice(3))).travelling
 
 
 @pytest.mark.parametrize("change", [{"speed": np.zeros((12, 6))}, {"graph": nx.empty_graph(1)}])

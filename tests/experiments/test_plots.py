@@ -44,7 +44,7 @@ def test_both_pictures_are_written_for_a_run(tmp_path: Path) -> None:
     with MetricsLog(folder.metrics) as log:
         for line in [*LINES, {"env_steps": 9000, "train/reward": 1.0}]:
             log.write(line)
-    plots.draw_run(folder, "x", {"constant": {"eval/reward": -10.0}}, platoon(), 0.1)
+    plots.draw_run(folder, "x", {"constant": {"eval/reward": -10.0}}, platoon(), 0.1, range(3))
     assert sorted(path.name for path in folder.plots.iterdir()) == ["learning_curve.png", "time_space.png"]
     for path in folder.plots.iterdir():
         image = Image.open(path)
@@ -53,13 +53,49 @@ def test_both_pictures_are_written_for_a_run(tmp_path: Path) -> None:
 
 
 def test_a_loop_is_drawn_without_lines_across_it() -> None:
-    drawn = pieces(plots.time_space(loop(), "x", 0.1))
+    drawn = pieces(plots.time_space(loop(), "x", 0.1, range(4)))
     assert np.abs(np.diff(drawn[..., 1], axis=1)).max() < 2
     assert len(drawn) == 4 * (len(TIME) - 1) - (5 + 3 * 6)  # as many beginnings of a lap
 
 
+def test_learners_among_others_have_the_thick_lines() -> None:
+    def drawn(learners: list[int]) -> tuple[Any, list[float]]:
+        figure = plots.time_space(platoon(), "x", 0.1, learners)
+        (lines,) = (c for c in figure.axes[0].collections if isinstance(c, LineCollection))
+        return np.array(lines.get_segments()).reshape(-1, 3, 2, 2), [float(w) for w in lines.get_linewidths()]
+
+    _, widths = drawn([0, 1, 2])
+    assert len(set(widths)) == 1
+    segments, mixed = drawn([1])
+    assert len(mixed) == segments.shape[0] * 3
+    # Of vehicle 1, which starts in the middle of the three, and of those before and behind it.
+    assert {tuple(row) for row in np.reshape(mixed, (-1, 3))} == {(0.5, 1.8, 0.5)}
+    assert (segments[0, :, 0, 1] == [50.0, 25.0, 0.0]).all()
+
+
+def test_where_vehicles_come_and_go_each_has_a_line_and_an_empty_slot_has_none() -> None:
+    moments = 40
+    vehicle = np.zeros((moments, 2))
+    vehicle[:15, 0], vehicle[15:, 0], vehicle[20:30, 1] = 1, 3, 2  # one after the other in a slot, and one alone
+    speed = np.where(vehicle > 0, 10.0, 0.0)
+    position = np.where(vehicle == 1, 300.0, 100.0) + np.arange(moments)[:, None]
+    seen = {"vehicle": vehicle, "speed": speed, "position": np.where(vehicle > 0, position, 0.0), "headway": speed}
+    figure = plots.time_space(seen, "x", 0.1, range(2))
+    drawn = pieces(figure)
+    assert len(drawn) == 14 + 24 + 9
+    assert drawn[..., 1].min() >= 100.0 and np.abs(np.diff(drawn[..., 1], axis=1)).max() == pytest.approx(1.0)
+    assert figure.axes[0].get_ylim()[0] > 0
+    (lines,) = (c for c in figure.axes[0].collections if isinstance(c, LineCollection))
+    assert (lines.norm.vmin, lines.norm.vmax) == (10.0, 11.0)  # nobody stands
+
+
+def test_a_road_that_stays_empty_can_be_drawn() -> None:
+    nobody = {name: np.zeros((5, 2)) for name in ("vehicle", "speed", "position", "headway")}
+    assert len(pieces(plots.time_space(nobody, "x", 0.1, range(2)))) == 0
+
+
 def test_a_road_is_drawn_in_a_frame_that_moves_with_the_vehicles() -> None:
-    figure = plots.time_space(platoon(), "x", 0.1)
+    figure = plots.time_space(platoon(), "x", 0.1, range(3))
     drawn = pieces(figure)
     assert np.ptp(drawn[..., 1]) == pytest.approx(50)
     assert "15.0 m/s" in figure.axes[0].get_ylabel()
@@ -68,7 +104,7 @@ def test_a_road_is_drawn_in_a_frame_that_moves_with_the_vehicles() -> None:
 
 @pytest.mark.parametrize("speed", [0.0, 0.3])
 def test_vehicles_that_hardly_move_are_drawn_where_they_are(speed: float) -> None:
-    figure = plots.time_space(platoon(speed), "x", 0.1)
+    figure = plots.time_space(platoon(speed), "x", 0.1, range(3))
     assert figure.axes[0].get_ylabel() == "position (m)"
     assert pieces(figure)[..., 1].max() == pytest.approx(500 + speed * TIME[-1])
 
@@ -138,7 +174,7 @@ def test_errors_of_models_are_drawn_over_training_and_over_the_horizon(tmp_path:
     with MetricsLog(folder.metrics) as log:
         for step in range(1, 10):
             log.write(line(step))
-    plots.draw_run(folder, "x", {}, {}, 0.1)
+    plots.draw_run(folder, "x", {}, {}, 0.1, ())
     names = {path.name for path in folder.plots.iterdir()}
     assert {"model_errors.png", "model_horizon.png"} <= names
     curves = plots.model_horizon([line(step) for step in range(1, 10)], "x").axes[0].get_lines()

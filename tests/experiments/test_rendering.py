@@ -99,6 +99,28 @@ def test_the_film_shows_the_episode_that_evaluation_sees(
     np.testing.assert_array_equal(scene.speed[::4, :3], speeds)
 
 
+def test_a_run_on_a_network_of_the_users_own_is_drawn_and_filmed(
+    dmpo: Command, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(film, "which", lambda name: None)
+    seen: dict[str, Any] = {}
+    draw = film.Camera.__init__
+    monkeypatch.setattr(film.Camera, "__init__", lambda self, scene: seen.update(scene=scene) or draw(self, scene))
+    agents = "scenario.agents={type: learner, count: 6}"
+    given = [agents, "scenario.warm_up_steps=60", "train.num_envs=1"]
+    tiny.write_text(TINY.replace("cacc_catchup, num_vehicles: 3", "sumo"), encoding="utf-8")
+    assert dmpo("train", tiny, *given, "train.env_steps=40", "evaluate.every=40", "--output", "own").status == 0
+    result = dmpo("render", "own", "--every", 4)
+    assert (result.status, result.err) == (0, "")
+    assert result.out.splitlines() == ["own/film/time_space.png", "own/film/film.gif"]
+    scene = seen["scene"]
+    assert scene.learners == 6
+    # The first ones are on the road, and the last slot is empty for some of the time.
+    learners = np.isfinite(scene.x[:, :6])
+    assert learners.any() and not learners.all()
+    np.testing.assert_array_equal(np.isfinite(scene.speed[:, :6]).sum(1), np.isfinite(scene.measured).sum(1))
+
+
 def test_an_action_is_held_until_an_episode_ends() -> None:
     parameters = {"num_vehicles": 3, "horizon": 40, "mode": "evaluate"}
     with envs.make("cacc_catchup", 2, action_repeat=8, **parameters) as whole:
@@ -131,7 +153,7 @@ class Crashing:
 
     def _info(self, collision: Any) -> dict[str, Any]:
         state = {"speed": np.full((2, 1), float(self.clock))}
-        return {"vehicles": [self.clock] * 2, "state": state, "collision": collision, "lost": collision & False}
+        return {"vehicles": [self.clock] * 2, "traffic": state, "collision": collision, "lost": collision & False}
 
 
 def test_what_comes_after_the_end_within_a_held_action_is_not_filmed() -> None:
