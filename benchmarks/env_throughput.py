@@ -7,7 +7,9 @@ An env step is a simulated step of 0.1 s of one environment. Bare is `simulation
 vehicles in as many processes, nothing read, nothing commanded. Both begin with new episodes and take turns in one run,
 so that whatever else slows the machine slows both; the medians over the rounds are given.
 
-With `--fleets`, mixed fleets take turns with those that learn throughout, on the same roads with as many vehicles.
+With `--fleets`, mixed fleets take turns with those that learn throughout, on the same roads with as many vehicles. Both
+drive the same traffic, as what a vehicle does decides what SUMO has to compute: in the second one all vehicles are
+learners, and are given the accelerations that they had in the first.
 """
 
 from __future__ import annotations
@@ -124,17 +126,29 @@ class Fleet(NamedTuple):
 
 def measure_fleet(scenario: str, learners: int, humans: str, num_envs: int, workers: int, rounds: int) -> Fleet:
     """Rates of a mixed fleet with the default noise and of one that learns throughout, medians over the rounds."""
-    fleet: dict[str, Any] = {"learners": learners, "humans": {"controller": humans}}
+    driving = {"controller": humans, "min_gap": 2.5, "deceleration": 4.5}  # as learners are to SUMO
     times: list[list[float]] = [[], []]
     with (
-        envs.make(scenario, num_envs, workers, **fleet) as mixed,
+        envs.make(scenario, num_envs, workers, learners=learners, humans=driving) as mixed,
         envs.make(scenario, num_envs, workers) as all_learning,
     ):
+        actions = _random_actions(mixed)
+        same = _accelerations(mixed, actions)
         for _ in range(rounds):
-            for env, taken in zip((mixed, all_learning), times, strict=True):
-                taken.append(_time_env(env, _random_actions(env), STEPS))
+            for env, given, taken in zip((mixed, all_learning), (actions, same), times, strict=True):
+                taken.append(_time_env(env, given, STEPS))
     steps = num_envs * STEPS
     return Fleet(scenario, learners, humans, *(steps / median(taken) for taken in times))
+
+
+def _accelerations(env: envs.VectorEnv, actions: list[NDArray[Any]]) -> list[NDArray[Any]]:
+    """What all vehicles do in the episodes that are timed, as actions (T, E, M, 1)."""
+    env.reset(seed=0)
+    found = []
+    for step in range(STEPS):
+        info = env.step(actions[step % len(actions)])[4]
+        found.append(info["traffic"]["acceleration"][..., None].copy())
+    return found
 
 
 def _random_actions(env: envs.VectorEnv) -> list[NDArray[Any]]:
@@ -146,10 +160,10 @@ def _random_actions(env: envs.VectorEnv) -> list[NDArray[Any]]:
 
 
 def _time_env(env: envs.VectorEnv, actions: list[NDArray[Any]], steps: int) -> float:
-    env.reset()
+    env.reset(seed=0)
     start = perf_counter()
     for step in range(steps):
-        env.step(actions[step % ACTIONS])
+        env.step(actions[step % len(actions)])
     return perf_counter() - start
 
 

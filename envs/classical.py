@@ -49,8 +49,7 @@ class IDM(Driver[IDMParameters]):
 
     def accelerations(self, situation: Situation) -> Floats:
         """See :class:`~envs.controllers.Driver`."""
-        parameters = self.parameters.model_dump(exclude={"name"})
-        return intelligent_driver(situation.headway, situation.speed, situation.front_speed, **parameters)
+        return intelligent_driver(situation.headway, situation.speed, situation.front_speed, **self.law)
 
 
 class OVMParameters(ControllerParameters):
@@ -118,8 +117,7 @@ class FollowerStopper(Driver[FollowerStopperParameters]):
 
     def accelerations(self, situation: Situation) -> Floats:
         """See :class:`~envs.controllers.Driver`."""
-        parameters = self.parameters.model_dump(exclude={"name"})
-        command = follower_stopper(situation.headway, situation.speed, situation.front_speed, **parameters)
+        command = follower_stopper(situation.headway, situation.speed, situation.front_speed, **self.law)
         return (command - situation.speed) / self.step_seconds
 
 

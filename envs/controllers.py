@@ -69,6 +69,7 @@ class Driver(Controller[P]):
 
     def __init__(self, parameters: P, env: VectorEnv | Seats) -> None:
         self.parameters, self.step_seconds = parameters, env.step_seconds
+        self.law = parameters.model_dump(exclude={"name"})  # asked for ten times a second
         if not isinstance(env, Seats):
             self.env = Driven(env)
 

@@ -103,7 +103,7 @@ class Humans:
 
         self._places, self._deviation = places, parameters.noise * STEP_SECONDS**0.5
         self._driver = controllers.seated(parameters.checked(suited), Seats(num_envs, len(places), STEP_SECONDS))
-        self._situation = Situation
+        self._situation, self._noise = Situation, np.zeros((num_envs, len(places)))
 
     def accelerations(
         self, state: Mapping[str, Floats], seconds: NDArray[Any], random: Sequence[np.random.Generator]
@@ -119,7 +119,9 @@ class Humans:
         since = np.broadcast_to(seconds[:, None], (len(seconds), len(self._places)))
         command = self._driver.accelerations(self._situation(headway, speed, front, since))
         if self._deviation:
-            command = command + self._deviation * np.stack([g.standard_normal(len(self._places)) for g in random])
+            for row, generator in zip(self._noise, random, strict=True):
+                generator.standard_normal(out=row)
+            command = command + self._deviation * self._noise
         return command
 
     def get_state(self) -> dict[str, NDArray[Any]]:

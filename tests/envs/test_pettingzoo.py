@@ -18,6 +18,7 @@ from tests.envs.helpers import SMALL, Array, pids, play, random_actions
 #: Quick to build, and a ring whose length tells two episodes apart.
 CHANGES: dict[str, dict[str, Any]] = SMALL | {
     "ring": {"ring_length": (200, 219), "num_vehicles": 5},
+    "figure_eight": {"learners": 5},  # among others that do not
     "cacc_catchup": {"collision_steps": 50},
     "sumo": {"warm_up_steps": 100},
 }
