@@ -126,11 +126,12 @@ class Fleet(NamedTuple):
 
 def measure_fleet(scenario: str, learners: int, humans: str, num_envs: int, workers: int, rounds: int) -> Fleet:
     """Rates of a mixed fleet with the default noise and of one that learns throughout, medians over the rounds."""
-    driving = {"controller": humans, "min_gap": 2.5, "deceleration": 4.5}  # as learners are to SUMO
+    driving: dict[str, Any] = {"controller": humans, "min_gap": 2.5, "deceleration": 4.5}  # as learners are to SUMO
+    roads: dict[str, Any] = {"ring_length": 245} if scenario == "ring" else {}
     times: list[list[float]] = [[], []]
     with (
-        envs.make(scenario, num_envs, workers, learners=learners, humans=driving) as mixed,
-        envs.make(scenario, num_envs, workers) as all_learning,
+        envs.make(scenario, num_envs, workers, **roads, learners=learners, humans=driving) as mixed,
+        envs.make(scenario, num_envs, workers, **roads) as all_learning,
     ):
         actions = _random_actions(mixed)
         same = _accelerations(mixed, actions)
