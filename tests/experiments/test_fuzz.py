@@ -19,7 +19,7 @@ from tests.faults import environment
 
 Command = Callable[..., Any]
 Place = tuple[str, ...]
-INPUTS = 400
+INPUTS = 500
 SCHEMA = Schema(json_schema())
 # One value of each type that JSON knows; a number that is not whole among them.
 VALUES: dict[str, Any] = {
