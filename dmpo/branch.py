@@ -22,8 +22,8 @@ def branch(
 ) -> Rollout:
     """Let all agents act in their models at once, each step's predictions being exchanged with the neighbours.
 
-    A rollout ends where one of its agents predicts its end; what lies behind is padding. At the last step it is cut
-    off, so that the value of the state it is in counts.
+    A rollout ends where one of its agents predicts its end, which all others are told, as they are of real ends; what
+    lies behind is padding. At the last step it is cut off, so that the value of the state it is in counts.
 
     Args:
         models: of all agents.
@@ -49,18 +49,17 @@ def branch(
         behaviour.append(parameters)
         rewards.append(step.rewards.T)
         ended.append(step.ends.any(0))
-    ends = torch.stack(ended)  # (T, B)
-    before = ends.cumsum(0) - ends.long()  # ends before each step
-    followed = torch.stack(observations)  # (T+1, B, N, D)
-    check_imagined((models.distance(followed[1:]) * (before == 0)[..., None, None]).transpose(1, 2))
+    followed, ends = torch.stack(observations), torch.stack(ended)  # (T+1, B, N, D) and (T, B)
+    valid = ends.cumsum(0) - ends.long() == 0  # no end before that step
+    check_imagined((models.distance(followed[1:]) * valid[..., None, None]).transpose(1, 2))
     return Rollout(
         observations=followed,
         actions=torch.stack(actions),
         behaviour=torch.stack(behaviour),
         rewards=torch.stack(rewards),
-        terminated=ends & (before == 0),
+        terminated=ends & valid,
         truncated=torch.zeros_like(ends),
-        valid=before == 0,
-        final_index=starts.new_empty(0, dtype=torch.int64),
+        valid=valid,
+        final_index=torch.empty(0, dtype=torch.int64, device=starts.device),
         final_observations=starts[:0],
     )

@@ -49,7 +49,7 @@ class Memory:
 
     Args:
         capacity: steps of one environment to keep, the oldest go first.
-        held_out: share of each batch's trajectories that training never sees; at least one of several.
+        held_out: share of each batch's trajectories that training never sees; if not 0, at least one of several.
         generator: where they are drawn from; on its device they are kept.
     """
 
@@ -64,7 +64,7 @@ class Memory:
         new = trajectories(batch.to(device))
         count = len(new.states)
         order = torch.randperm(count, generator=self.generator, device=device)
-        held = order < (max(1, round(self.held_out * count)) if count > 1 else 0)
+        held = order < (max(1, round(self.held_out * count)) if self.held_out and count > 1 else 0)
         self._batches.append((new, held))
         self.added += new.ends.numel()
         while len(self._batches) > 1 and sum(b.ends.numel() for b, _ in self._batches) > self.capacity:

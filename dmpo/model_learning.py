@@ -53,7 +53,8 @@ class ModelLearner:
     def fit(self, batch: Rollout) -> dict[str, float]:
         """Take in a real batch and, once the warm-up is over, learn until the held-out error stops falling.
 
-        Where no episode was long enough for a window there is nothing to learn from yet, and no metrics.
+        The error is the mean over agents: when to stop is the one thing here that they decide together. Where no
+        episode was long enough for a window there is nothing to learn from yet, and no metrics.
         """
         settings = self.settings
         self.memory.add(batch)
@@ -68,9 +69,10 @@ class ModelLearner:
         judged = (held_out if len(held_out) else training).draw(JUDGED, self.generator)
         best, since, steps = self._judge(judged), 0, 0
         while steps < most and since < settings.patience:
-            for _ in range(settings.check_every):
+            block = min(settings.check_every, most - steps)
+            for _ in range(block):
                 self.update(training.draw(settings.model_batch, self.generator))
-            steps += settings.check_every
+            steps += block
             loss = self._judge(judged)
             best, since = (loss, 0) if loss < best else (best, since + 1)
         return {"model/updates": float(steps), "model/loss": best}

@@ -43,7 +43,8 @@ class OnPolicy(Agents):
         return super()._parts() | {"critic": self.critic, **self._learning.parts()}
 
     def _communication(self, width: int) -> dict[str, float]:
-        # Acting needs neighbours' states; training those a critic sees, and values and rewards to reduce (eq. 6).
+        # Acting needs neighbours' states; training those a critic sees, and values and rewards to reduce (eq. 6). Real
+        # and imagined steps cost the same; what models hear of each other while fitted and rolled is not in it.
         near, far, over = self.policy.neighborhood, self.critic.neighborhood, self._learning.over
         return {
             "comm/bytes_per_agent_step": near.bytes_per_agent(width),

@@ -1,4 +1,4 @@
-"""The command line: `dmpo train`, `evaluate`, `render`, `compare`, `bench`, `list`; `dmpo --import MODULE` before each.
+"""The command line: `dmpo train`, `evaluate`, `render`, `compare`, `report`, `bench` and `list`.
 
 Exit status 0 for success, 2 for a mistake in what the user gave, 1 for a failure, 130 when interrupted and
 143 when terminated while training.

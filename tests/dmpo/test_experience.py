@@ -46,6 +46,14 @@ def test_every_window_is_either_learnt_from_or_held_out() -> None:
     assert not any(tuple(row.flatten().tolist()) in seen for row in both[1])
 
 
+def test_nothing_is_held_out_where_the_share_is_zero() -> None:
+    env = PointMasses(num_envs=E, horizon=1000)
+    memory = Memory(1000, 0.0, torch.Generator())
+    memory.add(Collector(env, learner_for(env, rollout_steps=T), seed=0).collect()[0])
+    assert len(memory.windows(1, held_out=True)) == 0
+    assert len(memory.windows(1, held_out=False)) == T * E
+
+
 def test_steps_that_were_lost_are_in_no_window() -> None:
     env = PointMasses(num_envs=E, horizon=1000)
     batch, _ = Collector(env, learner_for(env, rollout_steps=T), seed=0).collect()
