@@ -64,7 +64,8 @@ def _rows(only: Sequence[str], options: Options, tell: Callable[[str], None]) ->
         if not only or name in only:
             try:
                 for row in rows(options):
-                    tell(f"{row.piece}: {row.what}, {row.size}")
+                    measured = row.note if row.value is None else f"{row.value:.3g} {row.unit}"
+                    tell(f"{row.piece}: {row.what}, {row.size}: {measured}")
                     yield row
             except ConfigError as error:
                 # Such as a scenario that is not possible; what else there is to measure goes on.
