@@ -1,27 +1,23 @@
 """What the parts of one DMPO iteration in the platoon take, at the paper's sizes.
 
-    python -m benchmarks.dmpo_parts
+    dmpo bench --only parts
 
 The models are fitted to real steps first, so that what is timed is what training does.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import Annotated, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
-import typer
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 import envs
-from benchmarks.machine import flops, product_rate, product_size, seconds, timed
+from benchmarks.machine import flops, product_rate, product_size, timed
 from benchmarks.reference import Reference
 from benchmarks.rows import Options, Row
 from dmpo.collect import Collector
@@ -32,8 +28,7 @@ from dmpo.rollout import Rollout
 from experiments import config
 from experiments.evaluation import make_env, make_learner
 
-#: Seconds that each part may take on two cores.
-LIMITS = {"model rollout": 0.2, "model update": 0.012, "epoch of actor and critic": 0.35}
+PARTS = ("model rollout", "model update", "epoch of actor and critic")
 PLATOON = {"name": "cacc_catchup", "action_repeat": 5}
 
 
@@ -114,7 +109,7 @@ class Work:
             f"{s.windows} × {s.window_steps} steps",
             f"{s.starts * s.steps} samples",
         )
-        return {name: f"{size} × {self.starts.shape[1]} agents" for name, size in zip(LIMITS, sizes, strict=True)}
+        return {name: f"{size} × {self.starts.shape[1]} agents" for name, size in zip(PARTS, sizes, strict=True)}
 
 
 def prepare(learner: DMPO, env: envs.VectorEnv, sizes: Sizes) -> Work:
@@ -138,7 +133,7 @@ def parts(
 
     return dict(
         zip(
-            LIMITS,
+            PARTS,
             (
                 lambda: measure(lambda: way.imagine(work.starts, work.sizes.steps)),
                 lambda: measure(lambda: way.update(work.draw())),
@@ -202,26 +197,3 @@ def in_turn(measured: list[Callable[[], float]], rounds: int) -> list[float]:
     """Medians of figures that take turns, so that whatever else slows the machine slows all; the first do not count."""
     found = [[part() for part in measured] for _ in range(rounds + 1)][1:]
     return [median(column) for column in zip(*found, strict=True)]
-
-
-def main(
-    rounds: Annotated[int, typer.Option(min=1, help="Calls of each part.")] = 15,
-    threads: Annotated[int, typer.Option(min=1)] = len(os.sched_getaffinity(0)),
-) -> None:
-    """Print the table."""
-    torch.set_num_threads(threads)
-    with opened(Options(), Sizes()) as (learner, env):
-        work = prepare(learner, env, Sizes())
-        found = {name: seconds(part, rounds) for name, part in parts(Stacked(learner), work).items()}
-    table = Table(title=f"Platoon of 8, {threads} threads, median of {rounds}")
-    for column in ("part", "size", "ms", "at most, ms", "reached"):
-        table.add_column(column, justify="left" if column in ("part", "size") else "right")
-    for name, taken in found.items():
-        limit = LIMITS[name]
-        reached = "yes" if taken <= limit else "no"
-        table.add_row(name, work.described[name], f"{1e3 * taken:.1f}", f"{1e3 * limit:g}", reached)
-    Console(width=100).print(table)
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -4,6 +4,7 @@ Narrow enough to be read on a phone. Colours are Okabe and Ito's, told apart by 
 do the same in grey.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +22,9 @@ from experiments.statistics import Floats
 
 _WIDTH = 4.8  # inches
 _SHOWN_CONTROLLERS = 3
+_LEGEND_ROW = 0.21  # inches
 _LONGEST = 30  # characters of a name
-_SHORT = 18  # characters of labels that fit beside one another in a legend
+_SHORT = 20  # characters of labels that fit beside one another in a legend
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#56b4e9", "#e69f00")
 _MARKS = ("o", "s", "^", "D", "v", "P", "X", "p", "h")
 _DASHES: tuple[str | tuple[float, ...], ...] = ("-", (5, 1.5), (1.2, 1.2), (5, 1.5, 1.2, 1.5))
@@ -58,7 +60,7 @@ def looks(found: Sequence[Standing]) -> dict[str, Look]:
 
 def learning_curves(standing: Standing, look: Mapping[str, Look]) -> Figure:
     """Reward over environment steps with its intervals; the best controllers and the bounds as horizontal lines."""
-    figure, axes = new_figure("", (_WIDTH, 3.5))
+    figure, axes = new_figure("", (_WIDTH, 2.9))
     curves = {entry.label: entry.curve for entry in standing.entries if entry.curve}
     for label, curve in curves.items():
         _draw_curve(axes, curve, look[label])
@@ -184,8 +186,10 @@ def _finish(figure: Figure, axes: Axes, look: Mapping[str, Look], ylabel: str) -
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlabel("environment steps")
     axes.set_ylabel(ylabel)
+    columns = 2 if max(map(len, look), default=0) <= _SHORT else 1
+    # The legend has room of its own, so that many variants leave the axes as high as few do.
+    figure.set_figheight(figure.get_figheight() + _LEGEND_ROW * math.ceil(len(look) / columns))
     figure.legend(
         [one.line() for one in look.values()], [plain(label) for label in look], loc="outside lower left",
-        ncols=2 if max(map(len, look), default=0) <= _SHORT else 1,
-        frameon=False, fontsize=9, handlelength=2.6, labelcolor=INK,
+        ncols=columns, frameon=False, fontsize=9, handlelength=2.6, labelcolor=INK,
     )  # fmt: skip

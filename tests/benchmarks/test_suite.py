@@ -121,7 +121,7 @@ def test_parts_and_acting_carry_their_limit_and_the_obvious_way(monkeypatch: pyt
     monkeypatch.setattr(acting, "QUICK", TINY)
     product, *parts = dmpo_parts.rows(QUICK)
     assert product.unit == "GFLOP/s"
-    rollout, update, epoch = dmpo_parts.LIMITS
+    rollout, update, epoch = dmpo_parts.PARTS
     expected = [(what, p) for what in (rollout, update, epoch) for p in (PRECISIONS if what != update else ["float32"])]
     assert [(part.what, part.size.split(", ")[-1]) for part in parts] == expected
     for found in [*parts, *acting.rows(QUICK)]:
@@ -171,5 +171,5 @@ def test_rings_of_all_sizes_are_as_dense_as_the_published_one(agents: int) -> No
 def test_the_cost_of_an_agents_step_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scale, "QUICK", TINY)
     costs, memory = scale.measure("ring", 4, QUICK)
-    assert set(costs) == {"acting", "environment", *dmpo_parts.LIMITS}
+    assert set(costs) == {"acting", "environment", *dmpo_parts.PARTS}
     assert memory > 0 and costs["acting"] > 0
