@@ -10,13 +10,14 @@ from benchmarks.dmpo_parts import QUICK, Stacked, Way, in_turn, opened
 from benchmarks.machine import flops, product_rate, timed
 from benchmarks.reference import Reference
 from benchmarks.rows import Options, Row
+from experiments.processor import use_processor
 
 CALLS = 20  # in a round, one after the other
 
 
 def rows(options: Options) -> Iterator[Row]:
     """From the states of one environment, and of sixteen."""
-    torch.set_num_threads(options.threads)
+    use_processor(options.threads)
     rate = product_rate(options)
     with opened(options, QUICK) as (learner, _):
         ways: list[Way] = [Stacked(learner), Reference(learner)]

@@ -27,6 +27,7 @@ from dmpo.networks import multiplies_bfloat16
 from dmpo.rollout import Rollout
 from experiments import config
 from experiments.evaluation import make_env, make_learner
+from experiments.processor import use_processor
 
 PARTS = ("model rollout", "model update", "epoch of actor and critic")
 PLATOON = {"name": "cacc_catchup", "action_repeat": 5}
@@ -167,7 +168,7 @@ def opened(
 
 def rows(options: Options) -> Iterator[Row]:
     """Each part, stacked in either precision and the obvious way, in turn."""
-    torch.set_num_threads(options.threads)
+    use_processor(options.threads)
     rate = product_rate(options)
     size = f"{product_size(options)} squared, float32, {options.threads} threads"
     yield Row(piece="parts", what="matrix product", size=size, value=rate / 1e9, unit="GFLOP/s")

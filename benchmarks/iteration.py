@@ -16,6 +16,7 @@ from benchmarks.dmpo_parts import QUICK, Sizes, Way, Work, opened, prepare, stac
 from benchmarks.machine import flops, product_rate, timed
 from benchmarks.reference import Reference
 from benchmarks.rows import Options, Row
+from experiments.processor import use_processor
 
 REAL_STEPS, PRACTICES, EPOCHS, UPDATES = 600, 10, 10, 500
 Measure = Callable[[Callable[[], object]], float]
@@ -65,7 +66,7 @@ def whole(way: Way, work: Work, measure: Measure) -> dict[str, float]:
 
 def rows(options: Options) -> Iterator[Row]:
     """The iteration: stacked in either precision and the obvious way in turn, each the fastest of a few rounds."""
-    torch.set_num_threads(options.threads)
+    use_processor(options.threads)
     sizes = QUICK if options.quick else Sizes()
     with opened(options, sizes) as (learner, env), envs.make("cacc_catchup", num_envs=1) as real:
         work = prepare(learner, env, sizes)

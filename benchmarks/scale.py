@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-import torch
-
 from benchmarks.dmpo_parts import PLATOON, Sizes, Stacked, opened, parts, prepare
 from benchmarks.machine import in_fresh_process, peak_megabytes, seconds
 from benchmarks.rows import Options, Row
 from dmpo.collect import Collector
 from experiments.errors import ConfigError
+from experiments.processor import use_processor
 
 AGENTS = (8, 22, 100, 400, 1_000)
 METRES = 245 / 22  # of ring for each vehicle, as the published ring has on average
@@ -52,7 +51,7 @@ def rows(options: Options) -> Iterator[Row]:
 
 def measure(name: str, agents: int, options: Options) -> tuple[dict[str, float], float]:
     """Microseconds per agent-step of everything an iteration consists of, and peak memory in MB."""
-    torch.set_num_threads(options.threads)
+    use_processor(options.threads)
     sizes = QUICK if options.quick else SIZES
     with opened(options, sizes, scenario(name, agents)) as (learner, env):
         collector, memory = Collector(env, learner, seed=0), learner.practice.models.memory

@@ -15,6 +15,7 @@ from experiments import config, reading
 from experiments.checks import communication_graph, evaluation_scenario
 from experiments.errors import ConfigError
 from experiments.folder import RunFolder
+from experiments.processor import use_processor
 from experiments.schema import Experiment
 from graphs import Neighborhood
 
@@ -72,7 +73,7 @@ def set_threads(experiment: Experiment) -> None:
     """Give PyTorch the experiment's CPU threads."""
     threads = with_threads(experiment).train.threads
     assert threads is not None
-    torch.set_num_threads(threads)
+    use_processor(threads)
 
 
 def make_env(

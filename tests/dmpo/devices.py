@@ -89,7 +89,8 @@ def _apart(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     result = function(*inner_args, **inner_kwargs)
     if function._schema.name.endswith("_"):
         return args[0]
-    return kwargs.get("out") or (_each(Elsewhere, result) if there else result)
+    outs = [kwargs[argument.name] for argument in function._schema.arguments if argument.is_out]
+    return outs[0] if outs else (_each(Elsewhere, result) if there else result)
 
 
 def _each(what: Callable[[Tensor], Tensor], x: Any) -> Any:
