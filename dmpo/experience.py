@@ -1,7 +1,7 @@
 """Real steps that the models learn from, and those held out from them, in windows of consecutive steps."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from dmpo.rollout import Rollout
+
+_OF_WINDOWS = ("states", "actions", "rewards", "following", "ends")
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,27 @@ class Windows:
     following: Tensor  # (H, N, B, D)
     ends: Tensor  # (H, B) bool; only the last step of a window can be an end
 
+    def split(self, count: int) -> "Iterator[Windows]":
+        """So many at a time."""
+        parts = (self.states, self.actions, self.rewards, self.following, self.ends)
+        places = (1, 2, 2, 2, 1)  # where the windows are
+        split = (torch.split(x, count, place) for x, place in zip(parts, places, strict=True))
+        return (Windows(*piece) for piece in zip(*split, strict=True))
+
+
+@dataclass(frozen=True)
+class _Block:
+    # Where a memory has the S·T steps of a batch's trajectories, one after the other.
+
+    first: int  # row
+    joined: Tensor  # (S, T) bool, as in `Trajectories`
+    valid: Tensor  # (S, T) bool
+    held_out: Tensor  # (S,) bool
+
+    @property
+    def end(self) -> int:
+        return self.first + self.valid.numel()
+
 
 def trajectories(batch: Rollout) -> Trajectories:
     """The trajectories of a real batch, S = E."""
@@ -56,7 +79,8 @@ class Memory:
     def __init__(self, capacity: int, held_out: float, generator: torch.Generator) -> None:
         self.capacity, self.held_out, self.generator = capacity, held_out, generator
         self.added = 0  # steps of one environment, those that have gone again included
-        self._batches: deque[tuple[Trajectories, Tensor]] = deque()  # and which are held out, (S,) bool
+        self._rows: dict[str, Tensor] = {}  # (rows, ...) each; new steps take the oldest's place
+        self._blocks: deque[_Block] = deque()  # the oldest first
 
     def add(self, batch: Rollout) -> None:
         """Take in a real batch, wherever it is."""
@@ -65,51 +89,67 @@ class Memory:
         count = len(new.states)
         order = torch.randperm(count, generator=self.generator, device=device)
         held = order < (max(1, round(self.held_out * count)) if self.held_out and count > 1 else 0)
-        self._batches.append((new, held))
+        self._keep(new, held)
         self.added += new.ends.numel()
-        while len(self._batches) > 1 and sum(b.ends.numel() for b, _ in self._batches) > self.capacity:
-            self._batches.popleft()
 
     def windows(self, steps: int, held_out: bool) -> "WindowSampler":
-        """All windows of `steps` steps in the trajectories held out, or in the others."""
-        return WindowSampler([_chosen(b, held == held_out) for b, held in self._batches], steps)
+        """All windows of `steps` steps in the trajectories held out, or in the others, until the next batch comes."""
+        return WindowSampler(self._rows, self._blocks, steps, held_out)
 
     def state_dict(self) -> dict[str, Any]:
         """The trajectories themselves."""
-        return {"added": self.added, "batches": [(dict(vars(b)), held) for b, held in self._batches]}
+        return {"added": self.added, "batches": [(vars(self._at(b)), b.held_out) for b in self._blocks]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
-        self.added = state["added"]
-        device = self.generator.device
-        self._batches = deque(
-            (Trajectories(**{name: x.to(device) for name, x in b.items()}), held.to(device))
-            for b, held in state["batches"]
-        )
+        self.added, device = state["added"], self.generator.device
+        self._blocks.clear()
+        for parts, held in state["batches"]:
+            self._keep(Trajectories(**{name: x.to(device) for name, x in parts.items()}), held.to(device))
+
+    def _keep(self, new: Trajectories, held_out: Tensor) -> None:
+        size = new.ends.numel()
+        if not self._rows or size > len(self._rows["ends"]):
+            self._blocks.clear()
+            rows = max(self.capacity, size)
+            self._rows = {n: (x := getattr(new, n)).new_empty(rows, *x.shape[2:]) for n in _OF_WINDOWS}
+        first = self._blocks[-1].end if self._blocks else 0
+        if first + size > len(self._rows["ends"]):
+            first = 0
+        while any(b.first < first + size and b.end > first for b in self._blocks):
+            self._blocks.popleft()
+        for name, kept in self._rows.items():
+            kept[first : first + size] = getattr(new, name).flatten(0, 1)
+        self._blocks.append(_Block(first, new.joined, new.valid, held_out))
+
+    def _at(self, block: _Block) -> Trajectories:
+        parts = {n: x[block.first : block.end].view(*block.valid.shape, *x.shape[1:]) for n, x in self._rows.items()}
+        return Trajectories(**parts, joined=block.joined, valid=block.valid)
 
 
 class WindowSampler:
     """Windows of H steps that lie within one episode each.
 
     Args:
-        parts: trajectories, with any T each.
+        rows: what they are made of, as `Trajectories` has it, but (rows, ...).
+        blocks: which of them hold what.
         steps: H.
+        held_out: of which trajectories.
     """
 
-    def __init__(self, parts: Iterable[Trajectories], steps: int) -> None:
-        kept = [p for p in parts if p.states.shape[0] and p.states.shape[1] >= steps]
-        self.steps = steps
-        names = ("states", "actions", "rewards", "following", "ends")
-        self._flat = {n: torch.cat([getattr(p, n).flatten(0, 1) for p in kept]) for n in names} if kept else {}
-        starts, offset = [], 0
-        for part in kept:
-            count, length = part.ends.shape
-            whole = part.valid[:, steps - 1 :].clone()  # (S, T - H + 1), whether a window may begin there
+    def __init__(self, rows: Mapping[str, Tensor], blocks: Iterable[_Block], steps: int, held_out: bool) -> None:
+        self.steps, self._rows = steps, rows
+        starts = []
+        for block in blocks:
+            which = (block.held_out == held_out).nonzero().squeeze(1)  # (S,)
+            length = block.valid.shape[1]
+            if length < steps:
+                continue
+            whole = block.valid[which, steps - 1 :]  # (S, T - H + 1), whether a window may begin there
             for h in range(steps - 1):
-                whole &= part.joined[:, h : h + whole.shape[1]]
-            possible = whole.nonzero()  # (·, 2)
-            starts.append(offset + possible[:, 0] * length + possible[:, 1])
-            offset += count * length
+                whole &= block.joined[which, h : h + whole.shape[1]]
+            trajectory, step = whole.nonzero(as_tuple=True)
+            starts.append(block.first + which[trajectory] * length + step)
         self.starts = torch.cat(starts) if starts else torch.empty(0, dtype=torch.int64)
 
     def __len__(self) -> int:
@@ -119,6 +159,10 @@ class WindowSampler:
         """All there are."""
         return self.take(self.starts)
 
+    def pieces(self, count: int) -> Iterator[Windows]:
+        """All there are, so many at a time."""
+        return (self.take(starts) for starts in torch.split(self.starts, count))
+
     def draw(self, count: int, generator: torch.Generator) -> Windows:
         """Windows drawn with replacement."""
         return self.take(self.starts[torch.randint(len(self), (count,), generator=generator, device=generator.device)])
@@ -126,10 +170,6 @@ class WindowSampler:
     def take(self, starts: Tensor) -> Windows:
         """The windows that begin at some of `starts`, (B,)."""
         index = starts.unsqueeze(0) + torch.arange(self.steps, device=starts.device).unsqueeze(1)  # (H, B)
-        flat = self._flat
-        actions, rewards, following = (flat[n][index].movedim(2, 1) for n in ("actions", "rewards", "following"))
-        return Windows(flat["states"][starts].transpose(0, 1), actions, rewards, following, flat["ends"][index])
-
-
-def _chosen(part: Trajectories, which: Tensor) -> Trajectories:
-    return Trajectories(**{name: x[which] for name, x in vars(part).items()})
+        rows = self._rows
+        actions, rewards, following = (rows[n][index].movedim(2, 1) for n in ("actions", "rewards", "following"))
+        return Windows(rows["states"][starts].transpose(0, 1), actions, rewards, following, rows["ends"][index])

@@ -1,5 +1,6 @@
 """Learning the localized models from real steps: one loss per agent, stopped on trajectories that are held out."""
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +17,10 @@ from dmpo.rollout import Rollout
 
 FAR = 100.0  # standard deviations from the mean at which a state looks to a model as any further one
 JUDGED = 2_048  # held-out windows on which the models are judged
+MEASURED = 2**22  # states of agents in such windows at most, where many agents are rolled many steps
+OBSERVED = 2**20  # states of agents whose moments are taken at once
+PIECE = 2**16  # messages that are computed at once, each over a batch of windows
+LEAST = 64  # windows that pass at once however many messages: gradients are as large as all parameters
 
 
 class Step(NamedTuple):
@@ -65,7 +70,7 @@ class ModelLearner:
             return {}
         most = settings.fit_steps if self.ready else settings.warm_up_fit_steps or settings.fit_steps
         self.ready = True
-        self._observe(self.memory.windows(1, held_out=False).everything())
+        self._observe()
         judged = (held_out if len(held_out) else training).draw(JUDGED, self.generator)
         best, since, steps = self._judge(judged), 0, 0
         while steps < most and since < settings.patience:
@@ -80,13 +85,15 @@ class ModelLearner:
     def unseen(self, steps: int) -> Windows | None:
         """Windows of so many steps that were held out; none where no trajectory is, or none goes on for so long."""
         held_out = self.memory.windows(steps, held_out=True)
-        return held_out.draw(JUDGED, self.generator) if len(held_out) else None
+        count = min(JUDGED, max(LEAST, MEASURED // (steps * self.model.num_agents)))
+        return held_out.draw(count, self.generator) if len(held_out) else None
 
     def update(self, windows: Windows) -> None:
         """One gradient step of all models."""
         for optimizer in self.optimizers:
             optimizer.zero_grad()
-        self.losses(windows).sum().backward()  # type: ignore[no-untyped-call]
+        for piece, share in self._pieces(windows):
+            (self.losses(piece).sum() * share).backward()  # type: ignore[no-untyped-call]
         for optimizer in self.optimizers:
             everybody = torch.ones_like(optimizer.steps, dtype=torch.bool).squeeze(1)  # (R,)
             optimizer.step(self.settings.lr_model, everybody)
@@ -150,25 +157,36 @@ class ModelLearner:
 
     @torch.no_grad()
     def _judge(self, windows: Windows) -> float:
-        losses = self.losses(windows)  # (N,)
+        losses = torch.stack([self.losses(piece) * share for piece, share in self._pieces(windows)]).sum(0)  # (N,)
         check_finite("model loss", losses.unsqueeze(1), len(losses))
         return float(losses.mean())
 
-    def _observe(self, seen: Windows) -> None:
-        # Moments of everything that is in the memory now, from the beginning; windows of one step.
-        last = seen.ends[0]
+    def _pieces(self, windows: Windows) -> Iterator[tuple[Windows, float]]:
+        # And the share of all windows each is.
+        for piece in windows.split(max(LEAST, PIECE // self.model.edges.shape[1])):
+            yield piece, piece.states.shape[1] / windows.states.shape[1]
+
+    def _observe(self) -> None:
+        # Moments of everything that is in the memory now, from the beginning.
+        begun = set()
+        for windows in self.memory.windows(1, held_out=False).pieces(max(1, OBSERVED // self.model.num_agents)):
+            for moments, x in self._samples(windows).items():
+                if x.shape[1]:
+                    if moments not in begun:
+                        moments.weight.zero_()
+                        begun.add(moments)
+                    moments.update(x.transpose(0, 1))  # (B, N, ...)
+
+    def _samples(self, windows: Windows) -> dict[Moments, Tensor]:
+        # What each is of, (N, B, ...).
+        last = windows.ends[0]
         samples = {
-            self.states: seen.states,
-            self.changes: seen.following[0] - seen.states,
-            self.rewards: seen.rewards[0][:, ~last],
-            self.last_rewards: seen.rewards[0][:, last],
+            self.states: windows.states,
+            self.changes: windows.following[0] - windows.states,
+            self.rewards: windows.rewards[0][:, ~last],
+            self.last_rewards: windows.rewards[0][:, last],
         }
-        if not self.model.discrete:
-            samples[self.actions] = _clipped(seen.actions[0])
-        for moments, x in samples.items():
-            if x.shape[1]:
-                moments.weight.zero_()
-                moments.update(x.transpose(0, 1))  # (B, N, ...)
+        return samples if self.model.discrete else samples | {self.actions: _clipped(windows.actions[0])}
 
 
 def _clipped(actions: Tensor) -> Tensor:
