@@ -18,6 +18,14 @@ def filled(held_out: float = 0.3, capacity: int = 10_000, batches: int = 3, hori
     return memory
 
 
+def filled_with(seeds: list[int], capacity: int) -> Memory:
+    memory = Memory(capacity, 0.0, torch.Generator().manual_seed(0))
+    for seed in seeds:
+        env = PointMasses(num_envs=E, horizon=5)
+        memory.add(Collector(env, learner_for(env, rollout_steps=T), seed=seed).collect()[0])
+    return memory
+
+
 @pytest.mark.parametrize("steps", [1, 2, 4])
 def test_a_window_lies_within_one_episode(steps: int) -> None:
     windows = filled().windows(steps, held_out=False).everything()
@@ -71,3 +79,28 @@ def test_the_oldest_go_first() -> None:
     assert len(latest) == 2
     for (kept, _), (expected, _) in zip(latest, every[1:], strict=True):
         assert torch.equal(kept["states"], expected["states"])
+
+
+def test_new_steps_take_the_place_of_the_oldest_and_no_others() -> None:
+    many = [filled_with(numbers, capacity=250) for numbers in ([0, 1, 2, 3, 4, 5, 6], [4, 5, 6])]
+    many.append(filled_with([], capacity=250))
+    many[-1].load_state_dict(many[0].state_dict())
+    for steps in (1, 3):
+        latest, alone, restored = (memory.windows(steps, held_out=False).everything() for memory in many)
+        for name, expected in vars(alone).items():
+            assert torch.equal(getattr(latest, name), expected)
+            assert torch.equal(getattr(restored, name), expected)
+
+
+def test_batches_of_other_sizes_never_overlap() -> None:
+    env = PointMasses(num_envs=E, horizon=5)
+    memory, counts = Memory(200, 0.0, torch.Generator()), []
+    for steps in (12, 20, 7, 30, 50, 3, 12):
+        memory.add(Collector(env, learner_for(env, rollout_steps=steps), seed=steps).collect()[0])
+        windows = memory.windows(2, held_out=False).everything()
+        states = torch.cat([windows.states.unsqueeze(0), windows.following])
+        torch.testing.assert_close(states[1:, ..., 0] - states[:-1, ..., 0], STEP * states[1:, ..., 1])
+        counts.append(len(memory.windows(1, held_out=False)))
+    assert counts[:2] == [12 * E, 32 * E]
+    assert counts[4] == 50 * E  # more than fits, alone
+    assert all(count <= max(200, 50 * E) for count in counts)

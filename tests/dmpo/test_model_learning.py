@@ -4,6 +4,7 @@ import networkx as nx
 import pytest
 import torch
 
+import dmpo.model_learning
 from dmpo import TrainingError
 from dmpo.collect import Collector
 from dmpo.configuration import DMPOSettings
@@ -56,6 +57,23 @@ def test_one_agents_loss_moves_its_own_parameters_only_and_those_of_the_edges_it
         heard = (models.model.edges[1] == i).nonzero().flatten().tolist()
         for gradient in of_edges:
             assert gradient.abs().flatten(1).sum(1).nonzero().flatten().tolist() == heard
+
+
+def test_learning_piece_by_piece_is_learning_from_everything_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = PointMasses(num_envs=E, horizon=15)
+    fitted, learnt = [], []
+    for most in (10**9, 50):
+        for limit in ("OBSERVED", "PIECE"):
+            monkeypatch.setattr(dmpo.model_learning, limit, most)
+        monkeypatch.setattr(dmpo.model_learning, "LEAST", 1)
+        models = learner_for(env, fit_steps=1, loss_steps=2).practice.models
+        models.fit(next(collected(env, learner_for(env), 1)))
+        fitted.append([x for moments in (models.states, models.changes, models.rewards) for x in moments.buffers()])
+        models.update(models.memory.windows(2, held_out=False).everything())
+        learnt.append([optimizer.first for optimizer in models.optimizers])
+    for parts in (fitted, learnt):
+        for whole, pieces in zip(*parts, strict=True):
+            torch.testing.assert_close(whole, pieces, atol=1e-6, rtol=1e-4)
 
 
 def test_fitting_stops_when_the_held_out_error_does_not_fall() -> None:

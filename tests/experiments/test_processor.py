@@ -1,0 +1,45 @@
+import ctypes
+import platform
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from experiments.processor import use_processor
+
+
+class Allocated(ctypes.Structure):
+    """What glibc's mallinfo2 tells."""
+
+    names = "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"
+    _fields_ = tuple((name, ctypes.c_size_t) for name in names)
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_pytorch_uses_the_threads_it_is_given() -> None:
+    for threads in (2, 1):
+        use_processor(threads)
+        assert torch.get_num_threads() == threads
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
+def test_memory_that_is_freed_is_kept_for_the_next_tensor() -> None:
+    use_processor(1)
+    library = ctypes.CDLL(None)
+    library.mallinfo2.restype = Allocated
+
+    def held() -> int:
+        return library.mallinfo2().arena  # type: ignore[no-any-return]
+
+    mapped = library.mallinfo2().hblkhd
+    tensor = torch.zeros(2**24)  # 64 MB
+    assert library.mallinfo2().hblkhd == mapped  # a mapping of its own would go back with the tensor
+    before = held()
+    del tensor
+    assert held() == before
