@@ -30,6 +30,7 @@ from experiments.evaluation import make_env, make_learner
 from experiments.processor import use_processor
 
 PARTS = ("model rollout", "model update", "epoch of actor and critic")
+ENVIRONMENTS = 4  # of a learner whose parts are timed
 PLATOON = {"name": "cacc_catchup", "action_repeat": 5}
 
 
@@ -150,7 +151,7 @@ def parts(
 def opened(
     options: Options, sizes: Sizes, scenario: Mapping[str, Any] = PLATOON
 ) -> Iterator[tuple[DMPO, envs.VectorEnv]]:
-    """A learner for work of such sizes, whose steps are whole batches, and four environments.
+    """A learner for work of such sizes, whose steps are whole batches, and its environments.
 
     Raises:
         ConfigError: there is no such scenario.
@@ -159,7 +160,7 @@ def opened(
     practice = {"model_starts": sizes.starts, "model_steps": sizes.steps, "loss_steps": sizes.window_steps}
     fitting = {"fit_steps": sizes.fit_steps, "check_every": 25, "memory_steps": 20_000}
     algorithm = {"name": "dmpo", **once, **practice, **fitting}
-    train = {"num_envs": 4, "device": options.device}
+    train = {"num_envs": ENVIRONMENTS, "device": options.device}
     experiment = config.check({"scenario": dict(scenario), "algorithm": algorithm, "train": train}).experiment
     learner = make_learner(experiment, experiment.scenario)
     with make_env(experiment.scenario, experiment.train.num_envs, 1, 0) as env:

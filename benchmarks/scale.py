@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from benchmarks.dmpo_parts import PLATOON, Sizes, Stacked, opened, parts, prepare
+from benchmarks.dmpo_parts import ENVIRONMENTS, PLATOON, Sizes, Stacked, opened, parts, prepare
+from benchmarks.env_throughput import Bare
 from benchmarks.machine import in_fresh_process, peak_megabytes, seconds
 from benchmarks.rows import Options, Row
 from dmpo.collect import Collector
@@ -22,6 +23,7 @@ METRES = 245 / 22  # of ring for each vehicle, as the published ring has on aver
 SIZES = Sizes(starts=128, steps=10, windows=256, window_steps=4, fit_steps=25)
 QUICK = Sizes(starts=32, steps=5, windows=64, window_steps=4, fit_steps=25)
 SCENARIOS = ("ring", "platoon")
+BARE_STEPS = 200  # simulated
 
 
 def scenario(name: str, agents: int) -> dict[str, Any]:
@@ -43,10 +45,18 @@ def rows(options: Options) -> Iterator[Row]:
                 yield Row(piece="scale", what=name, size=f"{agents:,} agents", value=None, unit="µs", note=str(error))
                 continue
             usual = costs if agents == 22 else usual
+            limits = {"environment": bare(name, agents)}
             for what, cost in costs.items():
                 note = f"{cost / usual[what]:.2f} of 22 agents'" if agents > 22 else ""
                 yield Row(piece="scale", what=f"{name}: {what} per agent-step", size=f"{agents:,} agents", value=cost,
-                          unit="µs", megabytes=memory, note=note)  # fmt: skip
+                          unit="µs", limit=limits.get(what), megabytes=memory, note=note)  # fmt: skip
+
+
+def bare(name: str, agents: int) -> float:
+    """Microseconds per agent-step of the simulation alone, in as many environments."""
+    parameters = scenario(name, agents)
+    with Bare(parameters.pop("name"), ENVIRONMENTS, 1, parameters) as alone:
+        return 1e6 * alone.seconds(BARE_STEPS) / (BARE_STEPS * ENVIRONMENTS * agents)
 
 
 def measure(name: str, agents: int, options: Options) -> tuple[dict[str, float], float]:

@@ -151,13 +151,16 @@ def test_costs_are_compared_with_22_agents_and_refusals_are_rows(monkeypatch: py
     def measure(function: object, name: str, agents: int, options: Options) -> tuple[dict[str, float], float]:
         if agents > 100:
             raise ConfigError("scenario.num_vehicles: too many")
-        return {"acting": agents / 11}, 5.0
+        return {"acting": agents / 11, "environment": 3.0}, 5.0
 
     monkeypatch.setattr(scale, "AGENTS", (22, 55, 400))
+    monkeypatch.setattr(scale, "bare", lambda name, agents: 1.5)
     monkeypatch.setattr(scale, "in_fresh_process", measure)
     found = list(scale.rows(Options()))
-    assert [each.note for each in found] == ["", "2.50 of 22 agents'", "scenario.num_vehicles: too many"] * 2
-    assert [each.value for each in found] == [2, 5, None] * 2
+    notes = ["", "", "2.50 of 22 agents'", "1.00 of 22 agents'", "scenario.num_vehicles: too many"]
+    assert [each.note for each in found] == notes * 2
+    assert [each.value for each in found] == [2, 3, 5, 3, None] * 2
+    assert [each.reached for each in found] == [None, 0.5, None, 0.5, None] * 2
 
 
 @pytest.mark.parametrize("agents", scale.AGENTS)
@@ -166,6 +169,11 @@ def test_rings_of_all_sizes_are_as_dense_as_the_published_one(agents: int) -> No
     parameters = {key: value for key, value in ring.items() if key != "name"}
     envs.parameters("ring").model_validate(parameters)
     assert ring["ring_length"] / agents == pytest.approx(245 / 22, rel=0.01)
+
+
+@pytest.mark.parametrize("name", scale.SCENARIOS)
+def test_the_simulation_alone_is_a_limit_for_any_number_of_agents(name: str) -> None:
+    assert all(0 < scale.bare(name, agents) < 1_000 for agents in (4, 30))
 
 
 def test_the_cost_of_an_agents_step_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
