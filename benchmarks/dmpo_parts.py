@@ -117,7 +117,7 @@ class Work:
 def prepare(learner: DMPO, env: envs.VectorEnv, sizes: Sizes) -> Work:
     """Collect real steps, fit the models to them, and imagine."""
     batch = Collector(env, learner, seed=0).collect()[0].to(learner.device)
-    learner.fit(batch)
+    learner.fit(batch, 0.0)
     starts = batch.observations[:-1][batch.valid]  # (S, N, D)
     imagined = learner.practice.imagine(starts, sizes.steps)
     whole = replace(imagined, terminated=imagined.terminated & False, valid=imagined.valid | True)

@@ -87,7 +87,7 @@ class LearnerBase(ABC):
         """From here on `act` draws the same actions for the same seed."""
         self.acting.manual_seed(seed)
 
-    def fit(self, batch: Rollout) -> dict[str, float]:
+    def fit(self, batch: Rollout, progress: float) -> dict[str, float]:
         """There is no model."""
         return {}
 

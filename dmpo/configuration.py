@@ -190,7 +190,9 @@ class ModelSettings(WarmUpSettings):
     )
     inner_iterations: int = Field(10, ge=1, le=1_000, description="B: batches to improve on per real rollout.")
     model_share: float = Field(0.5, ge=0, le=1, description="q0: probability that a batch comes from the models.")
-    model_share_final: float | None = Field(None, ge=0, le=1, description="q0 later on; null keeps the first.")
+    model_share_final: float | None = Field(
+        None, ge=0, le=1, description="q0 later on; null keeps the first. Models learn no more once it has come to 0."
+    )
     model_share_change: Change = Field(
         (0.0, 1.0), description="Shares of training between which q0 goes from the first to the final, linearly."
     )

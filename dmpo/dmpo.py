@@ -30,9 +30,9 @@ class DMPO(DPPO):
         super()._build(graph, seed)
         self.practice = Practice(self, self.settings, graph, seed)
 
-    def fit(self, batch: Rollout) -> dict[str, float]:
-        """Fit the models and measure them."""
-        return self.practice.fit(batch)
+    def fit(self, batch: Rollout, progress: float) -> dict[str, float]:
+        """Fit the models and measure them, as long as anybody practises in them."""
+        return self.practice.fit(batch, progress)
 
     def improve(self, batch: Rollout, progress: float) -> dict[str, float]:
         """PPO on B batches, most of them imagined; during the warm-up only values learn, from what really happened."""

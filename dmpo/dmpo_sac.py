@@ -32,9 +32,9 @@ class DMPOSAC(DSAC):
         super()._build(graph, seed)
         self.practice = Practice(self, self.settings, graph, seed)
 
-    def fit(self, batch: Rollout) -> dict[str, float]:
-        """Fit the models and measure them."""
-        return self.practice.fit(batch)
+    def fit(self, batch: Rollout, progress: float) -> dict[str, float]:
+        """Fit the models and measure them, as long as anybody practises in them."""
+        return self.practice.fit(batch, progress)
 
     def _improve(self, replay: WindowSampler, progress: float) -> dict[str, float]:
         if not self.practice.models.ready:

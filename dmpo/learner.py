@@ -30,8 +30,13 @@ class Learner(Protocol):
         before which nobody remembers anything.
         """
 
-    def fit(self, batch: Rollout) -> dict[str, float]:
-        """Fit the model, if there is one, with the real steps just collected; gives metrics."""
+    def fit(self, batch: Rollout, progress: float) -> dict[str, float]:
+        """Fit the model, if there is one, with the real steps just collected; gives metrics.
+
+        Args:
+            batch: the real steps.
+            progress: in [0, 1), the share of training behind us.
+        """
 
     def improve(self, batch: Rollout, progress: float) -> dict[str, float]:
         """Improve the policy; `progress` in [0, 1) is the share of training behind us; gives metrics."""

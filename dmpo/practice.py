@@ -40,8 +40,13 @@ class Practice:
         )
         self.models = ModelLearner(model.to(agents.device), settings, agents.generator)
 
-    def fit(self, batch: Rollout) -> dict[str, float]:
-        """Learn from a real batch, and measure how wrong the models are on what they have not learnt from."""
+    def fit(self, batch: Rollout, progress: float) -> dict[str, float]:
+        """Learn from a real batch, and measure how wrong the models are on what they have not learnt from.
+
+        Once practice has faded out for good there is nothing to learn for, and no metrics.
+        """
+        if self.settings.model_share_final == 0 and progress >= self.settings.model_share_change[1]:
+            return {}
         metrics = self.models.fit(batch)
         if not metrics:
             return {}

@@ -41,7 +41,7 @@ class Trainer:
         progress = self.env_steps / self.total_env_steps
         batch, metrics = self.collector.collect()
         collected = perf_counter()
-        metrics |= self.learner.fit(batch)
+        metrics |= self.learner.fit(batch, progress)
         metrics |= self.learner.improve(batch, progress)
         end = perf_counter()
         steps = int(batch.valid.sum()) * self.env.action_repeat

@@ -29,7 +29,7 @@ def case(request: pytest.FixtureRequest) -> tuple[DMPO, Rollout]:
     told = "neighbours" if graph == "star" else "own"
     settings: dict[str, Any] = QUICK | {"model_actions": told, "entropy_coefficient": 0.01, "loss_steps": 2}
     learner: Any = make_learner(GRAPHS[graph], actions, name="dmpo", lr_policy=0.01, **settings)
-    learner.fit(random_batch(learner))
+    learner.fit(random_batch(learner), 0.0)
     learner.ppo.improve(random_batch(learner), 0.0)  # the values' moments are those of returns, heads no longer small
     batch = random_batch(learner, seed=1)
     valid = batch.valid.clone()

@@ -37,7 +37,7 @@ def test_the_share_of_imagined_batches_is_q0(
     schedule = {"model_share": 0.3, "model_share_final": final, "model_share_change": (0.1, 0.5)}
     learner = learner_for(env, **schedule, inner_iterations=1000, total_kl=1e9, kl_target=None)
     batch, _ = Collector(env, learner, seed=0).collect()
-    learner.fit(batch)
+    learner.fit(batch, 0.0)
     seen = []
     monkeypatch.setattr(learner.ppo, "improve", lambda data, *_: seen.append(data.rewards.shape[1]) or {})
     learner.improve(batch, progress)
@@ -51,7 +51,7 @@ def test_practice_stops_once_the_policy_is_far_from_the_one_that_collected(monke
     env = PointMasses()
     learner = learner_for(env, total_kl=1e-6, lr_policy=1e-2, inner_iterations=50)
     batch, _ = Collector(env, learner, seed=0).collect()
-    learner.fit(batch)
+    learner.fit(batch, 0.0)
     improve, calls = learner.ppo.improve, []
     monkeypatch.setattr(learner.ppo, "improve", lambda *a: calls.append(1) or improve(*a))
     learner.improve(batch, 0.0)
@@ -62,7 +62,7 @@ def test_practice_stops_once_the_policy_is_far_from_the_one_that_collected(monke
 def test_rollouts_grow_linearly_between_two_points_of_training(progress: float, steps: int) -> None:
     learner = learner_for(PointMasses(), model_steps=1, model_steps_final=15, model_steps_change=(0.2, 0.8))
     batch, _ = Collector(PointMasses(), learner, seed=0).collect()
-    learner.fit(batch)
+    learner.fit(batch, 0.0)
     assert learner.improve(batch, progress)["model/horizon"] == steps
 
 
@@ -91,7 +91,19 @@ def test_during_the_warm_up_values_learn_and_policies_do_not() -> None:
     learner = learner_for(env, warm_up_steps=10_000)
     policy, critic = parameters(learner.policy), parameters(learner.critic)
     batch, _ = Collector(env, learner, seed=0).collect()
-    learner.fit(batch)
+    learner.fit(batch, 0.0)
     learner.improve(batch, 0.0)
     assert torch.equal(policy, parameters(learner.policy))
     assert not torch.equal(critic, parameters(learner.critic))
+
+
+def test_models_learn_as_long_as_anybody_will_practise_in_them() -> None:
+    env = PointMasses()
+    learner = learner_for(env, model_share_final=0.0, model_share_change=(0.2, 0.5))
+    models, collector = learner.practice.models, Collector(env, learner, seed=0)
+    assert learner.fit(collector.collect()[0], 0.49)["model/updates"] > 0
+    before, added = parameters(models.model), models.memory.added
+    assert learner.fit(collector.collect()[0], 0.5) == {}
+    assert torch.equal(before, parameters(models.model)) and models.memory.added == added
+    keeps = learner_for(env, model_share=0.0)
+    assert keeps.fit(collector.collect()[0], 0.9)["model/updates"] > 0  # as long as its errors may be of interest

@@ -34,7 +34,7 @@ def test_the_share_of_imagined_steps_is_q0(monkeypatch: pytest.MonkeyPatch) -> N
     env = PointMasses()
     learner = learner_for(env, model_share=0.3, gradient_steps=50)
     batch, _ = Collector(env, learner, seed=0).collect()
-    learner.fit(batch)
+    learner.fit(batch, 0.0)
     mark = 1e6
     imagined = learner._imagined
 
@@ -57,7 +57,7 @@ def test_it_is_fed_with_what_the_models_say_follows() -> None:
     env = PointMasses()
     learner = learner_for(env, model_steps=3)
     batch, _ = Collector(env, learner, seed=0).collect()
-    learner.fit(batch)
+    learner.fit(batch, 0.0)
     found = learner._imagined(batch.observations[0], 3)
     said = learner.practice.models.predict(found.states.transpose(0, 1), found.actions.transpose(0, 1))
     torch.testing.assert_close(said.states.transpose(0, 1), found.following)

@@ -32,7 +32,7 @@ def test_models_come_to_predict_what_they_have_not_seen(actions: str, loss_steps
     env = PointMasses(num_envs=E, actions=actions, horizon=15, crash=1e9)  # type: ignore[arg-type]
     learner = learner_for(env, fit_steps=300, patience=100, lr_model=5e-3, loss_steps=loss_steps)
     for batch in collected(env, learner, 8):
-        metrics = learner.fit(batch)
+        metrics = learner.fit(batch, 0.0)
     assert metrics["model/state_error"] < 0.01
     assert metrics["model/change_error"] < 0.1
     assert metrics["model/reward_error"] < 0.1
@@ -108,7 +108,7 @@ def test_an_isolated_agent_models_itself() -> None:
     env.graph = nx.empty_graph(3)
     learner = learner_for(env, fit_steps=300, patience=100, lr_model=5e-3)
     for batch in collected(env, learner, 3):
-        metrics = learner.fit(batch)
+        metrics = learner.fit(batch, 0.0)
     assert metrics["model/state_error"] < 0.01
 
 
@@ -128,7 +128,7 @@ def test_small_actions_are_not_lost_beside_large_states() -> None:
         learner = learner_for(env, fit_steps=300, patience=100, lr_model=5e-3)
         batch = next(collected(env, learner, 1))
         batch.actions.mul_(scale)
-        return learner.fit(batch)["model/change_error"]
+        return learner.fit(batch, 0.0)["model/change_error"]
 
     assert learnt(1e-3) < 1.5 * learnt(1.0)
 
@@ -137,12 +137,12 @@ def test_episodes_too_short_for_a_window_are_no_reason_to_stop() -> None:
     env = PointMasses(num_envs=E, horizon=3)
     learner = learner_for(env, loss_steps=4)
     (batch,) = collected(env, learner, 1)
-    assert learner.fit(batch) == {} and not learner.practice.models.ready
+    assert learner.fit(batch, 0.0) == {} and not learner.practice.models.ready
     assert "model/share" not in learner.improve(batch, 0.0)  # nobody practises in models that know nothing
 
 
 def test_the_first_fit_after_the_warm_up_is_a_longer_one() -> None:
     env = PointMasses(num_envs=E)
     learner = learner_for(env, warm_up_steps=2 * E * T, warm_up_fit_steps=70, fit_steps=10, patience=100)
-    updates = [learner.fit(batch).get("model/updates") for batch in collected(env, learner, 4)]
+    updates = [learner.fit(batch, 0.0).get("model/updates") for batch in collected(env, learner, 4)]
     assert updates == [None, 70, 10, 10]  # not whole blocks of `check_every`
