@@ -6,6 +6,7 @@ accelerations in m/s².
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -55,7 +56,7 @@ def intelligent_driver(
 
     Source: Treiber, Hennecke and Helbing (2000), eqs. 3 and 4.
     """
-    closing = speed * (speed - front_speed) / (2 * np.sqrt(acceleration * deceleration))
+    closing = speed * (speed - front_speed) / (2 * math.sqrt(acceleration * deceleration))
     wanted_gap = min_gap + np.maximum(speed * time_gap + closing, 0.0)
     crowding = wanted_gap / np.maximum(headway, _SHORTEST_HEADWAY)
     result: Floats = acceleration * (1 - (speed / desired_speed) ** exponent - crowding**2)

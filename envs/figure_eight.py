@@ -12,7 +12,8 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from envs import loop
-from envs.loop import SPEED_LIMIT, Lanes, Loop, LoopHumans, LoopParameters, Places, Traffic, laps, relative_harmonics
+from envs.lanes import Lanes, Places
+from envs.loop import SPEED_LIMIT, Loop, LoopHumans, LoopParameters, Traffic, laps, relative_harmonics
 from envs.network import Connection, Edge, Node, Point, write_network
 from envs.observations import Observations
 from envs.registry import register
@@ -46,8 +47,8 @@ _TABLE = np.array(
 )
 #: Where the driven loop leaves the crossing northwards and westwards, in m.
 CROSSING_ENDS = (39.4, 250.37)
-# The lanes of the four small junctions have one position only in it.
-_SMALL_JUNCTIONS = (3, 5, 9, 11)
+# What a metre counts in it on each lane: those of the four small junctions have one position only.
+_METRES = np.array([0.0 if lane in (3, 5, 9, 11) else 1.0 for lane in range(len(_TABLE))])
 
 #: Road and offset in m at which the published environment starts its 14 vehicles, as recorded, to the last digit: where
 #: two streams cross, a difference of 1e-14 m has grown to one of 1e-6 m/s after 30 s.
@@ -160,9 +161,8 @@ class FigureEight(Loop[FigureEightParameters]):
 
     def _published_position(self) -> Floats:
         lanes = self._lanes_of(0, 0)
-        index = np.searchsorted(lanes.starts, self.position, side="right") - 1
-        offset = np.where(np.isin(index, _SMALL_JUNCTIONS), 0.0, self.position - lanes.starts[index])
-        return _TABLE[index] + offset
+        lane, offset = lanes.locate(self.position)
+        return _TABLE[lane] + _METRES[lane] * offset
 
     def _reward(self, acceleration: Floats) -> Floats:
         target = self.parameters.target_speed

@@ -12,9 +12,11 @@ from pydantic import Field, model_validator
 
 from envs.humans import SUMO, HumanParameters, Humans
 from envs.scenario import MAX_VEHICLES, Scenario, ScenarioParameters, State
+from envs.selection import selection
 from envs.simulation import STEP_SECONDS, Floats
 
-_PREFIX = "humans."  # of what humans remember, in a saved state
+# In a saved state: what humans remember, and what they are about to do.
+_PREFIX, _DECISIONS = "humans.", "human_accelerations"
 
 
 def learner_places(learners: int | Sequence[int] | None, num_vehicles: int) -> NDArray[np.int64]:
@@ -78,27 +80,49 @@ class Fleet(Scenario[P]):
 
     def __init__(self, parameters: P, numbers: range, seed: int, folder: Path) -> None:
         super().__init__(parameters, numbers, seed, folder)
-        self._humans, self._human_places = None, parameters.human_places
-        if len(self._human_places) and parameters.humans.controller != SUMO:
-            self._humans = Humans(parameters.humans, self.controller_parameters, self._human_places, self.num_envs)
+        self._humans, human_places = None, parameters.human_places
+        self._others = selection(human_places)
+        self._decisions: Floats | None = None  # of the humans (E, H), once they have looked at the present state
+        if len(human_places) and parameters.humans.controller != SUMO:
+            self._humans = Humans(parameters.humans, self.controller_parameters, human_places, self.num_envs)
+
+    def prepare(self) -> None:
+        """Let the humans decide: what learners are about to do is as unknown to them as the other way round."""
+        if self._humans:
+            self._decide(self._humans)
+
+    def _decide(self, humans: Humans) -> Floats:
+        if self._decisions is None:
+            self._decisions = humans.accelerations(self.state(), self.clock * STEP_SECONDS, self.random)
+        return self._decisions
+
+    def begin(self, env: int, start: State | None = None) -> None:
+        """See :class:`~envs.scenario.Scenario`."""
+        super().begin(env, start)
+        self._decisions = None
 
     def _everybodys(self, acceleration: Floats) -> Floats:
         """Commands (E, M) to all vehicles from those (E, N) to the ones that learn; zeros where SUMO drives."""
-        if not len(self._human_places):
+        if self.num_agents == self.num_vehicles:
             return acceleration
         commands = np.zeros((self.num_envs, self.num_vehicles))
-        commands[:, self.places] = acceleration
+        commands[:, self._learners] = acceleration
         if self._humans:
-            seconds = self.clock * STEP_SECONDS
-            commands[:, self._human_places] = self._humans.accelerations(self.state(), seconds, self.random)
+            self.prepare()
+            commands[:, self._others], self._decisions = self._decisions, None
         return commands
 
     def _written_down(self) -> dict[str, NDArray[Any]]:
-        memory = self._humans.get_state() if self._humans else {}
-        return super()._written_down() | {_PREFIX + name: rows for name, rows in memory.items()}
+        if not self._humans:
+            return super()._written_down()
+        # Before random streams and memory are written down: both are those after the decision.
+        decisions = self._decide(self._humans)
+        memory = {_PREFIX + name: rows for name, rows in self._humans.get_state().items()}
+        return super()._written_down() | memory | {_DECISIONS: decisions}
 
     def _restore_all(self, snapshot: State) -> None:
+        super()._restore_all(snapshot)
         if self._humans:
             named = [name for name in snapshot if name.startswith(_PREFIX)]
             self._humans.set_state({name.removeprefix(_PREFIX): snapshot[name] for name in named})
-        super()._restore_all(snapshot)
+            self._decisions = snapshot[_DECISIONS]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from envs.selection import selection
 from envs.simulation import STEP_SECONDS, Floats
 from envs.spelling import check_names
 
@@ -101,9 +102,11 @@ class Humans:
         from envs import controllers
         from envs.driven import Seats, Situation
 
-        self._places, self._deviation = places, parameters.noise * STEP_SECONDS**0.5
+        self._places, self._deviation = selection(places), parameters.noise * STEP_SECONDS**0.5
         self._driver = controllers.seated(parameters.checked(suited), Seats(num_envs, len(places), STEP_SECONDS))
-        self._situation, self._noise = Situation, np.zeros((num_envs, len(places)))
+        self._situation = Situation
+        self._seconds, self._noise = np.zeros((2, num_envs, len(places)))
+        self._noise_of = list(self._noise)  # each environment's row
 
     def accelerations(
         self, state: Mapping[str, Floats], seconds: NDArray[Any], random: Sequence[np.random.Generator]
@@ -116,10 +119,10 @@ class Humans:
             random: E generators, which go on only where there is noise.
         """
         headway, speed, front = (state[name][:, self._places] for name in ("headway", "speed", "front_speed"))
-        since = np.broadcast_to(seconds[:, None], (len(seconds), len(self._places)))
-        command = self._driver.accelerations(self._situation(headway, speed, front, since))
+        self._seconds[:] = seconds[:, None]
+        command = self._driver.accelerations(self._situation(headway, speed, front, self._seconds))
         if self._deviation:
-            for row, generator in zip(self._noise, random, strict=True):
+            for row, generator in zip(self._noise_of, random, strict=True):
                 generator.standard_normal(out=row)
             command = command + self._deviation * self._noise
         return command

@@ -10,16 +10,16 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import gymnasium
 import networkx as nx
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from envs.fleet import Fleet, FleetParameters
 from envs.humans import SUMO, HumanParameters
+from envs.lanes import Lanes, Places
 from envs.observations import Observations
 from envs.scenario import Actions, Spec, State
 from envs.simulation import STEP_SECONDS, Bools, Driving, Floats, Network, Others, Simulation
@@ -110,80 +110,6 @@ class LoopParameters(FleetParameters):
         return cls.known_observations.check(name)
 
 
-class Places(NamedTuple):
-    """Where M vehicles stand: number of the lane in driving order (M,), and offset on it (M,) in m.
-
-    A start is given so, and not as positions along the loop, because the crossing makes of a difference in the last
-    digit one of a micrometre within 300 steps.
-    """
-
-    lane: NDArray[np.int64]
-    offset: Floats
-
-
-@dataclass(frozen=True)
-class Lanes:
-    """The lanes of one loop in driving order, junction lanes included.
-
-    Attributes:
-        names: SUMO's lane names.
-        starts: where each begins, in m from the start of the first.
-        length: of the whole loop in m.
-    """
-
-    names: tuple[str, ...]
-    starts: Floats
-    length: float
-
-    @classmethod
-    def walk(cls, simulation: Simulation, first_edge: str) -> Lanes:
-        """Follow the road from an edge until it comes back to it."""
-        names: list[str] = []
-        lane = f"{first_edge}_0"
-        while lane not in names:
-            junction, following = simulation.next_lane(lane)
-            names += [lane, junction]
-            lane = following
-        # SUMO keeps lengths to the centimetre; rounding keeps the digits of the sum from drifting.
-        ends = np.round(np.cumsum([simulation.lane_length(name) for name in names]), 2)
-        return cls(tuple(names), np.concatenate([[0.0], ends[:-1]]), float(ends[-1]))
-
-    def locate(self, position: Floats) -> Places:
-        """Lanes and offsets of positions along the loop."""
-        lane = np.searchsorted(self.starts, position, side="right") - 1
-        return Places(lane, position - self.starts[lane])
-
-    def on_roads(self, roads: Sequence[int], offsets: Floats) -> Places:
-        """Places ``offsets`` (M,) in m behind the beginnings of roads, which are counted in driving order.
-
-        Raises:
-            ValueError: an offset beyond the end of its road.
-        """
-        # Roads and junction lanes alternate.
-        lane = 2 * np.array(roads)
-        lengths = np.diff(self.starts, append=self.length)[lane]
-        for i in np.flatnonzero(offsets > lengths):
-            raise ValueError(f"offset = {offsets[i]:g}: the road {self.names[lane[i]]} is {lengths[i]:g} m long")
-        return Places(lane, offsets.astype(np.float64))
-
-    def spread(self, count: int, spacing: float) -> Places:
-        """Places ``spacing`` m apart; one that would fall inside a junction moves to the start of the next road.
-
-        The vehicles behind it are counted from where it moved to, as in the published environments.
-        """
-        places = []
-        position = 0.0
-        for _ in range(count):
-            lane = int(np.searchsorted(self.starts, position, side="right")) - 1
-            if lane % 2:
-                lane = (lane + 1) % len(self.starts)
-                position = float(self.starts[lane])
-            places.append((lane, position - self.starts[lane]))
-            position = (position + spacing) % self.length
-        lanes, offsets = zip(*places, strict=True)
-        return Places(np.array(lanes), np.array(offsets))
-
-
 P = TypeVar("P", bound=LoopParameters)
 
 
@@ -212,6 +138,8 @@ class Loop(Fleet[P]):
         self.variant = np.zeros(self.num_envs, dtype=np.int64)
         self.loop_length = np.ones((self.num_envs, 1))
         self._placed = np.ones(self.num_envs, dtype=np.bool_)
+        self._ahead: tuple[Floats, Floats] | None = None
+        self._others_commanded = False
 
     @classmethod
     def spec(cls, parameters: P) -> Spec:
@@ -272,7 +200,7 @@ class Loop(Fleet[P]):
         self.simulation.place(env, self._edge(self.edges[0], variant, env), names, places.offset, speed)
         self.variant[env], self.loop_length[env] = variant, lanes.length
         self.position[env], self.speed[env] = lanes.starts[places.lane] + places.offset, speed
-        self._placed[env] = True
+        self._placed[env], self._ahead, self._others_commanded = True, None, False
 
     def _lanes_of(self, env: int, variant: int) -> Lanes:
         key = (env, variant)
@@ -283,14 +211,22 @@ class Loop(Fleet[P]):
     def _command(self, actions: Actions) -> Floats:
         return actions[..., 0]
 
+    def prepare(self) -> None:
+        """Let the humans decide, and tell SUMO."""
+        super().prepare()
+        if self._decisions is not None and not self._others_commanded:
+            self.simulation.command_others(_next_speed(self.speed[:, self._others], self._decisions))
+            self._others_commanded = True
+
     def _advance(self, acceleration: Floats) -> tuple[Floats, Bools, Bools]:
-        command = np.clip(acceleration, -self._bound, self._bound)
+        command = np.minimum(np.maximum(acceleration, -self._bound), self._bound)
         overlapping = self._overlapping() if self._placed.any() else self._placed
-        speed = self.simulation.step(np.maximum(self.speed + command * STEP_SECONDS, 0.0))
+        speed = self.simulation.step(_next_speed(self.speed, command))
         self.acceleration[:] = (speed - self.speed) / STEP_SECONDS
         self.speed[:] = speed
         self.position += speed * STEP_SECONDS
         self.position -= self.loop_length * (self.position >= self.loop_length)
+        self._ahead, self._others_commanded = None, False
         # SUMO begins a step by looking at the lanes that were in use before it. Right after vehicles were placed these
         # are those of the episode before, and what is seen would depend on it.
         collision = np.where(self._placed, overlapping, self.simulation.collided())
@@ -312,26 +248,32 @@ class Loop(Fleet[P]):
 
     def traffic(self) -> Traffic:
         """The present state as observations see it."""
+        headway, front_speed = self._look_ahead()
         return Traffic(
             speed=self.speed,
             position=self._published_position(),
             driven=self.position,
             loop_length=self.loop_length,
-            gap=self._headway(),
-            relative_speed=_in_front(self.speed) - self.speed,
+            gap=headway,
+            relative_speed=front_speed - self.speed,
         )
 
-    def _headway(self) -> Floats:
-        return (_in_front(self.position) - self.position - VEHICLE_LENGTH) % self.loop_length
+    def _look_ahead(self) -> tuple[Floats, Floats]:
+        """Free road to the vehicle in front and that one's speed, each (E, M); computed once for every state."""
+        if self._ahead is None:
+            gap = _in_front(self.position) - self.position - VEHICLE_LENGTH
+            self._ahead = gap % self.loop_length, _in_front(self.speed)
+        return self._ahead
 
     def state(self) -> dict[str, Floats]:
         """See :class:`~envs.scenario.Scenario`."""
+        headway, front_speed = self._look_ahead()
         return {
             "speed": self.speed,
             "position": self.position,
             "acceleration": self.acceleration,
-            "headway": self._headway(),
-            "front_speed": _in_front(self.speed),
+            "headway": headway,
+            "front_speed": front_speed,
         }
 
     def _lane_names(self, env: int) -> Sequence[str]:
@@ -349,7 +291,13 @@ class Loop(Fleet[P]):
 
 def _in_front(rows: Floats) -> Floats:
     """What holds for the vehicle in front of each, from what holds for each, (E, M)."""
-    return np.concatenate([rows[:, 1:], rows[:, :1]], axis=1)
+    found = np.empty_like(rows)
+    found[:, :-1], found[:, -1] = rows[:, 1:], rows[:, 0]
+    return found
+
+
+def _next_speed(speed: Floats, acceleration: Floats) -> Floats:
+    return np.maximum(speed + acceleration * STEP_SECONDS, 0.0)
 
 
 def laps(edges: Sequence[str], lap_length: float, horizon: int) -> list[str]:

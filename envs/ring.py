@@ -12,7 +12,8 @@ import numpy as np
 from pydantic import Field, model_validator
 from scipy.optimize import brentq
 
-from envs.loop import SPEED_LIMIT, VEHICLE_LENGTH, Lanes, Loop, LoopHumans, LoopParameters, Places, laps
+from envs.lanes import Lanes, Places
+from envs.loop import SPEED_LIMIT, VEHICLE_LENGTH, Loop, LoopHumans, LoopParameters, laps
 from envs.network import Edge, Node, write_network
 from envs.registry import register
 from envs.scenario import MAX_HORIZON, MAX_VEHICLES

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from envs.selection import selection
 from envs.simulation import STEP_SECONDS, Bools, Floats, Vehicles, Watched
 from envs.spelling import check_names
 from envs.starts import StartField
@@ -133,6 +134,7 @@ class Scenario(ABC, Generic[P]):
         spec = self.spec(parameters)
         self.num_envs, self.num_vehicles, self.num_agents = len(numbers), spec.num_vehicles, spec.num_agents
         self.places = np.array(spec.places)
+        self._learners = selection(self.places)
         self.clock = np.zeros(self.num_envs, dtype=np.int64)
         self.limit = np.full(self.num_envs, parameters.horizon)
         self.reward = np.zeros((self.num_envs, self.num_agents))
@@ -270,7 +272,13 @@ class Scenario(ABC, Generic[P]):
 
     def of_learners(self, rows: NDArray[Any]) -> NDArray[Any]:
         """What holds for the N vehicles that learn, (E, N, …), from what holds for all, (E, M, …)."""
-        return rows[:, self.places] if self.num_agents < self.num_vehicles else rows
+        return rows[:, self._learners]
+
+    def prepare(self) -> None:
+        """Compute what the next step will need and the learners' commands do not change, while they are being chosen.
+
+        Called after every step and every reset. A scenario that has nothing to prepare does nothing.
+        """
 
     def _everybodys(self, acceleration: Floats) -> Floats:
         """Commands (E, M) to all vehicles from those (E, N) to the agents."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +16,8 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 from numpy.typing import NDArray
+
+from envs.selection import selection
 
 STEP_SECONDS = 0.1
 WINDOW_PROGRAM = "sumo-gui"
@@ -96,15 +98,15 @@ class Driving:
 
 @dataclass(frozen=True)
 class Others:
-    """Vehicles of a copy that differ from the rest of its M.
+    """H vehicles of a copy that differ from the rest of its M.
 
     Attributes:
-        which: their numbers.
+        which: their numbers, ascending.
         vehicle_type: the attributes of SUMO's ``vType`` in which theirs differs.
         left_to_sumo: whether they take no commands; SUMO's car-following model drives them, with all its checks.
     """
 
-    which: Collection[int]
+    which: Sequence[int]
     vehicle_type: Mapping[str, str]
     left_to_sumo: bool
 
@@ -145,10 +147,12 @@ class Simulation:
         self._ids: list[list[str]] = [[] for _ in range(num_envs)]
         self._all_ids: list[str] = []
         others = others or Others((), {}, left_to_sumo=False)
-        self._types = ["other" if i in others.which else "vehicle" for i in range(num_vehicles)]
-        self._free = frozenset(others.which if others.left_to_sumo else ())
-        self._commanded = [i for i in range(num_vehicles) if i not in self._free]
+        self._others = frozenset(others.which)
+        self._free = self._others if others.left_to_sumo else frozenset()
+        self._rest = [i for i in range(num_vehicles) if i not in self._others]
+        self._commanded = selection(np.array(self._rest))
         self._commanded_ids: list[str] = []
+        self._other_ids: list[str] = []
         self._placements = 0
         with tempfile.TemporaryDirectory(prefix="dmpo-sumo-") as folder:
             types = Path(folder) / "types.add.xml"
@@ -164,6 +168,7 @@ class Simulation:
                     raise
                 refused = "SUMO opened no window for" if self.window else "SUMO refused"
                 raise SimulationError(f"{refused} the network {network.net_file}: {error}") from error
+        self._set_speed, self._get_speed = _speed_calls(self._sumo)
         self._speed_factors = self._draw_speed_factors(next(iter(network.routes)))
 
     def _draw_speed_factors(self, route: str) -> list[float]:
@@ -190,29 +195,32 @@ class Simulation:
         self._placements += 1
         self._ids[env] = [f"{env}.{i}.{self._placements}" for i in range(self._num_vehicles)]
         self._all_ids = [identity for copy in self._ids for identity in copy]
-        self._commanded_ids = [copy[i] for copy in self._ids if copy for i in self._commanded]
-        kinds = zip(self._ids[env], self._types, self._speed_factors, strict=True)
+        self._commanded_ids = [copy[i] for copy in self._ids if copy for i in self._rest]
+        self._other_ids = [copy[i] for copy in self._ids if copy for i in sorted(self._others)]
+        factors = zip(self._ids[env], self._speed_factors, strict=True)
         places = zip(lanes, offsets.tolist(), speeds.tolist(), strict=True)
-        for i, ((identity, kind, factor), (lane, offset, speed)) in enumerate(zip(kinds, places, strict=True)):
-            vehicle.add(identity, route, typeID=kind)
+        for i, ((identity, factor), (lane, offset, speed)) in enumerate(zip(factors, places, strict=True)):
+            vehicle.add(identity, route, typeID="other" if i in self._others else "vehicle")
             vehicle.setSpeedFactor(identity, factor)
             if i not in self._free:
                 vehicle.setSpeedMode(identity, self._speed_mode)
             vehicle.moveTo(identity, lane, offset)
             vehicle.setPreviousSpeed(identity, speed)
 
+    def command_others(self, commands: Floats) -> None:
+        """Command speeds (E, H) in m/s to the vehicles of another kind, for the next step."""
+        for identity, speed in zip(self._other_ids, commands.ravel().tolist(), strict=True):
+            self._set_speed(identity, speed)
+
     def step(self, commands: Floats) -> Floats:
         """Drive one step of 0.1 s. Commanded speeds (E, M) in m/s in; the speeds (E, M) that SUMO made of them out.
 
-        What is commanded to vehicles that are left to SUMO is not looked at.
+        What is commanded to vehicles of another kind is not looked at: see ``command_others``.
         """
-        set_speed, get_speed = self._sumo.vehicle.setSpeed, self._sumo.vehicle.getSpeed
-        if len(self._commanded) < self._num_vehicles:
-            commands = commands[:, self._commanded]
-        for identity, speed in zip(self._commanded_ids, commands.ravel().tolist(), strict=True):
-            set_speed(identity, speed)
+        for identity, speed in zip(self._commanded_ids, commands[:, self._commanded].ravel().tolist(), strict=True):
+            self._set_speed(identity, speed)
         self._sumo.simulationStep()
-        speeds = np.fromiter(map(get_speed, self._all_ids), np.float64, len(self._all_ids))
+        speeds = np.fromiter(map(self._get_speed, self._all_ids), np.float64, len(self._all_ids))
         return speeds.reshape(self._num_envs, self._num_vehicles)
 
     def emissions(self) -> tuple[Floats, Floats]:
@@ -285,6 +293,17 @@ def start_sumo(options: list[str], window: bool) -> Any:
     # With a port of its own it is started once; without one, again and again where there is no display.
     traci.start([*program, *options], port=getFreeSocketPort())
     return traci
+
+
+def _speed_calls(sumo: Any) -> tuple[Callable[[str, float], None], Callable[[str], float]]:
+    """What sets and what reads a vehicle's speed.
+
+    libsumo's functions are C++ in a Python wrapper that does nothing else, and that a fifth of the call is spent on.
+    """
+    native = getattr(getattr(sumo, "libsumo", None), "_libsumo", None)
+    if native is None:
+        return sumo.vehicle.setSpeed, sumo.vehicle.getSpeed
+    return native.vehicle_setSpeed, native.vehicle_getSpeed
 
 
 def _type(name: str, attributes: Mapping[str, str]) -> str:

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -142,6 +143,9 @@ def _obey(connection: Connection, scenario: Scenario[Any], fields: Fields) -> bo
     except Exception as error:
         answer = _failure(error)
     connection.send(answer)
+    if command in _ADVANCING:
+        with suppress(Exception):  # the next step does it again, and reports why
+            scenario.prepare()
     return bool(command != "close")
 
 
@@ -229,3 +233,5 @@ _commands: Mapping[str, Callable[[Scenario[Any], Fields, Any], Any]] = {
     "get_state": _get_state,
     "set_state": _set_state,
 }
+#: After these the environment's process chooses the next actions, and this one has time.
+_ADVANCING = ("step", "drive", "reset")

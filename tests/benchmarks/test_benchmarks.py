@@ -20,6 +20,12 @@ def test_both_rates_are_measured(scenario: str) -> None:
     assert min(rate.through_envs, rate.bare) > 0
 
 
+def test_a_mixed_fleet_is_timed_in_the_traffic_of_one_that_learns_throughout() -> None:
+    mixed, other = env_throughput.measure_fleets("figure_eight", 7, "idm", num_envs=2, workers=1, rounds=2)
+    assert min(mixed.rate, other.rate) > 0
+    assert mixed.speed == pytest.approx(other.speed, rel=0.01)
+
+
 def test_every_preset_with_a_figure_exists() -> None:
     assert set(learning.FIGURES) <= set(config.presets())
 

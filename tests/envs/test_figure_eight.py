@@ -7,7 +7,7 @@ import pytest
 
 import envs
 from envs.figure_eight import CROSSING_ENDS, NAMED_LENGTH, PUBLISHED_START
-from envs.loop import Lanes
+from envs.lanes import Lanes
 from tests.envs.helpers import assert_same, begin, constant, golden, play, random_actions, rows
 
 HORIZON = 1500

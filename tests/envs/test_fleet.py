@@ -1,5 +1,7 @@
 """Mixed fleets: who learns, what learners see of the others, and that humans drive the same however they are spread."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import networkx as nx
@@ -9,13 +11,16 @@ import pytest
 import dmpo
 import envs
 from envs.fleet import learner_places
+from envs.registry import scenario
 from tests.envs.helpers import (
+    SMALL,
     Array,
     Episode,
     assert_same,
     begin,
     constant,
     golden,
+    in_own_process,
     play,
     random_actions,
     rows,
@@ -143,6 +148,32 @@ def test_the_same_seed_gives_the_same_humans_however_they_are_spread(name: str) 
     with small(name, num_envs=1, **fleet) as alone:
         begin(alone)
         assert_same(play(alone, actions[:40, :1]), rows(first, [0]))
+
+
+def driven_ahead(name: str, ahead: bool) -> Array:
+    """Speeds (T, E, M) through ends of episodes and saved states; humans decide ahead of the learners or with them."""
+    kind = scenario(name)
+    changes = SMALL[name] | {"horizon": 30, "learners": 3, "humans": DRIVERS[name]}
+    with TemporaryDirectory() as folder:
+        fleet = kind(kind.Parameters(name=name, **changes), range(2), 0, Path(folder))
+    fleet.reset()
+    speeds = []
+    for step in range(70):
+        if ahead:
+            fleet.prepare()
+        if step % 20 == 10:
+            fleet.set_state(fleet.get_state())
+        fleet.drive(np.full((2, 3), 0.5))
+        speeds.append(fleet.state()["speed"].copy())
+        for env in np.flatnonzero(fleet.truncated).tolist():
+            fleet.begin(env)
+    fleet.close()
+    return np.stack(speeds)
+
+
+@pytest.mark.parametrize("name", ["ring", "cacc_catchup"])
+def test_humans_decide_the_same_before_learners_have_as_then(name: str) -> None:
+    np.testing.assert_array_equal(in_own_process(driven_ahead, name, True), in_own_process(driven_ahead, name, False))
 
 
 def test_learners_that_are_all_is_what_nothing_said_is() -> None:
