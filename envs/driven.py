@@ -13,7 +13,7 @@ from envs.vector import VectorEnv
 
 
 class Situation(NamedTuple):
-    """What a driver knows, whatever the agents observe; each (E, N).
+    """What a driver knows, whatever the agents observe; each (E, N), to be read and, if it is to last, copied.
 
     Attributes:
         headway: free road to the vehicle in front, in m.
