@@ -10,7 +10,6 @@ from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
-from scipy.optimize import brentq
 
 from envs.lanes import Lanes, Places
 from envs.loop import SPEED_LIMIT, VEHICLE_LENGTH, Loop, LoopHumans, LoopParameters, laps
@@ -132,7 +131,9 @@ def uniform_flow_speed(length: float, num_vehicles: int, min_gap: float = 2.5) -
     eq. 7): no learner under SUMO's safe-speed check can hold more.
     """
     gap = length / num_vehicles - VEHICLE_LENGTH
-    return float(brentq(lambda v: gap * np.sqrt(1 - (v / SPEED_LIMIT) ** 4) - (min_gap + v), 0.0, SPEED_LIMIT - 1e-9))
+    # Squared, a polynomial in v whose coefficients change sign once: one of its roots is positive (Descartes).
+    roots = np.roots([gap**2 / SPEED_LIMIT**4, 0.0, 1.0, 2 * min_gap, min_gap**2 - gap**2])
+    return float(roots.real[np.isclose(roots.imag, 0.0)].max())
 
 
 def _reference_lengths(parameters: RingParameters) -> range:
