@@ -34,7 +34,7 @@ class PointMasses:
     ) -> None:
         self.num_envs, self.num_agents, self.horizon, self.crash = num_envs, num_agents, horizon, crash
         self.action_repeat = action_repeat
-        self.graph: nx.Graph = nx.path_graph(num_agents)
+        self.graph = nx.path_graph(num_agents)
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
         box = gymnasium.spaces.Box(-BOUND, BOUND, (1,), np.float32)
         self.action_space: gymnasium.Space[Any] = (
@@ -45,6 +45,15 @@ class PointMasses:
         self.speed = np.zeros((num_envs, num_agents))
         self.clock = np.zeros(num_envs, dtype=np.int64)
         self._view = np.zeros((num_envs, num_agents, 2), dtype=np.float32)
+
+    @property
+    def graph(self) -> nx.Graph:
+        """Who is whose neighbour."""
+        return self._graph
+
+    @graph.setter
+    def graph(self, graph: nx.Graph) -> None:
+        self._graph, self._adjacency = graph, nx.to_numpy_array(graph)
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         """Start every episode anew."""
@@ -63,8 +72,7 @@ class PointMasses:
         self.position += STEP * self.action_repeat * self.speed
         self.clock += self.action_repeat
         cost = self.position**2 + 0.1 * self.speed**2
-        adjacency = nx.to_numpy_array(self.graph)
-        reward = -(cost + 0.2 * (self.position**2) @ adjacency).astype(np.float32) * self.action_repeat
+        reward = -(cost + 0.2 * (self.position**2) @ self._adjacency).astype(np.float32) * self.action_repeat
         terminated = (np.abs(self.position) > self.crash).any(1)
         truncated = ~terminated & (self.clock >= self.horizon)
         info = {"final_obs": self._observe().copy(), "state": self._state(), "collision": terminated.copy()}

@@ -1,14 +1,10 @@
-"""A tiny experiment on real SUMO, and the command line run in this process."""
+"""A tiny experiment on real SUMO."""
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
-
-from experiments import cli
 
 TINY = """\
 name: tiny
@@ -18,39 +14,6 @@ train: {env_steps: 400, num_envs: 2, threads: 1}
 evaluate: {every: 100}
 log: {tensorboard: false}
 """
-
-
-class Result(NamedTuple):
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Result]
-
-
-@pytest.fixture
-def dmpo(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    """`dmpo("train", …)` in this process: exit status and what was printed."""
-
-    def run(*arguments: str | Path) -> Result:
-        monkeypatch.setattr(sys, "argv", ["dmpo", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        code = end.value.code
-        return Result(code if isinstance(code, int) else 0, *capsys.readouterr())
-
-    return run
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from joblib._parallel_backends import ThreadingBackend
 
 from experiments import comparison, config, runner
 from experiments.folder import RunFolder
-from tests.experiments.conftest import TINY, Command, metrics_of
+from tests.conftest import Command
+from tests.experiments.conftest import TINY, metrics_of
 from tests.experiments.test_runner import Silence, assert_equal, environment, state_of
 
 SHORT = TINY.replace("env_steps: 400", "env_steps: 200")  # a first checkpoint after 120 steps

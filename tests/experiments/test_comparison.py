@@ -13,7 +13,8 @@ from experiments import comparison, config
 from experiments.comparison import Comparison, Entry
 from experiments.errors import ConfigError, RunError
 from experiments.folder import RunFolder
-from tests.experiments.conftest import TINY, Command
+from tests.conftest import Command
+from tests.experiments.conftest import TINY
 from tests.experiments.test_runner import tiny_experiment
 
 ONE, TWO = (Entry("tiny", "cacc_catchup", seed, f"runs/tiny-seed{seed}") for seed in (0, 1))

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments import config, runner
+from experiments import config, plots, runner
 from tests.experiments.conftest import metrics_of
 from tests.experiments.test_runner import Silence
 
-SHORT = ("scenario.horizon=40", "evaluate.scenario.horizon=40", "train.num_envs=2", "train.threads=1")
+SHORT = ("scenario.horizon=20", "evaluate.scenario.horizon=20", "train.num_envs=2", "train.threads=1")
 FEW = {
     "rollout_steps": 4,
     "warm_up_steps": 0,
@@ -17,11 +17,16 @@ FEW = {
     "model_starts": 16,
     "inner_iterations": 2,
     "epochs": 2,
+    "gradient_steps": 2,
 }
 
 
 @pytest.mark.parametrize("preset", sorted(config.presets()))
-def test_it_trains_from_its_first_evaluation_to_its_last(preset: str, folder: Path) -> None:
+def test_it_trains_from_its_first_evaluation_to_its_last(
+    preset: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[str] = []  # made, but not turned into pixels, which takes as long as the training
+    monkeypatch.setattr(plots, "save", lambda figure, path: drawn.append(path.name))
     algorithm = config.load(preset).experiment.algorithm.model_dump()
     few = [f"algorithm.{key}={value}" for key, value in FEW.items() if key in algorithm]
     repeat = config.load(preset).experiment.scenario.action_repeat
@@ -31,4 +36,7 @@ def test_it_trains_from_its_first_evaluation_to_its_last(preset: str, folder: Pa
     lines = metrics_of(folder / "run")
     assert [line["env_steps"] for line in lines if "eval/reward" in line] == [0, steps]
     assert lines[-1]["policy/updates"] > 0
-    assert ("model/state_error" in lines[-1]) == ("fit_steps" in algorithm)
+    modelled = "fit_steps" in algorithm
+    assert ("model/state_error" in lines[-1]) == modelled
+    assert {"learning_curve.png", "time_space.png"} <= set(drawn)
+    assert ("model_errors.png" in drawn) == modelled

@@ -11,7 +11,8 @@ import dmpo as learners
 import envs
 from experiments import config, film, rendering, runner
 from experiments.rendering import Filmed, Shot
-from tests.experiments.conftest import TINY, Command
+from tests.conftest import Command
+from tests.experiments.conftest import TINY
 
 
 @pytest.fixture(scope="module")

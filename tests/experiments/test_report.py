@@ -10,10 +10,10 @@ from PIL import Image
 
 from experiments import report
 from experiments.records import RunRecord, read_record
+from tests.conftest import Command
 
 from .browser import chromium
 from .comparing import make_run, two_variants
-from .conftest import Command
 
 HOSTILE = """<script>alert(1)</script>"'><img src=x onerror=alert(2)> {{ 7 * 7 }} $a_b$ &amp;"""
 

@@ -11,7 +11,7 @@ from experiments import trial
 from experiments.checks import evaluation_scenario
 from experiments.config import load
 from experiments.evaluation import assess_controllers, make_evaluation_env
-from tests.experiments.conftest import Command
+from tests.conftest import Command
 
 SHORT = ("scenario.num_vehicles=3", "scenario.horizon=40")
 
