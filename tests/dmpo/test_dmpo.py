@@ -19,7 +19,7 @@ def test_it_learns_from_few_real_steps(actions: Literal["continuous", "discrete"
     env, test = (PointMasses(num_envs=16, actions=actions, horizon=30, crash=1e9) for _ in range(2))
     ppo = {"gamma": 0.95, "gae_lambda": 0.9, "lr_policy": 5e-3, "lr_value": 5e-3, "kl_target": 0.03, "epochs": 4}
     practice = {"model_share": 1.0, "model_starts": 64, "model_steps": 30, "lr_model": 3e-3, "total_kl": 0.03}
-    learner = learner_for(env, **ppo, **practice, hidden=[16], rollout_steps=30, fit_steps=300)
+    learner = learner_for(env, **ppo, **practice, hidden=[16], rollout_steps=30, fit_steps=200, model_batch=128)
     before = evaluate(test, learner, seed=1).metrics["eval/reward"]
     for _ in Trainer(env, learner, 30 * 16 * 8, seed=0).iterations():
         pass
@@ -60,7 +60,9 @@ def test_practice_stops_once_the_policy_is_far_from_the_one_that_collected(monke
 
 @pytest.mark.parametrize(("progress", "steps"), [(0.0, 1), (0.2, 1), (0.5, 8), (0.8, 15), (0.9, 15)])
 def test_rollouts_grow_linearly_between_two_points_of_training(progress: float, steps: int) -> None:
-    learner = learner_for(PointMasses(), model_steps=1, model_steps_final=15, model_steps_change=(0.2, 0.8))
+    learner = learner_for(
+        PointMasses(), model_steps=1, model_steps_final=15, model_steps_change=(0.2, 0.8), fit_steps=1
+    )
     batch, _ = Collector(PointMasses(), learner, seed=0).collect()
     learner.fit(batch, 0.0)
     assert learner.improve(batch, progress)["model/horizon"] == steps
@@ -69,7 +71,7 @@ def test_rollouts_grow_linearly_between_two_points_of_training(progress: float, 
 def test_a_restored_run_goes_on_to_the_last_bit() -> None:
     def trainer() -> Trainer:
         env = PointMasses(horizon=7)
-        return Trainer(env, learner_for(env, memory_steps=200), 4 * 20 * 6, seed=0)
+        return Trainer(env, learner_for(env, memory_steps=200, fit_steps=30), 4 * 20 * 6, seed=0)
 
     whole, first, second = trainer(), trainer(), trainer()
     for _ in whole.iterations():

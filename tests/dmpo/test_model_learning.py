@@ -30,8 +30,8 @@ def collected(env: PointMasses, learner: DMPO, batches: int) -> Iterator[Rollout
 @pytest.mark.parametrize(("actions", "loss_steps"), [("continuous", 1), ("discrete", 4)])
 def test_models_come_to_predict_what_they_have_not_seen(actions: str, loss_steps: int) -> None:
     env = PointMasses(num_envs=E, actions=actions, horizon=15, crash=1e9)  # type: ignore[arg-type]
-    learner = learner_for(env, fit_steps=300, patience=100, lr_model=5e-3, loss_steps=loss_steps)
-    for batch in collected(env, learner, 8):
+    learner = learner_for(env, fit_steps=300, patience=100, lr_model=1e-2, model_batch=256, loss_steps=loss_steps)
+    for batch in collected(env, learner, 4):
         metrics = learner.fit(batch, 0.0)
     assert metrics["model/state_error"] < 0.01
     assert metrics["model/change_error"] < 0.1
