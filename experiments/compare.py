@@ -12,7 +12,7 @@ from typing import Protocol
 import joblib
 from rich.console import Console
 
-from experiments import comparison, config, report, tables, variants
+from experiments import comparison, config, variants
 from experiments.comparison import Comparison, Entry
 from experiments.errors import ConfigError, RunError, shown
 from experiments.job import Failure, Job, Supervisor, is_done
@@ -109,6 +109,9 @@ def run(
 
 def conclude(output: Path, console: Console, program: str) -> None:
     """Print, and leave in the folder as a report, what the finished runs of a comparison say together."""
+    # Not before the runs are done, which need no pictures: loading these takes a second.
+    from experiments import report, tables
+
     records = comparison.read(output)
     if not records:
         return
