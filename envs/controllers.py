@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any, ClassVar, Generic, TypeVar, get_args
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,7 +101,7 @@ def register(name: str) -> Callable[[_C], _C]:
     """
 
     def add(controller: _C) -> _C:
-        _check_parameters(name, controller)
+        plugins.check_parameters("controller", name, controller, ControllerParameters)
         plugins.enter(_controllers, "controller", name, controller)
         return controller
 
@@ -172,16 +172,3 @@ def _constant(action: float | int) -> Policy:
         return np.full(agents if isinstance(action, int) else (*agents, 1), action)
 
     return act
-
-
-def _check_parameters(name: str, controller: type[Controller[Any]]) -> None:
-    model = getattr(controller, "Parameters", None)
-    field = None
-    if isinstance(model, type) and issubclass(model, ControllerParameters):
-        field = model.model_fields["name"]
-    # The command line tells controllers apart by this field.
-    if field is None or get_args(field.annotation) != (name,) or field.default != name:
-        raise ValueError(
-            f"the controller '{name}' needs an attribute Parameters, a subclass of ControllerParameters with the field "
-            f'name: Literal["{name}"] = "{name}"'
-        )

@@ -1,4 +1,4 @@
-"""Scenarios and observations that others register, and the modules they come from.
+"""Scenarios, controllers and observations that others register, and the modules they come from.
 
 A worker process starts from nothing: before it can look up a name, it has to import the module that registers it.
 """
@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from importlib import import_module
-from typing import Any
+from typing import Any, get_args
+
+from pydantic import BaseModel
 
 _modules: dict[str, None] = {}
 
@@ -27,6 +29,30 @@ def enter(table: dict[str, Any], what: str, name: str, new: Any) -> None:
     table[name] = new
     if not new.__module__.startswith("envs."):
         _modules[new.__module__] = None
+
+
+def check_parameters(what: str, name: str, new: type[Any], base: type[BaseModel]) -> None:
+    """See to it that a class to be registered says what parameters it has.
+
+    Args:
+        what: a kind of class, in a word.
+        name: under which it is to be registered.
+        new: the class.
+        base: of all parameters of this kind, with the field ``name``.
+
+    Raises:
+        ValueError: its attribute ``Parameters`` is no subclass of ``base`` that goes by this name.
+    """
+    model = getattr(new, "Parameters", None)
+    field = None
+    if isinstance(model, type) and issubclass(model, base):
+        field = model.model_fields["name"]
+    # The schema and the command line tell the classes of a kind apart by this field.
+    if field is None or get_args(field.annotation) != (name,) or field.default != name:
+        raise ValueError(
+            f"the {what} '{name}' needs an attribute Parameters, a subclass of {base.__name__} with the field "
+            f'name: Literal["{name}"] = "{name}"'
+        )
 
 
 def modules() -> tuple[str, ...]:

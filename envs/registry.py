@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 from envs import plugins
 from envs.scenario import Scenario, ScenarioParameters
@@ -22,7 +22,7 @@ def register(name: str) -> Callable[[_S], _S]:
     """
 
     def add(scenario: _S) -> _S:
-        _check_parameters(name, scenario)
+        plugins.check_parameters("scenario", name, scenario, ScenarioParameters)
         plugins.enter(_scenarios, "scenario", name, scenario)
         return scenario
 
@@ -49,16 +49,3 @@ def names() -> list[str]:
 def parameters(name: str) -> type[ScenarioParameters]:
     """The pydantic model of a scenario's parameters, ``name`` among its fields."""
     return scenario(name).Parameters
-
-
-def _check_parameters(name: str, scenario: type[Scenario[Any]]) -> None:
-    model = getattr(scenario, "Parameters", None)
-    field = None
-    if isinstance(model, type) and issubclass(model, ScenarioParameters):
-        field = model.model_fields["name"]
-    # The schema tells scenarios apart by this field.
-    if field is None or get_args(field.annotation) != (name,) or field.default != name:
-        raise ValueError(
-            f"the scenario '{name}' needs an attribute Parameters, a subclass of ScenarioParameters with the field "
-            f'name: Literal["{name}"] = "{name}"'
-        )
