@@ -92,7 +92,8 @@ def evaluate(
             metrics = _metrics(record, env.action_repeat) | _measures(record, env)
             return Evaluation(metrics, record.returns, trajectory)
     raise EvaluationError(
-        f"Episodes were lost in each of {ATTEMPTS} evaluations in a row. See what the simulation reports."
+        f"Episodes were lost in each of {ATTEMPTS} evaluations in a row: simulations died or did not answer, and the "
+        "log says why. On a busy machine give them longer with answer_seconds."
     )
 
 
