@@ -17,7 +17,7 @@ from dmpo.rollout import Rollout
 
 FAR = 100.0  # standard deviations from the mean at which a state looks to a model as any further one
 JUDGED = 2_048  # held-out windows on which the models are judged
-MEASURED = 2**21  # states of agents in such windows at most, where many agents are rolled many steps
+MEASURED = 2**20  # states of agents in such windows at most, where many agents are rolled many steps
 OBSERVED = 2**20  # states of agents whose moments are taken at once
 PIECE = 2**16  # messages that are computed at once, each over a batch of windows
 LEAST = 64  # windows that pass at once however many messages: gradients are as large as all parameters

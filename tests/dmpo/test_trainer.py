@@ -67,7 +67,7 @@ def test_each_iteration_collects_then_fits_then_improves(monkeypatch: pytest.Mon
     trainer, order = make_trainer(iterations=2), []
     explore = trainer.learner.explore
     monkeypatch.setattr(trainer.learner, "explore", lambda *args: order.append("collect") or explore(*args))
-    monkeypatch.setattr(trainer.learner, "fit", lambda _: order.append("fit") or {"model/error": 1.0})
+    monkeypatch.setattr(trainer.learner, "fit", lambda *_: order.append("fit") or {"model/error": 1.0})
     monkeypatch.setattr(trainer.learner, "improve", lambda *_: order.append("improve") or {"policy/kl": 2.0})
     metrics = next(trainer.iterations())
     assert order == ["collect"] * 10 + ["fit", "improve"]
@@ -95,7 +95,7 @@ def test_nan_is_noticed_and_agent_quantity_and_step_are_named(
     iterations = trainer.iterations()
     next(iterations)
     bias = getattr(trainer.learner, part).network.head.bias.data
-    monkeypatch.setattr(trainer.learner, "fit", lambda _: {"poisoned": float(bias[1].fill_(torch.nan).numel())})
+    monkeypatch.setattr(trainer.learner, "fit", lambda *_: {"poisoned": float(bias[1].fill_(torch.nan).numel())})
     with pytest.raises(TrainingError, match=f"{quantity} of agent 1 .* step {ITERATION}") as caught:
         next(iterations)
     assert (caught.value.agent, caught.value.quantity, caught.value.step) == (1, quantity, ITERATION)

@@ -37,6 +37,7 @@ def test_it_trains_from_its_first_evaluation_to_its_last(
     assert [line["env_steps"] for line in lines if "eval/reward" in line] == [0, steps]
     assert lines[-1]["policy/updates"] > 0
     modelled = "fit_steps" in algorithm
-    assert ("model/state_error" in lines[-1]) == modelled
+    # Models are not learnt any more once nobody practises in them.
+    assert any("model/state_error" in line for line in lines) == modelled
     assert {"learning_curve.png", "time_space.png"} <= set(drawn)
     assert ("model_errors.png" in drawn) == modelled
