@@ -298,7 +298,7 @@ def start_sumo(options: list[str], window: bool) -> Any:
 def _speed_calls(sumo: Any) -> tuple[Callable[[str, float], None], Callable[[str], float]]:
     """What sets and what reads a vehicle's speed.
 
-    libsumo's functions are C++ in a Python wrapper that does nothing else, and that a fifth of the call is spent on.
+    libsumo's functions are C++ in a Python wrapper that does nothing else, and that part of each call is spent on.
     """
     native = getattr(getattr(sumo, "libsumo", None), "_libsumo", None)
     if native is None:

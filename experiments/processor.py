@@ -14,8 +14,7 @@ def use_processor(threads: int) -> None:
     """Give PyTorch so many CPU threads, and let the process keep the memory it has freed.
 
     What lies between the layers is megabytes that are needed again at once. glibc would give them back to the kernel,
-    which clears them page by page before they are used again: an eighth of a gradient step in float32, two fifths in
-    bfloat16. Other C libraries are left as they are.
+    which clears them page by page before they are used again. Other C libraries are left as they are.
     """
     torch.set_num_threads(threads)
     if platform.libc_ver()[0] == "glibc":

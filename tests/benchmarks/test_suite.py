@@ -16,6 +16,8 @@ from benchmarks.rows import Options, Row, read
 from dmpo.networks import StackedMLP, multiplies_bfloat16
 from experiments.errors import ConfigError
 
+pytestmark = pytest.mark.usefixtures("threads")
+
 QUICK = Options(quick=True)
 PRECISIONS = ["float32", "bfloat16"] if multiplies_bfloat16("cpu") else ["float32"]
 TINY = Sizes(starts=4, steps=2, windows=4, window_steps=2, fit_steps=1)
@@ -23,13 +25,6 @@ TINY = Sizes(starts=4, steps=2, windows=4, window_steps=2, fit_steps=1)
 
 def row(value: float | None, unit: str = "ms", size: str = "8 agents", **rest: float) -> Row:
     return Row(piece="parts", what="epoch", size=size, value=value, unit=unit, **rest)
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 def test_a_rate_is_good_when_high_and_a_time_when_low() -> None:

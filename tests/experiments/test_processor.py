@@ -1,11 +1,12 @@
 import ctypes
 import platform
-from collections.abc import Iterator
 
 import pytest
 import torch
 
 from experiments.processor import use_processor
+
+pytestmark = pytest.mark.usefixtures("threads")
 
 
 class Allocated(ctypes.Structure):
@@ -13,13 +14,6 @@ class Allocated(ctypes.Structure):
 
     names = "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"
     _fields_ = tuple((name, ctypes.c_size_t) for name in names)
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def test_pytorch_uses_the_threads_it_is_given() -> None:
