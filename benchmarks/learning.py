@@ -92,7 +92,7 @@ def _finished(preset: str, seed: int, folder: Path) -> RunRecord:
         words = shlex.join([preset, "--seeds", str(seed + 1), "--output", str(folder)])
         raise ConfigError(f"{path} is missing; it is made by: dmpo compare {words}")
     record, wanted = read_record(preset, path), config.load(preset, [f"train.seed={seed}"]).experiment
-    free = ("train.workers", "train.threads")
+    free = ("train.workers", "train.threads", "train.update_threads")
     config.check_unchanged(record.experiment, wanted, free, f"so {path} is not of the preset as it is now")
     return record
 

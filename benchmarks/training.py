@@ -60,7 +60,7 @@ def measure(what: str, options: Options) -> Row:
     set_threads(experiment)
     learner: Any = make_learner(experiment, scenario)
     with make_env(scenario, train.num_envs, train.workers, train.seed) as env:
-        trainer = dmpo.Trainer(env, learner, train.env_steps, train.seed)
+        trainer = dmpo.Trainer(env, learner, train.env_steps, train.seed, train.update_threads)
         modelling = clocked(learner)
         iterations = trainer.iterations()
         next(iterations)
@@ -78,7 +78,7 @@ def measure(what: str, options: Options) -> Row:
     return Row(
         piece="training",
         what=what,
-        size=f"{steps // len(found):,} env steps × {agents} agents an iteration, {train.threads} threads",
+        size=f"{steps // len(found):,} env steps × {agents} agents an iteration, {train.threads} and {train.update_threads} threads",
         value=steps / taken,
         unit="env steps/s",
         limit=limit,

@@ -1,6 +1,7 @@
 """The trunk of every learner: collect → fit → improve (Algorithm 1 of LAMPS, and of DMPO)."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
 
@@ -20,10 +21,20 @@ class Trainer:
         learner: who learns.
         total_env_steps: simulated steps, summed over environments; the last iteration may pass it.
         seed: of the environment's episodes.
+        update_threads: of PyTorch while the learner fits and improves and the environment's processes wait; None is as
+            many as at other times.
     """
 
-    def __init__(self, env: Environment, learner: Learner, total_env_steps: int, seed: int = 0) -> None:
+    def __init__(
+        self,
+        env: Environment,
+        learner: Learner,
+        total_env_steps: int,
+        seed: int = 0,
+        update_threads: int | None = None,
+    ) -> None:
         self.env, self.learner, self.total_env_steps = env, learner, total_env_steps
+        self.update_threads = update_threads
         self.collector = Collector(env, learner, seed)
         self.env_steps = 0
         self.iteration = 0
@@ -41,8 +52,9 @@ class Trainer:
         progress = self.env_steps / self.total_env_steps
         batch, metrics = self.collector.collect()
         collected = perf_counter()
-        metrics |= self.learner.fit(batch, progress)
-        metrics |= self.learner.improve(batch, progress)
+        with _torch_threads(self.update_threads):
+            metrics |= self.learner.fit(batch, progress)
+            metrics |= self.learner.improve(batch, progress)
         end = perf_counter()
         steps = int(batch.valid.sum()) * self.env.action_repeat
         self.env_steps += steps
@@ -75,6 +87,16 @@ class Trainer:
         self.learner.load_state_dict(state["learner"])
         self.collector.load_state_dict(state["collector"])
         self.env.set_state({name: tensor.numpy() for name, tensor in state["env"].items()})
+
+
+@contextmanager
+def _torch_threads(number: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _to_tensor(name: str, array: Any) -> torch.Tensor:

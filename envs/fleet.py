@@ -78,10 +78,13 @@ P = TypeVar("P", bound=FleetParameters)
 class Fleet(Scenario[P]):
     """A scenario with M vehicles in every environment, of which H drive as humans."""
 
+    _humans: Humans | None = None
+
     def __init__(self, parameters: P, numbers: range, seed: int, folder: Path) -> None:
         super().__init__(parameters, numbers, seed, folder)
-        self._humans, human_places = None, parameters.human_places
+        human_places = parameters.human_places
         self._others = selection(human_places)
+        self._commands = np.zeros((self.num_envs, self.num_vehicles))
         self._decisions: Floats | None = None  # of the humans (E, H), once they have looked at the present state
         if len(human_places) and parameters.humans.controller != SUMO:
             self._humans = Humans(parameters.humans, self.controller_parameters, human_places, self.num_envs)
@@ -96,6 +99,12 @@ class Fleet(Scenario[P]):
             self._decisions = humans.accelerations(self.state(), self.clock * STEP_SECONDS, self.random)
         return self._decisions
 
+    def seed(self, seed: int) -> None:
+        """See :class:`~envs.scenario.Scenario`."""
+        super().seed(seed)
+        if self._humans:
+            self._humans.draw_anew()
+
     def begin(self, env: int, start: State | None = None) -> None:
         """See :class:`~envs.scenario.Scenario`."""
         super().begin(env, start)
@@ -105,12 +114,11 @@ class Fleet(Scenario[P]):
         """Commands (E, M) to all vehicles from those (E, N) to the ones that learn; zeros where SUMO drives."""
         if self.num_agents == self.num_vehicles:
             return acceleration
-        commands = np.zeros((self.num_envs, self.num_vehicles))
-        commands[:, self._learners] = acceleration
+        self._commands[:, self._learners] = acceleration
         if self._humans:
             self.prepare()
-            commands[:, self._others], self._decisions = self._decisions, None
-        return commands
+            self._commands[:, self._others], self._decisions = self._decisions, None
+        return self._commands
 
     def _written_down(self) -> dict[str, NDArray[Any]]:
         if not self._humans:
@@ -125,4 +133,5 @@ class Fleet(Scenario[P]):
         if self._humans:
             named = [name for name in snapshot if name.startswith(_PREFIX)]
             self._humans.set_state({name.removeprefix(_PREFIX): snapshot[name] for name in named})
+            self._humans.draw_anew()  # noise that is drawn ahead is not written down
             self._decisions = snapshot[_DECISIONS]

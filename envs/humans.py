@@ -18,6 +18,9 @@ from envs.spelling import check_names
 #: Instead of a controller's name: the vehicles are left to SUMO's own car-following model.
 SUMO = "sumo"
 
+# Steps whose noise is drawn at once: a call costs more than the numbers.
+_BLOCK = 32
+
 _Suited = Mapping[str, Mapping[str, Any]]
 
 
@@ -105,8 +108,9 @@ class Humans:
         self._places, self._deviation = selection(places), parameters.noise * STEP_SECONDS**0.5
         self._driver = controllers.seated(parameters.checked(suited), Seats(num_envs, len(places), STEP_SECONDS))
         self._situation = Situation
-        self._seconds, self._noise = np.zeros((2, num_envs, len(places)))
-        self._noise_of = list(self._noise)  # each environment's row
+        self._seconds = np.zeros((num_envs, len(places)))
+        self._noise = np.zeros((num_envs, _BLOCK, len(places)))  # of the next steps
+        self._used = _BLOCK  # of these
 
     def accelerations(
         self, state: Mapping[str, Floats], seconds: NDArray[Any], random: Sequence[np.random.Generator]
@@ -116,16 +120,28 @@ class Humans:
         Args:
             state: of all M vehicles, each (E, M): ``headway``, ``speed`` and ``front_speed``.
             seconds: (E,), since the episodes began.
-            random: E generators, which go on only where there is noise.
+            random: E generators, which go on only where there is noise, and by that of several steps at once.
         """
         headway, speed, front = (state[name][:, self._places] for name in ("headway", "speed", "front_speed"))
         self._seconds[:] = seconds[:, None]
         command = self._driver.accelerations(self._situation(headway, speed, front, self._seconds))
         if self._deviation:
-            for row, generator in zip(self._noise_of, random, strict=True):
-                generator.standard_normal(out=row)
-            command = command + self._deviation * self._noise
+            command = command + self._next_noise(random)
         return command
+
+    def _next_noise(self, random: Sequence[np.random.Generator]) -> Floats:
+        # (E, H), all environments stepping together.
+        if self._used == _BLOCK:
+            for block, generator in zip(self._noise, random, strict=True):
+                generator.standard_normal(out=block)
+            self._noise *= self._deviation
+            self._used = 0
+        self._used += 1
+        return self._noise[:, self._used - 1]
+
+    def draw_anew(self) -> None:
+        """Forget the noise that is drawn already: the generators are others, or what was drawn is not kept."""
+        self._used = _BLOCK
 
     def get_state(self) -> dict[str, NDArray[Any]]:
         """What their controller remembers, arrays (E, …)."""

@@ -16,6 +16,7 @@ from envs import plugins
 from envs.commands import checked, checked_actions
 from envs.process import Worker, shared_memory
 from envs.scenario import Scenario
+from envs.selection import selection
 from envs.simulation import STEP_SECONDS, Floats, SimulationError, Vehicles
 from envs.spelling import check_names
 from envs.starts import start_rows
@@ -77,11 +78,11 @@ class VectorEnv:
         self._lost = np.zeros(num_envs, dtype=np.bool_)
         memory = shared_memory(memory_size(self.spec, num_envs))
         self._fields: Fields = views(memory, self.spec, num_envs)
-        self._state, self._first_state = (
+        self._traffic, self._first_state = (
             {name: self._fields[f"{which}.{name}"] for name in self.spec.state_names}
-            for which in ("state", "first_state")
+            for which in ("traffic", "first_state")
         )
-        self._traffic = {name: self._fields.get(f"traffic.{name}", rows) for name, rows in self._state.items()}
+        self._learners = selection(np.array(self.spec.places))
         bounds = [num_envs * worker // workers for worker in range(workers + 1)]
         shares = [range(a, b) for a, b in itertools.pairwise(bounds)]
         jobs = [Job(scenario, parameters, share, seed, plugins.modules(), window) for share in shares]
@@ -117,7 +118,7 @@ class VectorEnv:
             for worker in self._workers
         )
         self._whole()
-        info: dict[str, Any] = {"state": self._state, "traffic": self._traffic}
+        info: dict[str, Any] = {"state": self._state(), "traffic": self._traffic}
         return self._fields["obs"], info | ({"vehicles": self.vehicles()} if self._watch else {})
 
     def step(self, actions: ArrayLike) -> _Step:
@@ -168,7 +169,7 @@ class VectorEnv:
         fields = self._fields
         info = {
             "final_obs": fields["final_obs"],
-            "state": self._state,
+            "state": self._state(),
             "traffic": self._traffic,
             "first_state": self._first_state,
             "collision": fields["collision"],
@@ -179,6 +180,10 @@ class VectorEnv:
             # An answer is missing where a worker failed, and its episodes with it.
             info["vehicles"] = [seen for answer in answers for seen in answer] if all(answers) else self.vehicles()
         return fields["obs"], fields["reward"], fields["terminated"], fields["truncated"], info
+
+    def _state(self) -> dict[str, Floats]:
+        """What traffic tells of the learners, (E, N)."""
+        return {name: rows[:, self._learners] for name, rows in self._traffic.items()}
 
     def vehicles(self) -> list[Vehicles]:
         """Where SUMO has the vehicles of each environment: its N agents, in order, and behind them the others."""

@@ -60,12 +60,9 @@ def layout(spec: Spec, num_envs: int) -> dict[str, tuple[tuple[int, ...], type[A
         "truncated": ((num_envs,), np.bool_),
         "collision": ((num_envs,), np.bool_),
     }
-    states = [f"{which}.{name}" for which in ("state", "first_state") for name in spec.state_names]
-    fields |= dict.fromkeys(states, (agents, np.float64))
-    if spec.num_vehicles > spec.num_agents:
-        traffic = [f"traffic.{name}" for name in spec.state_names]
-        fields |= dict.fromkeys(traffic, ((num_envs, spec.num_vehicles), np.float64))
-    return fields
+    vehicles = (num_envs, spec.num_vehicles)
+    fields |= {f"traffic.{name}": (vehicles, np.float64) for name in spec.state_names}
+    return fields | {f"first_state.{name}": (agents, np.float64) for name in spec.state_names}
 
 
 def views(memory: Any, spec: Spec, num_envs: int) -> Fields:
@@ -175,12 +172,12 @@ def _tell(scenario: Scenario[Any], fields: Fields, watched: bool) -> list[Vehicl
     fields["reward"][:] = scenario.reward
     for name in ("terminated", "truncated", "collision"):
         fields[name][:] = getattr(scenario, name)
-    _show_state(scenario, fields, "state")
+    _show_traffic(scenario, fields)
     if len(ended):
         fields["final_obs"][ended] = scenario.of_learners(scenario.observe())[ended]
         for env in ended.tolist():
             scenario.begin(env)
-        _show_state(scenario, fields, "first_state", ended)
+        _show_first_state(scenario, fields, ended)
     fields["obs"][:] = scenario.of_learners(scenario.observe())
     return vehicles
 
@@ -188,15 +185,18 @@ def _tell(scenario: Scenario[Any], fields: Fields, watched: bool) -> list[Vehicl
 def _show(scenario: Scenario[Any], fields: Fields) -> None:
     """Write what there is to see at the beginning of an episode."""
     fields["obs"][:] = scenario.of_learners(scenario.observe())
-    _show_state(scenario, fields, "state")
-    _show_state(scenario, fields, "first_state")
+    _show_traffic(scenario, fields)
+    _show_first_state(scenario, fields, slice(None))
 
 
-def _show_state(scenario: Scenario[Any], fields: Fields, which: str, envs: Any = slice(None)) -> None:
+def _show_traffic(scenario: Scenario[Any], fields: Fields) -> None:
     for name, rows in scenario.seen().items():
-        fields[f"{which}.{name}"][envs] = scenario.of_learners(rows)[envs]
-        if which == "state" and f"traffic.{name}" in fields:
-            fields[f"traffic.{name}"][envs] = rows[envs]
+        fields[f"traffic.{name}"][:] = rows
+
+
+def _show_first_state(scenario: Scenario[Any], fields: Fields, envs: Any) -> None:
+    for name, rows in scenario.seen().items():
+        fields[f"first_state.{name}"][envs] = scenario.of_learners(rows)[envs]
 
 
 def _reset(scenario: Scenario[Any], fields: Fields, seed_and_start: tuple[int | None, State | None]) -> None:

@@ -33,6 +33,7 @@ FREE_TO_CHANGE = (
     "evaluate",
     "train.workers",
     "train.threads",
+    "train.update_threads",
     "train.device",
     "train.precision",
     "train.answer_seconds",
@@ -59,14 +60,17 @@ class Trained:
 
 
 def with_threads(experiment: Experiment) -> Experiment:
-    """The experiment with a number of CPU threads: where it leaves that open, those SUMO leaves over.
+    """The experiment with numbers of CPU threads: where it leaves them open, those SUMO leaves over, and all.
 
     Threads beyond the cores wait for one another by spinning: acting next to one SUMO on two cores then takes thirty
     times as long. More than a few have nothing to do in networks of this size.
     """
-    cores = len(os.sched_getaffinity(0))
-    threads = experiment.train.threads or max(1, min(cores - experiment.train.workers, MAX_THREADS))
-    return experiment.model_copy(update={"train": experiment.train.model_copy(update={"threads": threads})})
+    cores, train = len(os.sched_getaffinity(0)), experiment.train
+    numbers = {
+        "threads": train.threads or max(1, min(cores - train.workers, MAX_THREADS)),
+        "update_threads": train.update_threads or train.threads or min(cores, MAX_THREADS),
+    }
+    return experiment.model_copy(update={"train": train.model_copy(update=numbers)})
 
 
 def set_threads(experiment: Experiment) -> None:

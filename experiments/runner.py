@@ -39,6 +39,7 @@ FREE_TO_CHANGE = (
     "train.env_steps",
     "train.workers",
     "train.threads",
+    "train.update_threads",
     "train.answer_seconds",
     "log.tensorboard",
     "log.wandb",
@@ -146,7 +147,7 @@ def _check_unfinished(folder: RunFolder) -> None:
 
 @contextmanager
 def _parts(experiment: Experiment) -> Iterator[tuple[dmpo.Trainer, envs.VectorEnv, envs.VectorEnv]]:
-    train = experiment.train
+    train = with_threads(experiment).train
     set_threads(experiment)
     with ExitStack() as stack:
         learner = make_learner(experiment, experiment.scenario)
@@ -154,7 +155,8 @@ def _parts(experiment: Experiment) -> Iterator[tuple[dmpo.Trainer, envs.VectorEn
         env = stack.enter_context(make_env(experiment.scenario, train.num_envs, train.workers, train.seed, patience))
         scenario = evaluation_scenario(experiment)
         evaluation_env = stack.enter_context(make_evaluation_env(scenario, train.workers, patience))
-        yield dmpo.Trainer(env, learner, train.env_steps, train.seed), env, evaluation_env
+        trainer = dmpo.Trainer(env, learner, train.env_steps, train.seed, train.update_threads)
+        yield trainer, env, evaluation_env
 
 
 @dataclass

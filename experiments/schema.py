@@ -60,6 +60,13 @@ class Train(BaseModel):
         le=1024,
         description="CPU threads of PyTorch; null is the cores that SUMO leaves, at most 4.",
     )
+    update_threads: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description="The same while SUMO waits for models and policies to learn; null is as many as threads where they "
+        "are given, else all cores, at most 4.",
+    )
 
 
 class Evaluate(BaseModel):

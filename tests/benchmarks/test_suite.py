@@ -139,7 +139,9 @@ def test_the_shares_of_training_are_all_of_its_time(monkeypatch: pytest.MonkeyPa
     assert set(found.shares) == {"environment", "acting", "update", "model"}
     assert min(found.shares.values()) > 0 and sum(found.shares.values()) <= 1  # a loaded machine takes time in between
     assert found.value and found.limit and found.megabytes
-    assert found.size == "200 env steps × 8 agents an iteration, 1 threads"
+    train = training.load("dmpo", QUICK).train
+    threads = f"{train.threads} and {train.update_threads} threads"  # while SUMO steps, and while it waits
+    assert found.size == f"200 env steps × 8 agents an iteration, {threads}"
 
 
 def test_costs_are_compared_with_22_agents_and_refusals_are_rows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,3 +112,24 @@ def test_a_state_of_another_number_of_environments_is_refused() -> None:
     env = PointMasses(num_envs=5)
     with pytest.raises(ValueError, match="as many environments"):
         Trainer(env, learner_for(env), 100).load_state_dict(trainer.state_dict())
+
+
+@pytest.mark.usefixtures("threads")
+def test_pytorch_has_more_threads_only_while_the_environment_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(1)
+    env = PointMasses(horizon=13)
+    learner, seen = learner_for(env), {}
+    for name in ("explore", "fit", "improve"):
+
+        def watched(*arguments, name=name, inner=getattr(learner, name)):
+            seen[name] = torch.get_num_threads()
+            return inner(*arguments)
+
+        monkeypatch.setattr(learner, name, watched)
+    next(Trainer(env, learner, ITERATION, seed=0, update_threads=2).iterations())
+    assert seen == {"explore": 1, "fit": 2, "improve": 2}
+    assert torch.get_num_threads() == 1
+    monkeypatch.setattr(learner, "improve", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        next(Trainer(env, learner, ITERATION, seed=0, update_threads=2).iterations())
+    assert torch.get_num_threads() == 1

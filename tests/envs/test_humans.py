@@ -17,10 +17,11 @@ def test_noise_is_flows_and_every_environments_own() -> None:
         humans = Humans(HumanParameters(noise=0.2), {}, places, len(numbers))
         mine = {name: array[: len(numbers)] for name, array in state.items()}
         random = [np.random.default_rng(number) for number in numbers]
-        return np.stack([humans.accelerations(mine, seconds[: len(numbers)], random) for _ in range(20)])
+        return np.stack([humans.accelerations(mine, seconds[: len(numbers)], random) for _ in range(40)])
 
     known = Situation(*(state[name][:1, :1] for name in ("headway", "speed", "front_speed")), np.zeros((1, 1)))
     noise = drawn(range(50)) - IDM(IDMParameters(), Seats(1, 1, 0.1)).accelerations(known)
+    assert len(np.unique(noise)) == noise.size  # no number is used twice, however many are drawn at once
     # Mean and deviation within five standard errors.
     assert abs(noise.mean()) < 5 * 0.2 * np.sqrt(0.1 / noise.size)
     assert noise.std() == pytest.approx(0.2 * np.sqrt(0.1), rel=5 / np.sqrt(2 * noise.size))
