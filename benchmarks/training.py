@@ -72,13 +72,14 @@ def measure(what: str, options: Options) -> Row:
         update = sum(m["time/update_seconds"] for m in found) - sum(modelling)
         agents = env.num_agents
     parts = {"environment": stepping, "acting": acting, "update": update, "model": sum(modelling)}
+    threads = f"{train.threads} and {train.update_threads}"  # while SUMO steps, and while it waits
     parameters = scenario.model_dump(exclude={"name"})
     with Bare(scenario.name, train.num_envs, train.workers, parameters) as bare:
         limit = train.num_envs * STEPS / min(bare.seconds(STEPS) for _ in range(options.rounds))
     return Row(
         piece="training",
         what=what,
-        size=f"{steps // len(found):,} env steps × {agents} agents an iteration, {train.threads} and {train.update_threads} threads",
+        size=f"{steps // len(found):,} env steps × {agents} agents an iteration, {threads} threads",
         value=steps / taken,
         unit="env steps/s",
         limit=limit,

@@ -119,13 +119,18 @@ def test_pytorch_has_more_threads_only_while_the_environment_waits(monkeypatch: 
     torch.set_num_threads(1)
     env = PointMasses(horizon=13)
     learner, seen = learner_for(env), {}
-    for name in ("explore", "fit", "improve"):
 
-        def watched(*arguments, name=name, inner=getattr(learner, name)):
+    def watch(name: str) -> None:
+        inner = getattr(learner, name)
+
+        def watched(*arguments):
             seen[name] = torch.get_num_threads()
             return inner(*arguments)
 
         monkeypatch.setattr(learner, name, watched)
+
+    for name in ("explore", "fit", "improve"):
+        watch(name)
     next(Trainer(env, learner, ITERATION, seed=0, update_threads=2).iterations())
     assert seen == {"explore": 1, "fit": 2, "improve": 2}
     assert torch.get_num_threads() == 1
