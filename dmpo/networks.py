@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 HIDDEN_GAIN = 2**0.5
+_MINUS_ONE = torch.tensor(-1.0)
 
 
 def _rounded(precision: torch.dtype, *numbers: Tensor) -> list[Tensor]:
@@ -22,7 +23,7 @@ def _rounded(precision: torch.dtype, *numbers: Tensor) -> list[Tensor]:
 def _tanh(z: Tensor) -> Tensor:
     # tanh z = 2σ(2z) - 1 in place of 2z: equal to 1e-7 and several times as fast as torch.tanh, which takes longer than
     # the product before it.
-    return z.sigmoid_().mul_(2).sub_(1)
+    return torch.add(_MINUS_ONE, z.sigmoid_(), alpha=2, out=z)
 
 
 def _linear(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from xml.etree import ElementTree
 
-from envs.spelling import nearest
+from envs.spelling import hint
 
 #: Networks that come with the package.
 PACKAGED = Path(__file__).with_name("roads")
@@ -58,7 +58,7 @@ def find(name: str) -> Path:
         known = sorted(file.name for file in PACKAGED.iterdir() if file.suffix == ".xml")
         raise ValueError(
             f"the file '{name}' cannot be read ({error.strerror}); the path is relative to the working directory"
-            f"{nearest(name, known)} (with the package come: {', '.join(known)})"
+            f"{hint(name, known)} (with the package come: {', '.join(known)})"
         ) from error
     if not stat.S_ISREG(status.st_mode):
         raise ValueError(f"'{name}' is not a regular file; give one that SUMO reads")

@@ -1,4 +1,4 @@
-"""Error messages for names that do not exist."""
+"""What somebody who misspelt a name probably meant, and error messages for names that do not exist."""
 
 from __future__ import annotations
 
@@ -6,10 +6,18 @@ import difflib
 from collections.abc import Collection, Iterable
 
 
-def nearest(word: str, choices: Iterable[str]) -> str:
-    """An error message's hint: ``; did you mean 'x'?`` where one of the choices is near, otherwise nothing."""
-    near = difflib.get_close_matches(word, list(choices), n=1)
-    return f"; did you mean '{near[0]}'?" if near else ""
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known spelling that ``word`` was probably meant to be."""
+    candidates = list(known)
+    folded = {candidate.casefold(): candidate for candidate in reversed(candidates)}
+    near = difflib.get_close_matches(word[:100].casefold(), folded, n=1, cutoff=0.6)
+    return folded[near[0]] if near else None
+
+
+def hint(word: str, known: Iterable[str]) -> str:
+    """An error message's ``; did you mean 'x'?`` where one of the known is near, otherwise nothing."""
+    near = nearest(word, known)
+    return f"; did you mean '{near}'?" if near else ""
 
 
 def check_names(what: str, given: Iterable[str], known: Collection[str]) -> None:
@@ -20,4 +28,4 @@ def check_names(what: str, given: Iterable[str], known: Collection[str]) -> None
     """
     for name in given:
         if name not in known:
-            raise ValueError(f"there is no {what} '{name}'{nearest(name, known)} (there are: {', '.join(known)})")
+            raise ValueError(f"there is no {what} '{name}'{hint(name, known)} (there are: {', '.join(known)})")

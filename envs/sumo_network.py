@@ -22,7 +22,7 @@ from envs.registry import register
 from envs.scenario import MAX_HORIZON, Actions, Scenario, ScenarioParameters, Spec, State
 from envs.simulation import Bools, Floats
 from envs.slots import Agents
-from envs.spelling import nearest
+from envs.spelling import hint
 from envs.starts import StartField
 
 _File = Annotated[str, Field(min_length=1, max_length=400)]
@@ -118,7 +118,7 @@ class SumoParameters(ScenarioParameters):
         stranger = road_files.missing(demand.edges, edges := road_files.edges(self.network))
         if stranger is not None:
             raise ValueError(f"routes = '{self.routes}': traffic is sent over the edge '{stranger}', which network = "
-                             f"'{self.network}' does not have{nearest(stranger, edges)}")  # fmt: skip
+                             f"'{self.network}' does not have{hint(stranger, edges)}")  # fmt: skip
         self._check_agents(demand)
         if self.horizon * self.agents.size > _MAX_COMMANDS:
             raise ValueError(f"horizon = {self.horizon:,} steps of {self.agents.size:,} agents are too many commands "
@@ -142,7 +142,7 @@ def _choices(name: str, known: Any) -> str:
     """The nearest of the known names, and the first of them all."""
     listed = sorted(known)
     more = ", …" if len(listed) > 10 else ""
-    return f"{nearest(name, listed)} (there are: {', '.join(listed[:10])}{more})"
+    return f"{hint(name, listed)} (there are: {', '.join(listed[:10])}{more})"
 
 
 @register("sumo")

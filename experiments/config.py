@@ -13,8 +13,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from envs.spelling import nearest
 from experiments import checks, reading
-from experiments.errors import ConfigError, nearest, shown
+from experiments.errors import ConfigError, shown
 from experiments.explain import at, explain
 from experiments.schema import AXES, COMPARING, Experiment, experiment_model
 

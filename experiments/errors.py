@@ -1,9 +1,10 @@
 """The one error for whatever a user gave that cannot be: one line a problem, each beginning with the key's path."""
 
-import difflib
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+
+from envs.spelling import nearest
 
 SHOWN = 20  # problems listed before the rest is only counted
 
@@ -35,14 +36,6 @@ def shown(value: object, limit: int = 60) -> str:
     except (TypeError, ValueError):
         text = repr(value)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
-
-
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known spelling that `word` was probably meant to be."""
-    candidates = list(known)
-    folded = {candidate.casefold(): candidate for candidate in reversed(candidates)}
-    near = difflib.get_close_matches(word[:100].casefold(), folded, n=1, cutoff=0.6)
-    return folded[near[0]] if near else None
 
 
 def suggestion(word: str, known: Sequence[str], limit: int = 40) -> str:

@@ -6,8 +6,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from envs.spelling import nearest
 from experiments.describe import Key, Schema
-from experiments.errors import nearest, refusal, shown, suggestion
+from experiments.errors import refusal, shown, suggestion
 from experiments.schema import AXES, json_schema
 
 MISSING = object()

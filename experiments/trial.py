@@ -14,10 +14,11 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError, create_model
 
 import envs
+from envs.spelling import nearest
 from experiments import config, reading
 from experiments.checks import evaluation_scenario
 from experiments.describe import Schema
-from experiments.errors import ConfigError, nearest, shown
+from experiments.errors import ConfigError, shown
 from experiments.evaluation import assess_controller, assess_controllers, episodes, make_evaluation_env, versions
 from experiments.explain import at, explain
 from experiments.folder import RunFolder

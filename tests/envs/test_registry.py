@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import envs
-from envs.spelling import nearest
+from envs.spelling import hint
 from tests.envs.helpers import SMALL, run_python
 
 
@@ -40,8 +40,8 @@ def test_impossible_scenarios_are_refused_before_anything_starts(
 
 
 def test_the_nearest_name_is_offered_only_where_one_is_near() -> None:
-    assert nearest("horzon", ["horizon", "mode"]) == "; did you mean 'horizon'?"
-    assert nearest("colour", ["horizon", "mode"]) == ""
+    assert hint("Horzon", ["horizon", "mode"]) == "; did you mean 'horizon'?"
+    assert hint("colour", ["horizon", "mode"]) == ""
 
 
 @pytest.mark.parametrize("name", SMALL)
