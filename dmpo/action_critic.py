@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dmpo.networks import StackedMLP
-from graphs import Neighborhood
+from graphs import Neighborhood, Order
 
 HEAD_GAIN = 1.0
 
@@ -25,6 +25,7 @@ class ActionCritic(nn.Module):
         hidden: widths of the hidden layers.
         stacks: R, N for own parameters, 1 for shared ones.
         generator: where the initial weights are drawn from.
+        order: of the neighbours, see `Neighborhood`.
 
     Shapes:
         states (B, N, D), received actions (B, N, K, A) -> (2, B, N).
@@ -39,9 +40,10 @@ class ActionCritic(nn.Module):
         hidden: Sequence[int],
         stacks: int,
         generator: torch.Generator,
+        order: Order = "number",
     ) -> None:
         super().__init__()
-        self.neighborhood, self.actions = Neighborhood(graph, hops=kappa), actions
+        self.neighborhood, self.actions = Neighborhood(graph, hops=kappa, order=order), actions
         inputs = self.neighborhood.size * (features + actions)
         self.twins = nn.ModuleList(StackedMLP(stacks, inputs, hidden, 1, HEAD_GAIN, generator) for _ in range(2))
 

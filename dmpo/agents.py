@@ -178,7 +178,7 @@ class Agents(LearnerBase):
         settings, distribution = self.settings, self.distribution
         start = distribution.start(settings.init_mean, settings.init_log_std)
         shape = settings.hidden, start, settings.init_log_std, self.stacks
-        policy = Policy(graph, self.features, distribution, *shape, self.initial)
+        policy = Policy(graph, self.features, distribution, *shape, self.initial, settings.neighbour_order)
         policy.neighborhood = policy.neighborhood.to(self.device)
         return policy
 

@@ -4,6 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from graphs import Order
+
 Width = Annotated[int, Field(ge=1, le=4_096)]
 
 
@@ -62,6 +64,12 @@ class AgentSettings(LearnerSettings):
     )
     share_parameters: bool = Field(
         False, description="Whether all agents share one network; each still sees only its neighbourhood."
+    )
+    neighbour_order: Order = Field(
+        "number",
+        description="Where a network finds its neighbours in what it is given: nearest first, and of those equally far "
+        "away by number, or cyclic, by how far on from its own number they are, modulo N; on loops all who share a "
+        "network then find the same neighbour, seen from where they are, in the same place.",
     )
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dmpo.moments import ReturnMoments
 from dmpo.networks import StackedMLP
-from graphs import Neighborhood
+from graphs import Neighborhood, Order
 
 HEAD_GAIN = 1.0
 MEMORY = 0.5  # rewards change by orders of magnitude while an agent learns, so old returns are soon forgotten
@@ -27,6 +27,7 @@ class Critic(nn.Module):
         hidden: widths of the hidden layers.
         stacks: R, N for own parameters, 1 for shared ones.
         generator: where the initial weights are drawn from.
+        order: of the neighbours, see `Neighborhood`.
 
     Shapes:
         (B, N, D) -> (B, N), in units of the rewards.
@@ -40,9 +41,10 @@ class Critic(nn.Module):
         hidden: Sequence[int],
         stacks: int,
         generator: torch.Generator,
+        order: Order = "number",
     ) -> None:
         super().__init__()
-        self.neighborhood = Neighborhood(graph, hops=kappa)
+        self.neighborhood = Neighborhood(graph, hops=kappa, order=order)
         self.network = StackedMLP(stacks, self.neighborhood.size * features, hidden, 1, HEAD_GAIN, generator)
         self.moments = ReturnMoments(stacks, MEMORY)
 

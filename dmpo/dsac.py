@@ -32,7 +32,8 @@ class DSAC(Agents):
 
     def _build(self, graph: nx.Graph, seed: int) -> None:
         settings, shape = self.settings, (self.features, self.distribution.actions, self.settings.hidden, self.stacks)
-        self.critic = ActionCritic(graph, settings.kappa, *shape, self.initial).to(self.device)
+        order = settings.neighbour_order
+        self.critic = ActionCritic(graph, settings.kappa, *shape, self.initial, order).to(self.device)
         self.critic.neighborhood = self.critic.neighborhood.to(self.device)
         kind = DiscreteSAC if isinstance(self.distribution, Categorical) else ContinuousSAC
         self.sac: SAC = kind(self.policy, self.critic, settings, self.generator)

@@ -35,7 +35,7 @@ class OnPolicy(Agents):
 
     def _build_critic(self, graph: nx.Graph, kappa: int | None) -> Critic:
         shape = (self.features, self.settings.hidden, self.stacks)
-        critic = Critic(graph, kappa, *shape, self.initial).to(self.device)
+        critic = Critic(graph, kappa, *shape, self.initial, self.settings.neighbour_order).to(self.device)
         critic.neighborhood = critic.neighborhood.to(self.device)
         return critic
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dmpo.distributions import Acting
 from dmpo.networks import StackedMLP
-from graphs import Neighborhood
+from graphs import Neighborhood, Order
 
 HEAD_GAIN = 0.01  # the first policy hardly depends on the state
 
@@ -25,6 +25,7 @@ class Policy(nn.Module):
         init_log_std: initial value of what the distribution learns that does not depend on the state.
         stacks: R, N for own parameters, 1 for shared ones.
         generator: where the initial weights are drawn from.
+        order: of the neighbours, see `Neighborhood`.
 
     Shapes:
         (B, N, D) -> (B, N, P), the parameters of the distribution.
@@ -40,9 +41,10 @@ class Policy(nn.Module):
         init_log_std: float,
         stacks: int,
         generator: torch.Generator,
+        order: Order = "number",
     ) -> None:
         super().__init__()
-        self.neighborhood = Neighborhood(graph, hops=1)
+        self.neighborhood = Neighborhood(graph, hops=1, order=order)
         self.distribution = distribution
         inputs = self.neighborhood.size * features
         self.network = StackedMLP(stacks, inputs, hidden, distribution.outputs, HEAD_GAIN, generator)

@@ -6,7 +6,7 @@
 
 from graphs import files as files
 from graphs import topologies as topologies
-from graphs.neighborhood import Neighborhood
+from graphs.neighborhood import Neighborhood, Order
 from graphs.registry import docstring, make, names, parameters, register
 
-__all__ = ["Neighborhood", "docstring", "make", "names", "parameters", "register"]
+__all__ = ["Neighborhood", "Order", "docstring", "make", "names", "parameters", "register"]

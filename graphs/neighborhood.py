@@ -13,6 +13,9 @@ from torch.nn.functional import pad
 from graphs.checks import check_graph, refusal
 
 
+Order = Literal["number", "cyclic"]
+
+
 @dataclass(frozen=True, eq=False)
 class Neighborhood:
     """N_i^κ = {j : distance from j to i ≤ κ}, for every agent i (closed: i itself included; DMPO paper, section 3).
@@ -23,9 +26,12 @@ class Neighborhood:
     Args:
         graph: networkx `Graph` or `DiGraph` on the nodes 0..N-1.
         hops: κ ≥ 0; 0 is the agent alone, N - 1 or more everybody from whom there is a path, None everybody there is.
+        order: of those equally far away, "number" or "cyclic", by how far on from i they are: j - i modulo N. On graphs
+            that look the same from every node, such as cycles and complete graphs, all agents then have the same
+            neighbour, seen from where they are, in the same place, which one network for all needs.
 
     Shapes:
-        index: (N, K) int64, row i lists N_i^κ: i first, then by distance, then by number; padded with i itself.
+        index: (N, K) int64, row i lists N_i^κ: i first, then by distance, then in `order`; padded with i itself.
             Whoever has no path to i is infinitely far away.
         mask: (N, K) bool, False where `index` is padding.
         sizes: (N,) int64, |N_i^κ|.
@@ -33,11 +39,12 @@ class Neighborhood:
     Attributes may not be assigned, and the tensors must not be written to; `to` gives a copy elsewhere.
 
     Raises:
-        ValueError: negative `hops`, a multigraph, nodes other than 0..N-1.
+        ValueError: negative `hops`, another `order`, a multigraph, nodes other than 0..N-1.
     """
 
     graph: InitVar[nx.Graph]
     hops: int | None
+    order: Order = "number"
     num_agents: int = field(init=False)  # N
     size: int = field(init=False)  # K, the size of the largest neighbourhood
     messages: int = field(init=False)  # pairs of a receiver and another agent it hears, Σ_i (|N_i^κ| - 1)
@@ -52,7 +59,9 @@ class Neighborhood:
         if self.hops is not None and (not isinstance(self.hops, int) or self.hops < 0):
             allowed = "it is a whole number, at least 0, or None for everybody"
             raise refusal("hops", self.hops, allowed, "Use 1 for the direct neighbours.")
-        rows = _neighborhoods(graph, self.hops)
+        if self.order not in ("number", "cyclic"):
+            raise refusal("order", self.order, "neighbours are ordered by 'number' or 'cyclic'", "Choose one of these.")
+        rows = _neighborhoods(graph, self.hops, self.order)
         n, k = len(rows), max(map(len, rows))
         index = torch.tensor([row + [agent] * (k - len(row)) for agent, row in enumerate(rows)], dtype=torch.int64)
         sizes = torch.tensor([len(row) for row in rows], dtype=torch.int64)
@@ -161,13 +170,14 @@ class Neighborhood:
 _TENSORS = ("index", "mask", "sizes", "_source", "_answer")
 
 
-def _neighborhoods(graph: nx.Graph, hops: int | None) -> list[list[int]]:
+def _neighborhoods(graph: nx.Graph, hops: int | None, order: Order) -> list[list[int]]:
     # The search starts at the listener, against the direction in which messages travel.
     heard = graph.reverse(copy=False) if graph.is_directed() else graph
-    return [_neighborhood(heard, agent, hops) for agent in range(len(graph))]
+    return [_neighborhood(heard, agent, hops, agent if order == "cyclic" else 0) for agent in range(len(graph))]
 
 
-def _neighborhood(heard: nx.Graph, agent: int, hops: int | None) -> list[int]:
+def _neighborhood(heard: nx.Graph, agent: int, hops: int | None, first: int) -> list[int]:
+    # Of those equally far away, whoever comes first from number `first` on.
     distance = nx.single_source_shortest_path_length(heard, agent, cutoff=hops)
     members = range(len(heard)) if hops is None else distance
-    return sorted(members, key=lambda other: (distance.get(other, math.inf), other))
+    return sorted(members, key=lambda other: (distance.get(other, math.inf), (other - first) % len(heard)))

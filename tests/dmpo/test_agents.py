@@ -3,6 +3,7 @@
 from contextlib import nullcontext
 from typing import Any, Literal
 
+import networkx as nx
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ from dmpo import Trainer
 from dmpo.agents import Agents
 from tests.dmpo.devices import MODES, Generator
 from tests.dmpo.environment import PointMasses
+from tests.dmpo.learners import D, make_learner
 
 Kind = Literal["continuous", "discrete"]
 GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))
@@ -119,3 +121,19 @@ def test_it_learns_as_much_with_rounded_products(share_parameters: bool) -> None
     for found in rewards.values():
         assert found[1] > 0.5 * found[0]  # rewards are negative: at most half of what the untrained one pays
     assert rewards["bfloat16"][1] == pytest.approx(rewards["float32"][1], rel=0.2)
+
+
+@pytest.mark.parametrize("graph", [nx.cycle_graph(6), nx.complete_graph(5)], ids=["cycle", "complete"])
+@pytest.mark.parametrize("name", ["dppo", "ia2c", "dsac"])
+def test_one_network_treats_all_alike_in_cyclic_order_and_not_by_number(graph: nx.Graph, name: str) -> None:
+    states, actions = torch.randn(4, len(graph), D), torch.zeros(4, len(graph), 1, 2)
+    for order in ("cyclic", "number"):
+        learner = make_learner(graph, name=name, share_parameters=True, neighbour_order=order)
+        policy, critic = learner.policy, learner.critic
+        others = [actions.expand(-1, -1, critic.neighborhood.size, -1)] if name == "dsac" else []
+        for turned, straight in (
+            (policy(states.roll(1, 1)), policy(states)),  # (B, N, P)
+            (critic(states.roll(1, 1), *others).mT, critic(states, *others).mT),  # (N, B), or (2, N, B) of two critics
+        ):
+            agents = 1 if turned.shape[0] == 4 else -2
+            assert torch.allclose(turned, straight.roll(1, agents), atol=1e-5) == (order == "cyclic")

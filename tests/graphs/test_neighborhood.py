@@ -347,3 +347,21 @@ def test_each_agent_is_told_what_others_hold_of_it(graph: nx.Graph, hops: int | 
     assert torch.equal(neighborhood.exchange(x), expected)
     with pytest.raises(ValueError, match="N, K, D"):
         neighborhood.exchange(torch.zeros(n, k + 1, 3))
+
+
+@pytest.mark.parametrize(("graph", "hops"), [(nx.cycle_graph(7), 2), (nx.cycle_graph(6), 3), (nx.complete_graph(5), 1)])
+def test_in_cyclic_order_everybody_finds_the_same_neighbour_in_the_same_place(graph: nx.Graph, hops: int) -> None:
+    cyclic, by_number = (Neighborhood(graph, hops=hops, order=order) for order in ("cyclic", "number"))
+    ahead = (cyclic.index - torch.arange(len(graph)).unsqueeze(1)) % len(graph)  # (N, K), seen from the listener
+    assert (ahead == ahead[0]).all()
+    assert torch.equal(cyclic.index.sort(1).values, by_number.index.sort(1).values)
+    assert torch.equal(cyclic.index[0], by_number.index[0])
+
+
+def test_in_cyclic_order_the_nearest_come_first() -> None:
+    assert rows_of(Neighborhood(nx.path_graph(4), hops=2, order="cyclic"))[2] == [2, 3, 1, 0]
+
+
+def test_there_is_no_other_order() -> None:
+    with pytest.raises(ValueError, match="order='random' is not possible: .*'number' or 'cyclic'"):
+        Neighborhood(nx.path_graph(3), hops=1, order="random")
