@@ -12,7 +12,6 @@ from torch.nn.functional import pad
 
 from graphs.checks import check_graph, refusal
 
-
 Order = Literal["number", "cyclic"]
 
 
