@@ -82,6 +82,26 @@ def k_nearest(n: int, k: EvenDegree = 4) -> nx.Graph:
     return nx.circulant_graph(n, range(1, k // 2 + 1))
 
 
+@register("crossed_cycle")
+def crossed_cycle(n: int, reach: Annotated[int, Ge(0)] = 1) -> nx.Graph:
+    """i ~ i±1 and, modulo n, all within `reach` places of half a loop away: a loop that crosses itself halfway.
+
+    On a figure eight those half a loop away drive towards the same crossing.
+
+    Args:
+        n: number of agents.
+        reach: places to either side of i + n/2, at least 0; with an odd n, 0 finds nobody there.
+
+    Raises:
+        ValueError: a negative `reach`.
+    """
+    if reach < 0:
+        raise refusal("reach", reach, "it is at least 0", "Use 1 for those next to the one half a loop away.")
+    if n == 1:
+        return nx.empty_graph(1)
+    return nx.circulant_graph(n, {1, *(away for away in range(1, n // 2 + 1) if n / 2 - away <= reach)})
+
+
 @register("small_world")
 def small_world(n: int, k: EvenDegree = 4, p: Probability = 0.1, seed: int = 0) -> nx.Graph:
     """`k_nearest` with each edge rewired to a random agent with probability p (Watts and Strogatz 1998), connected.

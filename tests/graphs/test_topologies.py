@@ -12,7 +12,7 @@ import graphs
 
 SIZES = st.integers(1, 40)
 MANY = settings(max_examples=40, deadline=None)
-WITHOUT_ARGUMENTS = ["complete", "cycle", "empty", "grid", "path", "random_geometric", "star"]
+WITHOUT_ARGUMENTS = ["complete", "crossed_cycle", "cycle", "empty", "grid", "path", "random_geometric", "star"]
 
 
 def degrees(graph: nx.Graph) -> list[int]:
@@ -67,6 +67,20 @@ def test_k_nearest_joins_the_k_nearest_on_the_loop(n: int, data: st.DataObject) 
     assert all(min(abs(u - v), n - abs(u - v)) <= k // 2 for u, v in graph.edges)
 
 
+@MANY
+@given(SIZES, st.integers(0, 20))
+def test_a_crossed_cycle_joins_those_half_a_loop_away(n: int, reach: int) -> None:
+    graph = graphs.make("crossed_cycle", n, reach=reach)
+    for i in range(n):
+        for j in range(i):
+            away = min(i - j, n - i + j)
+            assert graph.has_edge(i, j) == (away == 1 or n / 2 - away <= reach)
+
+
+def test_fourteen_on_a_figure_eight_have_two_neighbours_on_their_road_and_three_across() -> None:
+    assert sorted(graphs.make("crossed_cycle", 14)[0]) == [1, 6, 7, 8, 13]
+
+
 def test_k_nearest_with_two_is_the_cycle() -> None:
     assert nx.utils.edges_equal(graphs.make("k_nearest", 9, k=2).edges, graphs.make("cycle", 9).edges)
 
@@ -116,6 +130,7 @@ def test_the_seed_determines_random_graphs(name: str) -> None:
         ("small_world", 22, {"k": 5}, "k=5 .*even"),
         ("small_world", 22, {"p": 1.5}, "p=1.5 .*between 0 and 1"),
         ("small_world", 22, {"p": float("nan")}, "p=nan .*between 0 and 1"),
+        ("crossed_cycle", 14, {"reach": -1}, "reach=-1 .*at least 0"),
         ("grid", 22, {"rows": 3}, r"rows=3 .*\[1, 2, 11, 22\]"),
         ("grid", 22, {"rows": 0}, "rows=0 "),
         ("random_geometric", 22, {"radius": 0.0}, "radius=0.0 .*greater than 0"),
