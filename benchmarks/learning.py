@@ -71,6 +71,7 @@ FIGURES = {
     ],
     "dppo_figure_eight": [Figure("speed in m/s", 6.2, _metric("speed"))],
     "dppo_figure_eight_shared": [Figure("speed in m/s", 9.0, _metric("speed"))],
+    "dppo_figure_eight_crossed": [Figure("speed in m/s", 9.0, _metric("speed"))],
 }
 
 

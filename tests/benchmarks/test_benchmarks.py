@@ -72,7 +72,7 @@ def test_samples_are_counted_to_where_the_mean_over_seeds_stays_above(tmp_path: 
     assert never[4:6] == ["never", "–"]
 
 
-@pytest.mark.parametrize("pair", sample_efficiency.PAIRS, ids=lambda pair: pair.dmpo)
+@pytest.mark.parametrize("pair", sample_efficiency.PAIRS, ids=lambda pair: pair.dppo)
 def test_both_of_a_pair_take_about_as_many_updates(pair: sample_efficiency.Pair) -> None:
     dmpo = config.load(pair.dmpo).experiment
     plain, dppo = (config.load(preset).experiment for preset in sample_efficiency.rivals(pair))
