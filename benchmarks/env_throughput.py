@@ -2,6 +2,7 @@
 
     python -m benchmarks.env_throughput
     python -m benchmarks.env_throughput --fleets
+    python -m benchmarks.env_throughput --fleets --policy
 
 An env step is a simulated step of 0.1 s of one environment. Bare is `simulationStep` alone: the same roads and
 vehicles in as many processes, nothing read, nothing commanded. Both begin with new episodes and take turns in one run,
@@ -11,7 +12,8 @@ With `--fleets`, mixed fleets take turns with those that learn throughout, on th
 drive the same traffic, as what a vehicle does decides what SUMO has to compute: in the second one all vehicles are
 learners, and are given the accelerations that they had in the first. What is beyond a learner's action space is cut
 off, which matters where SUMO drives the humans: mean speeds tell how alike the two are. Turns are short, and of every
-step the least time over the rounds is taken: what else the machine does can only add to it.
+step the least time over the rounds is taken: what else the machine does can only add to it. The next step is asked for at
+once or, with `--policy`, as in training: after a policy has been asked what it would do, whose time does not count.
 """
 
 from __future__ import annotations
@@ -34,8 +36,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+import dmpo
 import envs
 from benchmarks.rows import Options, Row
+from experiments.processor import use_processor
 
 STEPS = 300
 TURN = 10  # steps of one fleet before it is the other's turn
@@ -125,9 +129,9 @@ class Fleet(NamedTuple):
 
 
 def measure_fleets(
-    scenario: str, learners: int, humans: str, num_envs: int, workers: int, rounds: int
+    scenario: str, learners: int, humans: str, num_envs: int, workers: int, rounds: int, policy: bool = False
 ) -> tuple[Fleet, Fleet]:
-    """A mixed fleet with the default noise, and one as large that learns throughout."""
+    """A mixed fleet with the default noise, and one as large that learns throughout; with or without policies."""
     driving: dict[str, Any] = {"controller": humans, "min_gap": 2.5, "deceleration": 4.5}  # as learners are to SUMO
     roads: dict[str, Any] = {"ring_length": 245} if scenario == "ring" else {}
     with (
@@ -135,21 +139,32 @@ def measure_fleets(
         envs.make(scenario, num_envs, workers, **roads) as all_learning,
     ):
         actions = _random_actions(mixed)
-        fleets = (mixed, actions), (all_learning, _accelerations(mixed, actions))
+        both = (mixed, actions), (all_learning, _accelerations(mixed, actions))
+        fleets = [(env, taken, _policy(env) if policy else None) for env, taken in both]
         found = np.array([_take_turns(fleets) for _ in range(rounds)])  # (rounds, fleets, steps, seconds and speed)
     seconds, speed = np.moveaxis(found.min(axis=0), -1, 0)
     mixed_fleet, other = map(Fleet, num_envs / seconds.mean(axis=1), speed.mean(axis=1))
     return mixed_fleet, other
 
 
-def _take_turns(fleets: Sequence[tuple[envs.VectorEnv, list[NDArray[Any]]]]) -> list[list[tuple[float, float]]]:
+def _policy(env: envs.VectorEnv) -> dmpo.Learner:
+    """What acts in training: each agent's own untrained policy, on one thread beside SUMO."""
+    use_processor(1)
+    return dmpo.make_learner(dmpo.settings("dppo")(), env.graph, env.observation_space, env.action_space)
+
+
+def _take_turns(
+    fleets: Sequence[tuple[envs.VectorEnv, list[NDArray[Any]], dmpo.Learner | None]],
+) -> list[list[tuple[float, float]]]:
     """Of each fleet and step, the seconds that it took and the mean speed after it."""
-    for env, _ in fleets:
-        env.reset(seed=0)
+    seen = [env.reset(seed=0)[0] for env, _, _ in fleets]  # the environment's own arrays, which each step overwrites
     found: list[list[tuple[float, float]]] = [[] for _ in fleets]
     for first in range(0, STEPS, TURN):
-        for (env, actions), taken in zip(fleets, found, strict=True):
-            taken += [_timed_step(env, actions[step % len(actions)]) for step in range(first, first + TURN)]
+        for (env, actions, policy), observations, taken in zip(fleets, seen, found, strict=True):
+            for step in range(first, first + TURN):
+                if policy:
+                    policy.act(observations)
+                taken.append(_timed_step(env, actions[step % len(actions)]))
     return found
 
 
@@ -210,9 +225,12 @@ def main(
     workers: Annotated[int, typer.Option(min=1)] = 1,
     rounds: Annotated[int, typer.Option(min=1)] = 15,
     fleets: Annotated[bool, typer.Option(help="compare mixed fleets with such that learn throughout")] = False,
+    policy: Annotated[
+        bool, typer.Option(help="let policies look at each of the fleets' steps before the next")
+    ] = False,
 ) -> None:
     """Print the table."""
-    table = _fleets(num_envs, workers, rounds) if fleets else _scenarios(num_envs, workers, rounds)
+    table = _fleets(num_envs, workers, rounds, policy) if fleets else _scenarios(num_envs, workers, rounds)
     Console().print(table)
 
 
@@ -227,12 +245,13 @@ def _scenarios(num_envs: int, workers: int, rounds: int) -> Table:
     return table
 
 
-def _fleets(num_envs: int, workers: int, rounds: int) -> Table:
-    table = Table(title=f"{num_envs} environments, {workers} worker(s), random actions: env steps/s")
+def _fleets(num_envs: int, workers: int, rounds: int, policy: bool) -> Table:
+    acting = "random actions beside policies" if policy else "random actions"
+    table = Table(title=f"{num_envs} environments, {workers} worker(s), {acting}: env steps/s")
     for column in ("scenario", "learners", "humans", "mixed", "all learning", "ratio", "m/s", "all learning, m/s"):
         table.add_column(column, justify="left" if column in ("scenario", "humans") else "right")
     for scenario, learners, humans in track(FLEETS, description="measuring", transient=True):
-        mixed, other = measure_fleets(scenario, learners, humans, num_envs, workers, rounds)
+        mixed, other = measure_fleets(scenario, learners, humans, num_envs, workers, rounds, policy)
         rates = f"{mixed.rate:,.0f}", f"{other.rate:,.0f}", f"{mixed.rate / other.rate:.2f}"
         table.add_row(scenario, str(learners), humans, *rates, f"{mixed.speed:.2f}", f"{other.speed:.2f}")
     return table

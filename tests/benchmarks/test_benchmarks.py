@@ -20,8 +20,10 @@ def test_both_rates_are_measured(scenario: str) -> None:
     assert min(rate.through_envs, rate.bare) > 0
 
 
-def test_a_mixed_fleet_is_timed_in_the_traffic_of_one_that_learns_throughout() -> None:
-    mixed, other = env_throughput.measure_fleets("figure_eight", 7, "idm", num_envs=2, workers=1, rounds=2)
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("policy", [False, True])
+def test_a_mixed_fleet_is_timed_in_the_traffic_of_one_that_learns_throughout(policy: bool) -> None:
+    mixed, other = env_throughput.measure_fleets("figure_eight", 7, "idm", 2, workers=1, rounds=2, policy=policy)
     assert min(mixed.rate, other.rate) > 0
     assert mixed.speed == pytest.approx(other.speed, rel=0.01)
 

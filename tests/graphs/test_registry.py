@@ -79,7 +79,9 @@ def test_parameters_make_a_schema() -> None:
 )
 def test_a_misspelt_name_is_answered_with_the_nearest(wrong: str, right: str) -> None:
     for call in (lambda: graphs.make(wrong, n=5), lambda: graphs.parameters(wrong), lambda: graphs.docstring(wrong)):
-        with pytest.raises(ValueError, match=f"'{wrong}'.*Did you mean '{right}'.*Known: complete, crossed_cycle, cycle"):
+        with pytest.raises(
+            ValueError, match=f"'{wrong}'.*Did you mean '{right}'.*Known: complete, crossed_cycle, cycle"
+        ):
             call()
 
 
