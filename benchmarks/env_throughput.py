@@ -12,8 +12,8 @@ With `--fleets`, mixed fleets take turns with those that learn throughout, on th
 drive the same traffic, as what a vehicle does decides what SUMO has to compute: in the second one all vehicles are
 learners, and are given the accelerations that they had in the first. What is beyond a learner's action space is cut
 off, which matters where SUMO drives the humans: mean speeds tell how alike the two are. Turns are short, and of every
-step the least time over the rounds is taken: what else the machine does can only add to it. The next step is asked for at
-once or, with `--policy`, as in training: after a policy has been asked what it would do, whose time does not count.
+step the least time over the rounds is taken: what else the machine does can only add to it. The next step is asked for
+at once or, with `--policy`, as in training: after a policy has been asked what it would do, whose time does not count.
 """
 
 from __future__ import annotations
