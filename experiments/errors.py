@@ -4,8 +4,6 @@ import json
 import math
 from collections.abc import Sequence
 
-from envs.spelling import nearest
-
 SHOWN = 20  # problems listed before the rest is only counted
 
 
@@ -40,6 +38,8 @@ def shown(value: object, limit: int = 60) -> str:
 
 def suggestion(word: str, known: Sequence[str], limit: int = 40) -> str:
     """`did you mean "cycle"? allowed: complete, cycle, …`, without the question where nothing is near."""
+    from envs.spelling import nearest  # here, as what only helps or refuses an option need not load the environments
+
     near = nearest(word, known)
     question = f"did you mean {near}? " if near else ""
     listed = ", ".join(known[:limit]) + (", …" if len(known) > limit else "")

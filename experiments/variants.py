@@ -112,7 +112,9 @@ def _checked(draft: _Draft, experiment: Experiment) -> Variant:
     if problems:
         raise ConfigError(problems)
     # Runs share the cores: each has one, and its SUMO mostly works while it waits.
-    train = experiment.train.model_copy(update={"threads": experiment.train.threads or 1})
+    threads = experiment.train.threads or 1
+    numbers = {"threads": threads, "update_threads": experiment.train.update_threads or threads}
+    train = experiment.train.model_copy(update=numbers)
     return Variant(draft.label, draft.stem, experiment.model_copy(update={"train": train}), draft.evaluate_on)
 
 
