@@ -12,8 +12,11 @@ With `--fleets`, mixed fleets take turns with those that learn throughout, on th
 drive the same traffic, as what a vehicle does decides what SUMO has to compute: in the second one all vehicles are
 learners, and are given the accelerations that they had in the first. What is beyond a learner's action space is cut
 off, which matters where SUMO drives the humans: mean speeds tell how alike the two are. Turns are short, and of every
-step the least time over the rounds is taken: what else the machine does can only add to it. The next step is asked for
-at once or, with `--policy`, as in training: after a policy has been asked what it would do, whose time does not count.
+step the least time over the rounds is taken: what else the machine does can only add to it.
+
+So the humans decide and the learners, who are given their actions, do not. With `--policy` everybody does, as in
+training: before each step the learners' policies are asked what to do, and that counts. It is not done, for the traffic
+to stay the same.
 """
 
 from __future__ import annotations
@@ -131,7 +134,7 @@ class Fleet(NamedTuple):
 def measure_fleets(
     scenario: str, learners: int, humans: str, num_envs: int, workers: int, rounds: int, policy: bool = False
 ) -> tuple[Fleet, Fleet]:
-    """A mixed fleet with the default noise, and one as large that learns throughout; with or without policies."""
+    """A mixed fleet with the default noise, and one as large that learns throughout; policies decide or do not."""
     driving: dict[str, Any] = {"controller": humans, "min_gap": 2.5, "deceleration": 4.5}  # as learners are to SUMO
     roads: dict[str, Any] = {"ring_length": 245} if scenario == "ring" else {}
     with (
@@ -162,16 +165,12 @@ def _take_turns(
     for first in range(0, STEPS, TURN):
         for (env, actions, policy), observations, taken in zip(fleets, seen, found, strict=True):
             for step in range(first, first + TURN):
+                start = perf_counter()
                 if policy:
                     policy.act(observations)
-                taken.append(_timed_step(env, actions[step % len(actions)]))
+                info = env.step(actions[step % len(actions)])[4]
+                taken.append((perf_counter() - start, float(info["traffic"]["speed"].mean())))
     return found
-
-
-def _timed_step(env: envs.VectorEnv, actions: NDArray[Any]) -> tuple[float, float]:
-    start = perf_counter()
-    info = env.step(actions)[4]
-    return perf_counter() - start, float(info["traffic"]["speed"].mean())
 
 
 def _accelerations(env: envs.VectorEnv, actions: list[NDArray[Any]]) -> list[NDArray[Any]]:
@@ -225,9 +224,7 @@ def main(
     workers: Annotated[int, typer.Option(min=1)] = 1,
     rounds: Annotated[int, typer.Option(min=1)] = 15,
     fleets: Annotated[bool, typer.Option(help="compare mixed fleets with such that learn throughout")] = False,
-    policy: Annotated[
-        bool, typer.Option(help="let policies look at each of the fleets' steps before the next")
-    ] = False,
+    policy: Annotated[bool, typer.Option(help="count what the fleets' policies take to decide as well")] = False,
 ) -> None:
     """Print the table."""
     table = _fleets(num_envs, workers, rounds, policy) if fleets else _scenarios(num_envs, workers, rounds)
@@ -246,7 +243,7 @@ def _scenarios(num_envs: int, workers: int, rounds: int) -> Table:
 
 
 def _fleets(num_envs: int, workers: int, rounds: int, policy: bool) -> Table:
-    acting = "random actions beside policies" if policy else "random actions"
+    acting = "random actions, and policies that decide" if policy else "random actions"
     table = Table(title=f"{num_envs} environments, {workers} worker(s), {acting}: env steps/s")
     for column in ("scenario", "learners", "humans", "mixed", "all learning", "ratio", "m/s", "all learning, m/s"):
         table.add_column(column, justify="left" if column in ("scenario", "humans") else "right")
