@@ -173,6 +173,8 @@ def rows(options: Options) -> Iterator[Row]:
     rate = product_rate(options)
     size = f"{product_size(options)} squared, float32, {options.threads} threads"
     yield Row(piece="parts", what="matrix product", size=size, value=rate / 1e9, unit="GFLOP/s")
+    usual = product_rate(options, quick=False) / 1e9
+    yield Row(piece="parts", what="matrix product as PyTorch comes", size=size, value=usual, unit="GFLOP/s")
     sizes = QUICK if options.quick else Sizes()
     with opened(options, sizes) as (learner, env):
         work = prepare(learner, env, sizes)

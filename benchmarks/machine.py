@@ -6,6 +6,7 @@ import multiprocessing
 import resource
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from statistics import median
@@ -16,6 +17,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.rows import Options
+from dmpo.products import quick_products
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,12 +41,18 @@ def flops(part: Callable[[], object]) -> float:
 
 
 @cache
-def product_rate(options: Options) -> float:
-    """Floating-point operations/s of a large product of two float32 matrices, the fastest of the rounds."""
+def product_rate(options: Options, quick: bool = True) -> float:
+    """Floating-point operations/s of a large product of two float32 matrices, the fastest of the rounds.
+
+    Args:
+        options: of the benchmark.
+        quick: whether it is computed as those of policies and values are, or as PyTorch comes.
+    """
     size = product_size(options)
     a, b = torch.rand(2, size, size, device=options.device)
     out = torch.empty_like(a)
-    return 2 * size**3 / min(timed(lambda: torch.mm(a, b, out=out)) for _ in range(options.rounds + 1))
+    with quick_products(size) if quick else nullcontext():
+        return 2 * size**3 / min(timed(lambda: torch.mm(a, b, out=out)) for _ in range(options.rounds + 1))
 
 
 def product_size(options: Options) -> int:

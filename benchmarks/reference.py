@@ -4,6 +4,7 @@ Each agent has its own modules, its own Adam and its own clipping, hears its nei
 states, and takes the whole batch at once. Parameters, moments and settings begin as copies of a stacked learner's, so
 that both do the same work: the suite times one against the other, and tests hold one against the other. Not repeated
 here are the stop at a divergence, minibatches, held-out data, shared parameters and optimisers that have gone on.
+Matrices are multiplied as PyTorch comes, and not as in `dmpo.products`.
 """
 
 from __future__ import annotations

@@ -40,7 +40,11 @@ class Samples:
     targets: Tensor  # (B, N), returns in the critic's units
 
     def __getitem__(self, index: Tensor) -> Self:
-        return type(self)(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+        return type(self)(**{f.name: getattr(self, f.name).index_select(0, index) for f in fields(self)})
+
+    def contiguous(self) -> Self:
+        """With each sample's numbers side by side, which is several times as fast to draw from."""
+        return type(self)(**{f.name: getattr(self, f.name).contiguous() for f in fields(self)})
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ class ActorCritic(ABC):
             advantages=advantage,
             targets=self.critic.moments.normalize(targets),
         )
-        return samples, valid, metrics
+        return samples.contiguous(), valid, metrics
 
     def losses(self, samples: Samples, bonus: float, with_policy: bool = True) -> Losses:
         """L_i^policy (minus objective and entropy bonus), L_i^value and the divergence: means over samples."""

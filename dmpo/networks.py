@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from dmpo.products import quick_products
+
 HIDDEN_GAIN = 2**0.5
 _MINUS_ONE = torch.tensor(-1.0)
 
@@ -41,16 +43,23 @@ class _Perceptron(torch.autograd.Function):
         rounded = _rounded(precision, *parameters)
         layers = list(zip(rounded[::2], rounded[1::2], strict=True))  # (R, inputs, outputs) and (R, 1, outputs) each
         given = [x.to(precision)]  # (R, B, inputs) to each layer
-        for weight, bias in layers[:-1]:
-            given.append(_tanh(torch.baddbmm(bias, given[-1], weight, beta=2, alpha=2)))
+        with quick_products(x.shape[1]):
+            for weight, bias in layers[:-1]:
+                given.append(_tanh(torch.baddbmm(bias, given[-1], weight, beta=2, alpha=2)))
+            weight, bias = layers[-1]
+            y = _linear(bias, given[-1], weight)
         ctx.dtype = x.dtype
         ctx.save_for_backward(*given, *(weight for weight, _ in layers))
-        weight, bias = layers[-1]
-        return _linear(bias, given[-1], weight)
+        return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        with quick_products(gradient.shape[1]):
+            return _Perceptron._gradients(ctx, gradient)
+
+    @staticmethod
+    def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         half = len(ctx.saved_tensors) // 2
         given, weights = ctx.saved_tensors[:half], ctx.saved_tensors[half:]
         to_bias, gradient = gradient.sum(1, keepdim=True), gradient.to(given[-1].dtype)
@@ -214,6 +223,6 @@ class StackedMLP(nn.Module):
         """(B, N, inputs) -> (B, N, outputs)."""
         samples, agents, inputs = x.shape
         shared = self.stacks == 1
-        h = x.reshape(1, samples * agents, inputs) if shared else x.transpose(0, 1)  # (R, B, inputs)
+        h = x.reshape(1, samples * agents, inputs) if shared else x.transpose(0, 1).contiguous()  # (R, B, inputs)
         y: Tensor = _Perceptron.apply(self.precision, h, *self.parameters())  # type: ignore[no-untyped-call]
         return y.view(samples, agents, y.shape[-1]) if shared else y.transpose(0, 1)

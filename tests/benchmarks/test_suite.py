@@ -114,8 +114,8 @@ def test_an_iteration_is_timed_part_by_part_both_ways(monkeypatch: pytest.Monkey
 def test_parts_and_acting_carry_their_limit_and_the_obvious_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dmpo_parts, "QUICK", TINY)
     monkeypatch.setattr(acting, "QUICK", TINY)
-    product, *parts = dmpo_parts.rows(QUICK)
-    assert product.unit == "GFLOP/s"
+    product, as_pytorch_comes, *parts = dmpo_parts.rows(QUICK)
+    assert product.unit == as_pytorch_comes.unit == "GFLOP/s"
     rollout, update, epoch = dmpo_parts.PARTS
     expected = [(what, p) for what in (rollout, update, epoch) for p in (PRECISIONS if what != update else ["float32"])]
     assert [(part.what, part.size.split(", ")[-1]) for part in parts] == expected

@@ -1,0 +1,39 @@
+"""Which library multiplies float32 matrices on the CPU."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import torch
+
+FEW = 128  # rows up to which oneDNN takes longer to start than it saves
+_onednn = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+
+
+@contextmanager
+def quick_products(rows: int) -> Iterator[None]:
+    """Products of matrices of so many rows by oneDNN, where it is the quicker and keeps all digits.
+
+    PyTorch leaves float32 to MKL, which uses but half the width of an AMD processor's vector units, and to oneDNN only
+    where it may round to bfloat16 on the way. oneDNN rounds where the processor has tiles for it (AMX), and otherwise
+    does not: there the permission costs no digit and halves the time.
+    """
+    precision = _onednn.fp32_precision
+    if rows > FEW and _keeps_digits():
+        _onednn.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        _onednn.fp32_precision = precision
+
+
+@cache
+def _keeps_digits() -> bool:
+    """Whether a product of float32 numbers is one, although it might be rounded."""
+    numbers = torch.rand(64, 64, generator=torch.Generator().manual_seed(0))
+    precision, _onednn.fp32_precision = _onednn.fp32_precision, "bf16"
+    try:
+        found = torch.mm(numbers, numbers)
+    finally:
+        _onednn.fp32_precision = precision
+    return torch.allclose(found.double(), torch.mm(numbers.double(), numbers.double()), rtol=1e-6, atol=0.0)
