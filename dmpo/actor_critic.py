@@ -128,12 +128,8 @@ class ActorCritic(ABC):
         )
         return samples.contiguous(), valid, metrics
 
-    def losses(self, samples: Samples, bonus: float, with_policy: bool = True) -> Losses:
+    def losses(self, samples: Samples, bonus: float) -> Losses:
         """L_i^policy (minus objective and entropy bonus), L_i^value and the divergence: means over samples."""
-        error = self.critic.normalized(samples.states) - samples.targets
-        value = error.square().mean(0)
-        if not with_policy:
-            return Losses(torch.zeros_like(value), value, torch.full_like(value, torch.inf))
         distribution = self.distribution
         parameters = self.policy(samples.states)  # (B, N, P)
         policy = -self.objective(distribution.log_prob(parameters, samples.actions), samples)
@@ -141,7 +137,16 @@ class ActorCritic(ABC):
             policy = policy - bonus * distribution.entropy(parameters)
         with torch.no_grad():
             kl = distribution.kl(samples.behaviour, parameters).mean(0)
-        return Losses(policy.mean(0), value, kl)
+        return Losses(policy.mean(0), self._value_loss(samples.states, samples.targets), kl)
+
+    def _value_loss(self, states: Tensor, targets: Tensor) -> Tensor:
+        # (B, N, D) and (B, N) -> (N,)
+        return (self.critic.normalized(states) - targets).square().mean(0)
+
+    def _values_alone(self, samples: Samples, index: Tensor) -> Losses:
+        # Once no policy is active any more: there is nothing to compute of them.
+        value = self._value_loss(samples.states.index_select(0, index), samples.targets.index_select(0, index))
+        return Losses(torch.zeros_like(value), value, torch.full_like(value, torch.inf))
 
     def _gradients(self, samples: Samples, index: Tensor, bonus: float, with_policy: bool = True) -> Losses:
         # The gradient of a minibatch, added up over chunks.
@@ -149,7 +154,8 @@ class ActorCritic(ABC):
         self.value_optimizer.zero_grad()
         parts = []
         for piece in torch.split(index, self._chunk):
-            part, share = self.losses(samples[piece], bonus, with_policy), len(piece) / len(index)
+            part = self.losses(samples[piece], bonus) if with_policy else self._values_alone(samples, piece)
+            share = len(piece) / len(index)
             self._per_stack((part.policy + part.value) * share).sum().backward()  # type: ignore[no-untyped-call]
             parts.append((part.policy.detach() * share, part.value.detach() * share, part.kl * share))
         return Losses(*(torch.stack(numbers).sum(0) for numbers in zip(*parts, strict=True)))
@@ -157,7 +163,8 @@ class ActorCritic(ABC):
     def _step(self, progress: float, active: Tensor) -> None:
         # One step along the gradients, of all values but of active policies only, (R,) bool.
         rate = self.settings.rate(progress)
-        self.policy_optimizer.step(rate * self.settings.lr_policy, active)
+        if bool(active.any()):
+            self.policy_optimizer.step(rate * self.settings.lr_policy, active)
         self.value_optimizer.step(rate * self.settings.lr_value, torch.ones_like(active))
 
     def _values(self, states: Tensor) -> Tensor:
@@ -189,10 +196,13 @@ class ActorCritic(ABC):
             "policy/entropy": float(self.distribution.entropy(parameters).mean()),
         }
 
-    def _check(self, losses: Losses) -> None:
+    def _check_losses(self, losses: Losses) -> None:
         agents = self.policy.neighborhood.num_agents
         check_finite("policy loss", losses.policy.unsqueeze(1), agents)
         check_finite("value loss", losses.value.unsqueeze(1), agents)
+
+    def _check_parameters(self) -> None:
+        agents = self.policy.neighborhood.num_agents
         for module, name in ((self.policy, "policy parameters"), (self.critic, "value parameters")):
             for parameter in module.parameters():
                 check_finite(name, parameter, agents)

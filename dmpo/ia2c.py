@@ -32,7 +32,8 @@ class A2C(ActorCritic):
         samples, valid, metrics = self.prepare(batch)
         losses = self._gradients(samples, valid, self.settings.entropy_weight(progress))
         self._step(progress, self._everybody)
-        self._check(losses)
+        self._check_losses(losses)
+        self._check_parameters()
         metrics |= {"policy/updates": 1.0, "value/loss": float(losses.value.mean())}
         return metrics | self._measure(samples[valid[:MEASURED]])
 

@@ -50,7 +50,8 @@ class PPO(ActorCritic):
                     active = active & (self._per_stack(losses.kl) <= KL_TOLERANCE * settings.kl_target)
                 self._step(progress, active)
                 steps += active
-            self._check(losses)
+            self._check_losses(losses)
+        self._check_parameters()
         metrics["policy/updates"] = float(steps.mean())
         metrics["policy/stopped"] = 1 - float(active.float().mean())
         metrics["value/loss"] = float(losses.value.mean())
