@@ -16,7 +16,7 @@ from experiments.checks import communication_graph, evaluation_scenario
 from experiments.errors import ConfigError
 from experiments.folder import RunFolder
 from experiments.processor import use_processor
-from experiments.schema import Experiment
+from experiments.schema import Experiment, Train
 from graphs import Neighborhood
 
 SEED = 0  # of every evaluation, so that all algorithms and seeds meet the same
@@ -73,11 +73,12 @@ def with_threads(experiment: Experiment) -> Experiment:
     return experiment.model_copy(update={"train": train.model_copy(update=numbers)})
 
 
-def set_threads(experiment: Experiment) -> None:
-    """Give PyTorch the experiment's CPU threads."""
-    threads = with_threads(experiment).train.threads
-    assert threads is not None
-    use_processor(threads)
+def set_threads(experiment: Experiment) -> Train:
+    """Give PyTorch the experiment's CPU threads; returns how it trains, with the numbers of both kinds of threads."""
+    train = with_threads(experiment).train
+    assert train.threads is not None
+    use_processor(train.threads)
+    return train
 
 
 def make_env(

@@ -147,8 +147,7 @@ def _check_unfinished(folder: RunFolder) -> None:
 
 @contextmanager
 def _parts(experiment: Experiment) -> Iterator[tuple[dmpo.Trainer, envs.VectorEnv, envs.VectorEnv]]:
-    train = with_threads(experiment).train
-    set_threads(experiment)
+    train = set_threads(experiment)
     with ExitStack() as stack:
         learner = make_learner(experiment, experiment.scenario)
         patience = train.answer_seconds
