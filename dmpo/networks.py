@@ -5,6 +5,7 @@ the batch). Nothing here mixes agents: output i is a function of input i alone.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +21,11 @@ _MINUS_ONE = torch.tensor(-1.0)
 
 def _rounded(precision: torch.dtype, *numbers: Tensor) -> list[Tensor]:
     return [x.to(precision) for x in numbers]
+
+
+def _products(samples: int, *weights: Tensor) -> AbstractContextManager[None]:
+    # For products of weights (R, ...) with so many samples (R, B, ...) each.
+    return quick_products(samples * sum(weight.numel() for weight in weights))
 
 
 def _tanh(z: Tensor) -> Tensor:
@@ -43,7 +49,7 @@ class _Perceptron(torch.autograd.Function):
         rounded = _rounded(precision, *parameters)
         layers = list(zip(rounded[::2], rounded[1::2], strict=True))  # (R, inputs, outputs) and (R, 1, outputs) each
         given = [x.to(precision)]  # (R, B, inputs) to each layer
-        with quick_products(x.shape[1]):
+        with _products(x.shape[1], *rounded):
             for weight, bias in layers[:-1]:
                 given.append(_tanh(torch.baddbmm(bias, given[-1], weight, beta=2, alpha=2)))
             weight, bias = layers[-1]
@@ -55,7 +61,7 @@ class _Perceptron(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        with quick_products(gradient.shape[1]):
+        with _products(gradient.shape[1], *ctx.saved_tensors[len(ctx.saved_tensors) // 2 :]):
             return _Perceptron._gradients(ctx, gradient)
 
     @staticmethod
@@ -122,7 +128,8 @@ class _Columns(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
-        y = torch.baddbmm(bias, weight, x)  # (R, outputs, B)
+        with _products(x.shape[2], weight):
+            y = torch.baddbmm(bias, weight, x)  # (R, outputs, B)
         if relu:
             y.relu_()
         ctx.relu = relu
@@ -133,8 +140,10 @@ class _Columns(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
         x, weight, y = ctx.saved_tensors
         gradient = torch.ops.aten.threshold_backward(gradient, y, 0) if ctx.relu else gradient.contiguous()
-        to_x = torch.bmm(weight.transpose(1, 2), gradient) if ctx.needs_input_grad[0] else None
-        return to_x, torch.bmm(gradient, x.transpose(1, 2)), gradient.sum(2, keepdim=True), None
+        with _products(x.shape[2], weight):
+            to_x = torch.bmm(weight.transpose(1, 2), gradient) if ctx.needs_input_grad[0] else None
+            to_weight = torch.bmm(gradient, x.transpose(1, 2))
+        return to_x, to_weight, gradient.sum(2, keepdim=True), None
 
 
 class StackedColumns(nn.Module):

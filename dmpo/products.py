@@ -6,20 +6,20 @@ from functools import cache
 
 import torch
 
-FEW = 128  # rows up to which oneDNN takes longer to start than it saves
+FEW = 4_000_000  # multiplications up to which oneDNN takes longer to start than it saves
 _onednn = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
 
 
 @contextmanager
-def quick_products(rows: int) -> Iterator[None]:
-    """Products of matrices of so many rows by oneDNN, where it is the quicker and keeps all digits.
+def quick_products(multiplications: int) -> Iterator[None]:
+    """Products of about so many multiplications by oneDNN, where it is the quicker and keeps all digits.
 
     PyTorch leaves float32 to MKL, which uses but half the width of an AMD processor's vector units, and to oneDNN only
     where it may round to bfloat16 on the way. oneDNN rounds where the processor has tiles for it (AMX), and otherwise
     does not: there the permission costs no digit and halves the time.
     """
     precision = _onednn.fp32_precision
-    if rows > FEW and _keeps_digits():
+    if multiplications > FEW and _keeps_digits():
         _onednn.fp32_precision = "bf16"
     try:
         yield

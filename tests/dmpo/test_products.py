@@ -26,13 +26,13 @@ def test_quick_products_keep_the_digits_of_float32() -> None:
 
 
 @pytest.mark.parametrize("keeps_digits", [True, False])
-def test_only_where_that_is_so_and_many_rows_are_multiplied_they_are_asked_for(
+def test_only_where_that_is_so_and_there_is_much_to_multiply_they_are_asked_for(
     keeps_digits: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(products, "_keeps_digits", lambda: keeps_digits)
     before, asked = used(), []
-    for rows in (FEW, FEW + 1):
-        with quick_products(rows):
+    for multiplications in (FEW, FEW + 1):
+        with quick_products(multiplications):
             asked.append(used())
         assert used() == before
     assert asked == [before, "bf16" if keeps_digits else before]
