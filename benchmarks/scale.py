@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
+from statistics import median
 from typing import Any
 
 from benchmarks.dmpo_parts import ENVIRONMENTS, PLATOON, Sizes, Stacked, opened, parts, prepare
@@ -65,18 +66,18 @@ def measure(name: str, agents: int, options: Options) -> tuple[dict[str, float],
     sizes = QUICK if options.quick else SIZES
     with opened(options, sizes, scenario(name, agents)) as (learner, env):
         collector, memory = Collector(env, learner, seed=0), learner.practice.models.memory
+        rounds = 1 if options.quick else 3
         collector.collect()
-        batch, metrics = collector.collect()
+        collected = [collector.collect() for _ in range(rounds)]
+        batch = collected[-1][0]
         while memory.added < memory.capacity:
             memory.add(batch)
+        acting, stepping = (median(found[f"time/{what}_seconds"] for _, found in collected) for what in ("act", "env"))
         decisions = batch.valid.numel()
-        costs = {
-            "acting": metrics["time/act_seconds"] / decisions,
-            "environment": metrics["time/env_seconds"] / (decisions * env.action_repeat),
-        }
+        costs = {"acting": acting / decisions, "environment": stepping / (decisions * env.action_repeat)}
         samples = sizes.starts * sizes.steps
         steps = samples, sizes.windows * sizes.window_steps, samples
         measured = parts(Stacked(learner), prepare(learner, env, sizes))
         for (part, call), count in zip(measured.items(), steps, strict=True):
-            costs[part] = seconds(call, 1 if options.quick else 3) / count
+            costs[part] = seconds(call, rounds) / count
         return {what: 1e6 * cost / agents for what, cost in costs.items()}, peak_megabytes()
