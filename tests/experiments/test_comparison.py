@@ -89,6 +89,16 @@ def test_a_run_of_another_configuration_is_refused_with_the_keys_that_differ(tmp
         pass
 
 
+def test_a_run_from_before_update_threads_is_gone_on_with(tmp_path: Path) -> None:
+    begun, now = (tiny_experiment("train.threads=1", f"train.update_threads={n}") for n in ("null", "1"))
+    with comparison.opened(tmp_path, WANTED, [begun, EXPERIMENTS[1]]):
+        RunFolder(tmp_path / ONE.folder).create(config.dump(begun))
+    with comparison.opened(tmp_path, WANTED, [now, EXPERIMENTS[1]]):
+        pass
+    two = tiny_experiment("train.threads=1", "train.update_threads=2")
+    assert "train.update_threads: 2 is not possible" in refused(tmp_path, experiments=[two, EXPERIMENTS[1]])
+
+
 def test_a_label_stands_for_one_thing(tmp_path: Path) -> None:
     with comparison.opened(tmp_path, WANTED, EXPERIMENTS):
         pass
