@@ -15,8 +15,8 @@ off, which matters where SUMO drives the humans: mean speeds tell how alike the 
 step the least time over the rounds is taken: what else the machine does can only add to it.
 
 So the humans decide and the learners, who are given their actions, do not. With `--policy` everybody does, as in
-training: before each step the learners' policies are asked what to do, and that counts. It is not done, for the traffic
-to stay the same.
+training: before each step the learners' policies are asked what to do, and the time that this takes counts. What they
+answer is not carried out, so that the traffic stays the same.
 """
 
 from __future__ import annotations

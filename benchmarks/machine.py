@@ -46,7 +46,7 @@ def product_rate(options: Options, quick: bool = True) -> float:
 
     Args:
         options: of the benchmark.
-        quick: whether it is computed as those of policies and values are, or as PyTorch comes.
+        quick: whether it is computed as large products of learners are (`dmpo.products`), or as PyTorch comes.
     """
     size = product_size(options)
     a, b = torch.rand(2, size, size, device=options.device)

@@ -68,11 +68,13 @@ def measure(name: str, agents: int, options: Options) -> tuple[dict[str, float],
         collector, memory = Collector(env, learner, seed=0), learner.practice.models.memory
         rounds = 1 if options.quick else 3
         collector.collect()
-        collected = [collector.collect() for _ in range(rounds)]
-        batch = collected[-1][0]
+        found = []
+        for _ in range(rounds):
+            batch, metrics = collector.collect()
+            found.append(metrics)
         while memory.added < memory.capacity:
             memory.add(batch)
-        acting, stepping = (median(found[f"time/{what}_seconds"] for _, found in collected) for what in ("act", "env"))
+        acting, stepping = (median(each[f"time/{what}_seconds"] for each in found) for what in ("act", "env"))
         decisions = batch.valid.numel()
         costs = {"acting": acting / decisions, "environment": stepping / (decisions * env.action_repeat)}
         samples = sizes.starts * sizes.steps

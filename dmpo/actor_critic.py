@@ -51,9 +51,9 @@ class Samples:
 class Losses:
     """Means over a minibatch, one of each per agent."""
 
-    policy: Tensor  # (N,)
+    policy: Tensor  # (N,), zero where values learn alone
     value: Tensor  # (N,)
-    kl: Tensor  # (N,), from the policy that collected the data
+    kl: Tensor  # (N,), from the policy that collected the data; infinite where values learn alone
 
 
 class ActorCritic(ABC):

@@ -44,7 +44,10 @@ class PPO(ActorCritic):
         steps = torch.zeros_like(active, dtype=torch.float32)
         for _ in range(settings.epochs):
             for index in self._minibatches(valid):
-                losses = self._gradients(samples, index, bonus, bool(active.any()))
+                improving = bool(active.any())
+                losses = self._gradients(samples, index, bonus, improving)
+                if improving:  # a divergence that is no number would pass for one that is too large
+                    self._check_losses(losses)
                 # The divergence is zero at the first minibatch; an agent that went too far keeps the policy it has.
                 if settings.kl_target is not None:
                     active = active & (self._per_stack(losses.kl) <= KL_TOLERANCE * settings.kl_target)

@@ -18,22 +18,27 @@ def quick_products(multiplications: int) -> Iterator[None]:
     where it may round to bfloat16 on the way. oneDNN rounds where the processor has tiles for it (AMX), and otherwise
     does not: there the permission costs no digit and halves the time.
     """
-    precision = _onednn.fp32_precision
-    if multiplications > FEW and _keeps_digits():
-        _onednn.fp32_precision = "bf16"
+    if multiplications <= FEW or not _keeps_digits():
+        yield
+        return
+    with _permission_to_round():
+        yield
+
+
+@contextmanager
+def _permission_to_round() -> Iterator[None]:
+    # PyTorch's, for all threads of the process.
+    before, _onednn.fp32_precision = _onednn.fp32_precision, "bf16"
     try:
         yield
     finally:
-        _onednn.fp32_precision = precision
+        _onednn.fp32_precision = before
 
 
 @cache
 def _keeps_digits() -> bool:
     """Whether a product of float32 numbers is one, although it might be rounded."""
-    numbers = torch.rand(64, 64, generator=torch.Generator().manual_seed(0))
-    precision, _onednn.fp32_precision = _onednn.fp32_precision, "bf16"
-    try:
+    numbers = torch.rand(64, 64, generator=torch.Generator().manual_seed(0), device="cpu", dtype=torch.float32)
+    with _permission_to_round():
         found = torch.mm(numbers, numbers)
-    finally:
-        _onednn.fp32_precision = precision
     return torch.allclose(found.double(), torch.mm(numbers.double(), numbers.double()), rtol=1e-6, atol=0.0)

@@ -194,7 +194,7 @@ def _check_unchanged(path: Path, runs: Sequence[Entry], experiments: Sequence[Ex
 
 
 def _as_run(experiment: Experiment) -> Experiment:
-    """With the threads for updates that it has where it leaves them open, as files from before there were these do."""
+    """With as many threads for updates as otherwise where it leaves them open, as files from before that key do."""
     train = experiment.train
     numbers = {"update_threads": train.update_threads or train.threads}
     return experiment.model_copy(update={"train": train.model_copy(update=numbers)})

@@ -51,8 +51,8 @@ class Train(BaseModel):
     device: str = Field(default="cpu", description="Where the networks live: cpu, cuda, cuda:1, …")
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32",
-        description="Of the products in policies and values: bfloat16 is faster where the processor multiplies it, "
-        "with three digits instead of seven. Parameters and models are float32 all the same.",
+        description="Of the products in policies and values: bfloat16, where the processor multiplies it, has three "
+        "digits instead of seven and can be faster. Parameters and models are float32 all the same.",
     )
     threads: int | None = Field(
         default=None,

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from benchmarks.reference import own_mlp
-from dmpo.networks import StackedMLP, round_products
+from dmpo import products
+from dmpo.networks import StackedMLP, round_products, stacked_columns
 
 N, B, INPUTS, OUTPUTS = 5, 7, 4, 3
 HIDDEN = [8, 6]
@@ -102,3 +103,29 @@ def test_rounded_products_give_the_same_to_three_digits_and_parameters_stay_as_t
         assert 0 < (rough - expected).norm() < 0.02 * expected.norm()  # a number is rounded by 2⁻⁹ at most
     round_products(rounded, torch.float32)
     assert torch.equal(rounded(x), exact(x))
+
+
+@pytest.mark.parametrize("columns", [False, True])
+def test_many_samples_are_multiplied_the_quick_way_in_both_directions(
+    columns: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples, given = 40_000, []
+    network = stacked_columns(N, [INPUTS, *HIDDEN], True, seeded()) if columns else stacked()
+    x = torch.randn((N, INPUTS, samples) if columns else (samples, N, INPUTS), generator=seeded())
+    multiply = torch.bmm
+
+    def watched(*matrices: torch.Tensor) -> torch.Tensor:
+        given.append(torch.backends.mkldnn.matmul.fp32_precision)
+        return multiply(*matrices)
+
+    gradients = []
+    for keeps_digits in (False, True):
+        monkeypatch.setattr(products, "_keeps_digits", lambda keeps_digits=keeps_digits: keeps_digits)
+        monkeypatch.setattr(torch, "bmm", watched)
+        network.zero_grad()
+        network(x).square().mean().backward()
+        gradients.append([parameter.grad for parameter in network.parameters()])
+    half = len(given) // 2
+    assert set(given[:half]) == {"none"} and set(given[half:]) == {"bf16"}
+    for usual, quick in zip(*gradients, strict=True):
+        torch.testing.assert_close(quick, usual, rtol=1e-4, atol=1e-6)

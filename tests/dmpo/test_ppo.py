@@ -6,6 +6,7 @@ import torch
 
 import dmpo.actor_critic
 from dmpo.actor_critic import Samples
+from dmpo.errors import TrainingError
 from dmpo.on_policy import OnPolicy
 from dmpo.ppo import clipped_surrogate
 from dmpo.returns import advantages, next_values, standardized
@@ -190,6 +191,28 @@ def test_the_values_go_on_when_all_policies_have_stopped() -> None:
     assert metrics["policy/updates"] == 1
     assert learner.ppo.value_optimizer.steps.flatten().tolist() == [10, 10, 10]
     assert not any(torch.equal(b, p) for b, p in zip(before, learner.critic.parameters(), strict=True))
+
+
+def test_values_alone_have_the_loss_and_the_gradient_that_they_have_beside_policies(graph: nx.Graph) -> None:
+    learner = make_learner(graph)
+    ppo, samples, index = learner.ppo, samples_of(learner, random_batch(learner)), torch.tensor([0, 3, 5, 8])
+    found = []
+    for with_policy in (True, False):
+        losses = ppo._gradients(samples, index, 0.0, with_policy)
+        found.append((losses.value, *(parameter.grad for parameter in learner.critic.parameters())))
+    for beside, alone in zip(*found, strict=True):
+        assert torch.equal(beside, alone)
+    assert not losses.policy.any() and losses.kl.isinf().all()
+    assert all(parameter.grad is None for parameter in learner.policy.parameters())
+
+
+def test_a_policy_that_gives_no_numbers_is_not_taken_for_one_that_went_too_far(graph: nx.Graph) -> None:
+    learner = make_learner(graph, kl_target=0.01, epochs=2, minibatches=3)
+    batch = random_batch(learner)
+    first = next(iter(learner.policy.network.parameters()))
+    first.data.fill_(3e38)  # finite, but not what comes out: the sum of infinities of both signs
+    with pytest.raises(TrainingError, match="policy loss of agent"):
+        learner.improve(batch, 0.0)
 
 
 def test_the_learning_rate_and_the_entropy_bonus_are_annealed() -> None:
