@@ -198,8 +198,9 @@ class ActorCritic(ABC):
 
     def _check_losses(self, losses: Losses) -> None:
         agents = self.policy.neighborhood.num_agents
-        check_finite("policy loss", losses.policy.unsqueeze(1), agents)
+        # Values first: one that is no number leaves its neighbours' policies without advantages.
         check_finite("value loss", losses.value.unsqueeze(1), agents)
+        check_finite("policy loss", losses.policy.unsqueeze(1), agents)
 
     def _check_parameters(self) -> None:
         agents = self.policy.neighborhood.num_agents
