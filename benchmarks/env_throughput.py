@@ -224,7 +224,7 @@ def main(
     workers: Annotated[int, typer.Option(min=1)] = 1,
     rounds: Annotated[int, typer.Option(min=1)] = 15,
     fleets: Annotated[bool, typer.Option(help="compare mixed fleets with such that learn throughout")] = False,
-    policy: Annotated[bool, typer.Option(help="count what the fleets' policies take to decide as well")] = False,
+    policy: Annotated[bool, typer.Option(help="with --fleets: count what policies take to decide as well")] = False,
 ) -> None:
     """Print the table."""
     table = _fleets(num_envs, workers, rounds, policy) if fleets else _scenarios(num_envs, workers, rounds)

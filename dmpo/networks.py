@@ -61,13 +61,15 @@ class _Perceptron(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        with _products(gradient.shape[1], *ctx.saved_tensors[len(ctx.saved_tensors) // 2 :]):
-            return _Perceptron._gradients(ctx, gradient)
+        saved = ctx.saved_tensors
+        given, weights = saved[: len(saved) // 2], saved[len(saved) // 2 :]
+        with _products(gradient.shape[1], *weights):
+            return _Perceptron._gradients(ctx, gradient, given, weights)
 
     @staticmethod
-    def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        half = len(ctx.saved_tensors) // 2
-        given, weights = ctx.saved_tensors[:half], ctx.saved_tensors[half:]
+    def _gradients(
+        ctx: Any, gradient: Tensor, given: Sequence[Tensor], weights: Sequence[Tensor]
+    ) -> tuple[Tensor | None, ...]:
         to_bias, gradient = gradient.sum(1, keepdim=True), gradient.to(given[-1].dtype)
         to_weight = torch.bmm(gradient.transpose(1, 2), given[-1]).transpose(1, 2)
         to_parameters = [to_weight.float(), to_bias]

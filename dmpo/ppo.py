@@ -44,16 +44,13 @@ class PPO(ActorCritic):
         steps = torch.zeros_like(active, dtype=torch.float32)
         for _ in range(settings.epochs):
             for index in self._minibatches(valid):
-                improving = bool(active.any())
-                losses = self._gradients(samples, index, bonus, improving)
-                if improving:  # a divergence that is no number would pass for one that is too large
-                    self._check_losses(losses)
+                losses = self._gradients(samples, index, bonus, bool(active.any()))
+                self._check_losses(losses)  # before a divergence that is no number passes for one that is too large
                 # The divergence is zero at the first minibatch; an agent that went too far keeps the policy it has.
                 if settings.kl_target is not None:
                     active = active & (self._per_stack(losses.kl) <= KL_TOLERANCE * settings.kl_target)
                 self._step(progress, active)
                 steps += active
-            self._check_losses(losses)
         self._check_parameters()
         metrics["policy/updates"] = float(steps.mean())
         metrics["policy/stopped"] = 1 - float(active.float().mean())

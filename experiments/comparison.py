@@ -183,18 +183,11 @@ def _check_unchanged(path: Path, runs: Sequence[Entry], experiments: Sequence[Ex
     for run, experiment in zip(runs, experiments, strict=True):
         folder = RunFolder(path / run.folder)
         if folder.config.is_file():
-            begun = _as_run(config.load(folder.config).experiment)
+            begun = config.load(folder.config).experiment
             why = f"and {folder.path} may not become another; choose another --output"
             try:
-                config.check_unchanged(begun, _as_run(experiment), FREE_TO_CHANGE, why)
+                config.check_unchanged(begun, experiment, FREE_TO_CHANGE, why)
             except ConfigError as error:
                 problems += [f"{run.name}: {problem}" for problem in error.problems]
     if problems:
         raise ConfigError(problems)
-
-
-def _as_run(experiment: Experiment) -> Experiment:
-    """With as many threads for updates as otherwise where it leaves them open, as files from before that key do."""
-    train = experiment.train
-    numbers = {"update_threads": train.update_threads or train.threads}
-    return experiment.model_copy(update={"train": train.model_copy(update=numbers)})

@@ -68,7 +68,7 @@ def with_threads(experiment: Experiment) -> Experiment:
     cores, train = len(os.sched_getaffinity(0)), experiment.train
     numbers = {
         "threads": train.threads or max(1, min(cores - train.workers, MAX_THREADS)),
-        "update_threads": train.update_threads or train.threads or min(cores, MAX_THREADS),
+        "update_threads": train.update_threads or min(cores, MAX_THREADS),
     }
     return experiment.model_copy(update={"train": train.model_copy(update=numbers)})
 

@@ -14,7 +14,7 @@ from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, create_model, field_validator
 
 import dmpo
 import envs
@@ -66,7 +66,13 @@ class Train(BaseModel):
         le=1024,
         description="The same while SUMO waits for models and policies to learn; null is as many as threads where they "
         "are given, else all cores, at most 4.",
+        validate_default=True,
     )
+
+    @field_validator("update_threads")
+    @classmethod
+    def _as_many_as_threads(cls, number: int | None, info: ValidationInfo) -> int | None:
+        return number or info.data.get("threads")
 
 
 class Evaluate(BaseModel):

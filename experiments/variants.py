@@ -20,7 +20,7 @@ from experiments import config, reading
 from experiments.errors import ConfigError, refusal, shown, suggestion
 from experiments.evaluation import elsewhere, make_learner
 from experiments.explain import at
-from experiments.schema import AXES, COMPARING, Experiment
+from experiments.schema import AXES, COMPARING, Experiment, Train
 
 MAX_VARIANTS = 1_000
 _MAX_LABEL = 60
@@ -112,9 +112,7 @@ def _checked(draft: _Draft, experiment: Experiment) -> Variant:
     if problems:
         raise ConfigError(problems)
     # Runs share the cores: each has one, and its SUMO mostly works while it waits.
-    threads = experiment.train.threads or 1
-    numbers = {"threads": threads, "update_threads": experiment.train.update_threads or threads}
-    train = experiment.train.model_copy(update=numbers)
+    train = Train.model_validate(experiment.train.model_dump() | {"threads": experiment.train.threads or 1})
     return Variant(draft.label, draft.stem, experiment.model_copy(update={"train": train}), draft.evaluate_on)
 
 
