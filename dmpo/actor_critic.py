@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dmpo.configuration import ActorCriticSettings
+from dmpo.consensus import Consensus
 from dmpo.critic import Critic
 from dmpo.distributions import Distribution
 from dmpo.errors import check_finite
@@ -78,6 +79,8 @@ class ActorCritic(ABC):
         generator: torch.Generator,
     ) -> None:
         self.policy, self.critic, self.over, self.settings, self.generator = policy, critic, over, settings, generator
+        agree = settings.consensus > 0
+        self.consensus = Consensus((policy, critic), policy.neighborhood, settings.consensus) if agree else None
         self.distribution = cast(Distribution, policy.distribution)
         self.policy_optimizer = StackedAdam(policy.parameters(), settings.max_grad_norm)
         self.value_optimizer = StackedAdam(critic.parameters(), settings.max_grad_norm)
@@ -201,6 +204,12 @@ class ActorCritic(ABC):
         # Values first: one that is no number leaves its neighbours' policies without advantages.
         check_finite("value loss", losses.value.unsqueeze(1), agents)
         check_finite("policy loss", losses.policy.unsqueeze(1), agents)
+
+    def _agree(self) -> None:
+        # With the neighbours, after the gradient steps on a batch.
+        self._check_parameters()  # first: what is no number in one agent would be so in its neighbours as well
+        if self.consensus:
+            self.consensus.step()
 
     def _check_parameters(self) -> None:
         agents = self.policy.neighborhood.num_agents

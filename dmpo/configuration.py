@@ -97,6 +97,22 @@ class ActorCriticSettings(EntropySettings, AgentSettings):
 
     gae_lambda: float = Field(0.5, ge=0, le=1, description="λ of the advantages.")
     return_lambda: float = Field(1.0, ge=0, le=1, description="λ of the values' targets; 1 is eq. 5 of the paper.")
+    consensus: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="How far each agent moves the parameters of its policy and values, after the gradient steps on a "
+        "batch, towards the mean of its neighbours' and its own; all then begin alike. 0 leaves each to itself.",
+    )
+
+    @model_validator(mode="after")
+    def _somebody_to_agree_with(self) -> Self:
+        if self.consensus and self.share_parameters:
+            raise ValueError(
+                f"consensus = {self.consensus:g} has nothing to average where share_parameters = true gives all agents "
+                "one network; leave one of them out"
+            )
+        return self
 
 
 class PPOSettings(ActorCriticSettings):

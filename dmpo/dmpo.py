@@ -44,7 +44,7 @@ class DMPO(DPPO):
             nobody = torch.zeros(self.stacks, dtype=torch.bool, device=self.device)
             metrics = self.ppo.improve(self._normalized(batch), progress, nobody)
         self._see(starts)
-        return metrics | self._communication(batch.observations.shape[-1])
+        return metrics | self._communication(batch)
 
     def _practise(self, batch: Rollout, starts: torch.Tensor, progress: float) -> dict[str, float]:
         settings, real = self.settings, self._normalized(batch)

@@ -26,7 +26,7 @@ class OnPolicy(Agents):
         batch = batch.to(self.device)
         metrics = self._learning.improve(self._normalized(batch), progress)
         self._see(batch.observations[:-1][batch.valid])
-        return metrics | self._communication(batch.observations.shape[-1])
+        return metrics | self._communication(batch)
 
     @property
     @abstractmethod
@@ -42,11 +42,15 @@ class OnPolicy(Agents):
     def _parts(self) -> dict[str, Any]:
         return super()._parts() | {"critic": self.critic, **self._learning.parts()}
 
-    def _communication(self, width: int) -> dict[str, float]:
+    def _communication(self, batch: Rollout) -> dict[str, float]:
         # Acting needs neighbours' states; training those a critic sees, and values and rewards to reduce (eq. 6). Real
         # and imagined steps cost the same; what models hear of each other while fitted and rolled is not in it.
         near, far, over = self.policy.neighborhood, self.critic.neighborhood, self._learning.over
+        width, actions = batch.observations.shape[-1], int(batch.valid.sum())
+        agreeing = self._learning.consensus
+        told = {"comm/consensus_bytes_per_agent_step": agreeing.received() / actions} if agreeing else {}
         return {
             "comm/bytes_per_agent_step": near.bytes_per_agent(width),
             "comm/training_bytes_per_agent_step": far.bytes_per_agent(width) + over.bytes_per_agent(2),
+            **told,
         }

@@ -51,7 +51,7 @@ class PPO(ActorCritic):
                     active = active & (self._per_stack(losses.kl) <= KL_TOLERANCE * settings.kl_target)
                 self._step(progress, active)
                 steps += active
-        self._check_parameters()
+        self._agree()
         metrics["policy/updates"] = float(steps.mean())
         metrics["policy/stopped"] = 1 - float(active.float().mean())
         metrics["value/loss"] = float(losses.value.mean())

@@ -132,6 +132,11 @@ BAD: list[tuple[str, str, str]] = [
     (RING + "train: {threads: 0}", "train.threads", "from 1 to 1,024 or null"),
     (RING + "evaluate: {every: 0}", "evaluate.every", "from 1"),
     # what two keys together make impossible
+    (
+        "scenario: {name: ring}\nalgorithm: {name: dppo, share_parameters: true, consensus: 1}",
+        "algorithm.consensus",
+        "leave one of them out",
+    ),
     ("scenario: {name: ring, ring_length: 100}\nalgorithm: {name: dppo}", "scenario.ring_length", "too short"),
     ("scenario: {name: ring, ring_length: [270, 220]}\nalgorithm: {name: dppo}", "scenario.ring_length", "low <= high"),
     ("scenario: {name: ring, action_repeat: 7}\nalgorithm: {name: dppo}", "scenario.action_repeat", "does not divide"),
