@@ -10,7 +10,7 @@ Matrices are multiplied as PyTorch comes, and not as in `dmpo.products`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from dmpo.experience import Windows
 from dmpo.local_model import LocalModel
 from dmpo.model_learning import FAR, ModelLearner
 from dmpo.moments import SMALLEST_STD, Moments
-from dmpo.networks import StackedColumns, StackedMLP
+from dmpo.networks import ColumnLayer, StackedColumns, StackedMLP
 from dmpo.policy import Policy
 from dmpo.ppo import PPO
 from dmpo.rollout import Rollout
@@ -365,13 +365,12 @@ def own_mlp(network: StackedMLP, stack: int, inputs: int | None = None) -> nn.Se
     return nn.Sequential(*layers[:-1])
 
 
-def own_columns(layers: nn.Sequential, stack: int) -> nn.Sequential:
+def own_columns(layers: StackedColumns, stack: int) -> nn.Sequential:
     """One agent's or edge's copy of stacked layers whose samples come last; here they come first, (B, inputs)."""
     parts: list[nn.Module] = []
-    for layer in layers.modules():
-        if isinstance(layer, StackedColumns):
-            parts.append(_linear(layer.weight.detach()[stack], layer.bias.detach()[stack, :, 0]))
-            parts += [nn.ReLU()] if layer.relu else []
+    for layer in cast(Iterable[ColumnLayer], layers):
+        parts.append(_linear(layer.weight.detach()[stack], layer.bias.detach()[stack, :, 0]))
+        parts += [nn.ReLU()] if layer.relu else []
     return nn.Sequential(*parts)
 
 

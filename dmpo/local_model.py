@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
-from dmpo.networks import stacked_columns
+from dmpo.networks import StackedColumns
 from graphs import Neighborhood
 
 END_LOGIT = -5.0  # ends are rare, and before any is seen none should be imagined
@@ -70,13 +70,13 @@ class LocalModel(MessagePassing):  # type: ignore[misc]
         n = self.num_agents
         width = EMBEDDING if discrete else actions
         told = features + width if hears_actions else features
-        self.encoder = stacked_columns(n, [told, encoding], True, generator)
-        self.edge = stacked_columns(len(target), [2 * encoding, hidden, hidden, message], False, generator)
+        self.encoder = StackedColumns(n, [told, encoding], True, generator)
+        self.edge = StackedColumns(len(target), [2 * encoding, hidden, hidden, message], False, generator)
         self.actions, self.discrete, self.hears_actions = actions, discrete, hears_actions
         chosen = EMBEDDING, actions if discrete else 0
         self.embedding = nn.Parameter(torch.randn(n, *chosen, generator=generator))  # (N, EMBEDDING, actions)
-        self.node = stacked_columns(n, [message + width, hidden, hidden, encoding], True, generator)
-        self.heads = stacked_columns(n, [encoding, features + 2], False, generator)
+        self.node = StackedColumns(n, [message + width, hidden, hidden, encoding], True, generator)
+        self.heads = StackedColumns(n, [encoding, features + 2], False, generator)
         nn.init.constant_(self.heads.get_parameter("0.bias")[:, -1], END_LOGIT)
 
     def forward(self, states: Tensor, actions: Tensor) -> Prediction:

@@ -100,18 +100,19 @@ class ModelLearner:
 
     def losses(self, windows: Windows) -> Tensor:
         """MSE(s) + c_r MSE(r) + BCE(d) per agent (N,), over H steps in open loop; normalised units."""
-        states, total = windows.states, windows.states.new_zeros(self.model.num_agents)
-        ends = windows.ends.to(states.dtype)  # (H, B)
-        for h, actions in enumerate(windows.actions):
-            found = self._outputs(states, actions)
-            change = _apply(self.changes, windows.following[h] - states, Moments.normalize)  # (N, B, D)
-            reward = _apply(self.rewards, windows.rewards[h], Moments.normalize)  # (N, B)
-            state_error = (found.change - change).square().mean((1, 2))
-            reward_error = ((found.reward - reward).square() * (1 - ends[h])).mean(1)
-            end_error = binary_cross_entropy_with_logits(found.end, ends[h].expand_as(found.end), reduction="none")
-            total = total + state_error + self.settings.reward_weight * reward_error + end_error.mean(1)
-            states = states + _apply(self.changes, found.change, Moments.denormalize)
-        return total / len(windows.actions)
+        states, outputs, starts = windows.states, [], []
+        for actions in windows.actions:
+            outputs.append(self._outputs(states, actions))
+            starts.append(states)
+            states = states + _apply(self.changes, outputs[-1].change, Moments.denormalize)
+        found = Prediction(*(torch.stack(each) for each in zip(*outputs, strict=True)))  # (H, N, B, ...)
+        ends = windows.ends.to(states.dtype).unsqueeze(1)  # (H, 1, B)
+        change = _apply(self.changes, windows.following - torch.stack(starts), Moments.normalize)
+        state_error = (found.change - change).square().mean((2, 3))
+        reward = _apply(self.rewards, windows.rewards, Moments.normalize)
+        reward_error = ((found.reward - reward).square() * (1 - ends)).mean(2)
+        end_error = binary_cross_entropy_with_logits(found.end, ends.expand_as(found.end), reduction="none").mean(2)
+        return (state_error + self.settings.reward_weight * reward_error + end_error).mean(0)  # (H, N) -> (N,)
 
     @torch.no_grad()
     def predict(self, states: Tensor, actions: Tensor) -> Step:
@@ -195,6 +196,7 @@ def _clipped(actions: Tensor) -> Tensor:
 
 
 def _apply(moments: Moments, x: Tensor, what: Any) -> Tensor:
-    # Moments have the agents last but for features; here they come first.
-    result: Tensor = what(moments, x.transpose(0, 1)).transpose(0, 1)
+    # Moments have the agents last but for features; here the samples are, x (..., N, B, *features).
+    agents = -1 - moments.mean.dim()
+    result: Tensor = what(moments, x.transpose(agents, agents + 1)).transpose(agents, agents + 1)
     return result

@@ -126,64 +126,81 @@ class StackedTanh(StackedLinear):
 
 
 class _Columns(torch.autograd.Function):
-    # W x + b, and what is negative set to zero if asked for, with everything contiguous in both directions.
+    # y_1 = max(W_1 x + b_1, 0), ..., the last of them without the max unless asked for, with the gradient of all at
+    # once, as in `_Perceptron`, and everything contiguous in both directions.
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
-        with _products(x.shape[2], weight):
-            y = torch.baddbmm(bias, weight, x)  # (R, outputs, B)
-        if relu:
+    def forward(ctx: Any, last_relu: bool, x: Tensor, *parameters: Tensor) -> Tensor:
+        weights, biases = parameters[::2], parameters[1::2]  # (R, outputs, inputs) and (R, outputs, 1) each
+        given = [x]  # (R, inputs, B) to each layer
+        with _products(x.shape[2], *weights):
+            for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+                given.append(torch.baddbmm(bias, weight, given[-1]).relu_())
+            y = torch.baddbmm(biases[-1], weights[-1], given[-1])
+        if last_relu:
             y.relu_()
-        ctx.relu = relu
-        ctx.save_for_backward(x, weight, y if relu else None)
+        ctx.save_for_backward(*given, *weights, y if last_relu else None)
         return y
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
-        x, weight, y = ctx.saved_tensors
-        gradient = torch.ops.aten.threshold_backward(gradient, y, 0) if ctx.relu else gradient.contiguous()
-        with _products(x.shape[2], weight):
-            to_x = torch.bmm(weight.transpose(1, 2), gradient) if ctx.needs_input_grad[0] else None
-            to_weight = torch.bmm(gradient, x.transpose(1, 2))
-        return to_x, to_weight, gradient.sum(2, keepdim=True), None
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        *saved, y = ctx.saved_tensors
+        given, weights = saved[: len(saved) // 2], saved[len(saved) // 2 :]
+        gradient = gradient.contiguous() if y is None else torch.ops.aten.threshold_backward(gradient, y, 0)
+        to_parameters: list[Tensor] = []
+        with _products(gradient.shape[2], *weights):
+            for below, weight in zip(given[:0:-1], weights[:0:-1], strict=True):
+                to_parameters = [*_of_columns(gradient, below), *to_parameters]
+                gradient = torch.bmm(weight.transpose(1, 2), gradient)
+                torch.ops.aten.threshold_backward.grad_input(gradient, below, 0, grad_input=gradient)
+            to_parameters = [*_of_columns(gradient, given[0]), *to_parameters]
+            to_x = torch.bmm(weights[0].transpose(1, 2), gradient) if ctx.needs_input_grad[1] else None
+        return None, to_x, *to_parameters
 
 
-class StackedColumns(nn.Module):
-    """y_r = max(W_r x_r + b_r, 0) or without the max, for R layers of a few numbers each.
+def _of_columns(gradient: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+    # The gradients of a layer's weight and bias, from that of what it gave, (R, outputs, B).
+    return torch.bmm(gradient, given.transpose(1, 2)), gradient.sum(2, keepdim=True)
 
-    The samples come last, which for narrow layers is several times as fast as having them before the features.
 
-    Args:
-        stacks: R.
-        inputs: numbers in.
-        outputs: numbers out.
-        relu: whether negative ones become zero.
-        generator: where the orthogonal matrices are drawn from.
-
-    Shapes:
-        (R, inputs, B) -> (R, outputs, B).
-    """
+class ColumnLayer(nn.Module):
+    """A layer of `StackedColumns`: W (R, outputs, inputs), orthogonal, and b (R, outputs, 1), zero."""
 
     def __init__(self, stacks: int, inputs: int, outputs: int, relu: bool, generator: torch.Generator) -> None:
         super().__init__()
         weight = torch.empty(stacks, outputs, inputs)
         for layer in weight:
             nn.init.orthogonal_(layer, HIDDEN_GAIN if relu else 1.0, generator=generator)
-        self.weight = nn.Parameter(weight)  # (R, outputs, inputs)
-        self.bias = nn.Parameter(torch.zeros(stacks, outputs, 1))
+        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(torch.zeros(stacks, outputs, 1))
         self.relu = relu
 
+
+class StackedColumns(nn.Sequential):
+    """R perceptrons with layers of a few numbers each, y ← max(W_r y + b_r, 0), the last with or without the max.
+
+    The samples come last, which for narrow layers is several times as fast as having them before the features.
+
+    Args:
+        stacks: R.
+        widths: numbers in, and out of each layer.
+        last_relu: whether negative ones become zero in the last layer as well.
+        generator: where the orthogonal matrices are drawn from.
+
+    Shapes:
+        (R, widths[0], B) -> (R, widths[-1], B).
+    """
+
+    def __init__(self, stacks: int, widths: Sequence[int], last_relu: bool, generator: torch.Generator) -> None:
+        relus = [True] * (len(widths) - 2) + [last_relu]
+        layers = zip(pairwise(widths), relus, strict=True)
+        super().__init__(*(ColumnLayer(stacks, *pair, relu, generator) for pair, relu in layers))
+        self.last_relu = last_relu
+
     def forward(self, x: Tensor) -> Tensor:
-        """(R, inputs, B) -> (R, outputs, B)."""
-        y: Tensor = _Columns.apply(x, self.weight, self.bias, self.relu)  # type: ignore[no-untyped-call]
+        """(R, widths[0], B) -> (R, widths[-1], B)."""
+        y: Tensor = _Columns.apply(self.last_relu, x, *self.parameters())  # type: ignore[no-untyped-call]
         return y
-
-
-def stacked_columns(stacks: int, widths: Sequence[int], last_relu: bool, generator: torch.Generator) -> nn.Sequential:
-    """Layers with ReLU from each width to the next, (R, widths[0], B) -> (R, widths[-1], B)."""
-    pairs = list(pairwise(widths))
-    relus = [True] * (len(pairs) - 1) + [last_relu]
-    return nn.Sequential(*(StackedColumns(stacks, *p, r, generator) for p, r in zip(pairs, relus, strict=True)))
 
 
 def multiplies_bfloat16(device: torch.device | str) -> bool:

@@ -1,7 +1,7 @@
 """Which library multiplies float32 matrices on the CPU."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 
 import torch
@@ -10,19 +10,14 @@ FEW = 4_000_000  # multiplications up to which oneDNN takes longer to start than
 _onednn = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
 
 
-@contextmanager
-def quick_products(multiplications: int) -> Iterator[None]:
+def quick_products(multiplications: int) -> AbstractContextManager[None]:
     """Products of about so many multiplications by oneDNN, where it is the quicker and keeps all digits.
 
     PyTorch leaves float32 to MKL, which uses but half the width of an AMD processor's vector units, and to oneDNN only
     where it may round to bfloat16 on the way. oneDNN rounds where the processor has tiles for it (AMX), and otherwise
     does not: there the permission costs no digit and halves the time.
     """
-    if multiplications <= FEW or not _keeps_digits():
-        yield
-        return
-    with _permission_to_round():
-        yield
+    return nullcontext() if multiplications <= FEW or not _keeps_digits() else _permission_to_round()
 
 
 @contextmanager

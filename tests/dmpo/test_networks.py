@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from benchmarks.reference import own_mlp
+from benchmarks.reference import own_columns, own_mlp
 from dmpo import products
-from dmpo.networks import StackedMLP, round_products, stacked_columns
+from dmpo.networks import StackedColumns, StackedMLP, round_products
 
 N, B, INPUTS, OUTPUTS = 5, 7, 4, 3
 HIDDEN = [8, 6]
@@ -45,6 +45,23 @@ def test_stacked_gradients_are_those_of_a_loop_over_single_networks() -> None:
         for layer, linear in zip([*network.hidden, network.head], alone[::2], strict=True):
             torch.testing.assert_close(layer.weight.grad[i], linear.weight.grad.T)
             torch.testing.assert_close(layer.bias.grad[i, 0], linear.bias.grad)
+
+
+@pytest.mark.parametrize("last_relu", [False, True])
+def test_columns_and_their_gradients_are_those_of_a_loop_over_single_networks(last_relu: bool) -> None:
+    network, x = StackedColumns(N, [INPUTS, *HIDDEN], last_relu, seeded()), torch.randn(N, INPUTS, B).requires_grad_()
+    for parameter in network.parameters():  # biases as well, which begin with zero
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=seeded(1))
+    y = network(x)
+    y.square().sum().backward()
+    for i in range(N):
+        alone, own = own_columns(network, i), x.detach()[i].T.requires_grad_()
+        mine = alone(own)
+        mine.square().sum().backward()
+        torch.testing.assert_close((y[i].T, x.grad[i].T), (mine, own.grad))
+        for layer, linear in zip(network, alone[::2], strict=True):
+            torch.testing.assert_close(layer.weight.grad[i], linear.weight.grad)
+            torch.testing.assert_close(layer.bias.grad[i, :, 0], linear.bias.grad)
 
 
 def test_a_shared_network_is_one_network_for_everybody() -> None:
@@ -110,7 +127,7 @@ def test_many_samples_are_multiplied_the_quick_way_in_both_directions(
     columns: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     samples, given = 40_000, []
-    network = stacked_columns(N, [INPUTS, *HIDDEN], True, seeded()) if columns else stacked()
+    network = StackedColumns(N, [INPUTS, *HIDDEN], True, seeded()) if columns else stacked()
     x = torch.randn((N, INPUTS, samples) if columns else (samples, N, INPUTS), generator=seeded())
     multiply = torch.bmm
 
