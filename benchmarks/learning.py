@@ -58,6 +58,7 @@ FIGURES = {
     "dppo_cacc_slowdown": [Figure("reward", -61.4, _metric("reward"))],
     "dmpo_cacc_catchup": [Figure("reward", -5.5, _metric("reward"))],
     "dmpo_cacc_slowdown": [Figure("reward", -50.0, _metric("reward"))],
+    "dmpo_figure_eight": [Figure("speed in m/s", 7.0, _metric("speed"))],
     "dmpo_figure_eight_shared": [Figure("speed in m/s", 10.5, _metric("speed"))],
     "dmpo_ring": [Figure("return summed over agents", 1600.0, _summed_return)],
     "dmpo_ring_shared": [Figure("return summed over agents", 1600.0, _summed_return)],

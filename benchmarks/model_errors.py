@@ -25,6 +25,7 @@ LIMITS = {"change_error": 0.1, "reward_error": 0.1}
 STATE_LIMITS = {
     "dmpo_cacc_catchup": 0.01,
     "dmpo_cacc_slowdown": 0.1,
+    "dmpo_figure_eight": 0.01,
     "dmpo_figure_eight_shared": 0.01,
     "dmpo_ring": 0.01,
     "dmpo_ring_shared": 0.01,

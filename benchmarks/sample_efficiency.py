@@ -40,6 +40,7 @@ class Pair:
 PAIRS = [
     Pair("dmpo_cacc_catchup", "dppo_cacc_catchup", 1 / 3),
     Pair("dmpo_cacc_slowdown", "dppo_cacc_slowdown", 1.0),
+    Pair("dmpo_figure_eight", "dppo_figure_eight_consensus", 1.0),
     Pair("dmpo_figure_eight_shared", "dppo_figure_eight_shared", 1.0),
     Pair("dmpo_figure_eight_shared", "dppo_figure_eight_crossed", 1.0),
     Pair("dmpo_ring", "dppo_ring", 1 / 3),
