@@ -18,7 +18,8 @@ from experiments.schema import Experiment
 
 #: What is trained, by name: a preset, and what differs from it, which is how little goes before the first improvement.
 CASES: dict[str, tuple[str, list[str]]] = {
-    "dppo, ring, a decision every step": ("dppo_ring", ["scenario.action_repeat=1", "train.workers=2"]),
+    "dppo, ring, a decision every step": ("dppo_ring_every_step", []),
+    "dppo, ring, a decision every step, 10 epochs": ("dppo_ring", ["scenario.action_repeat=1", "train.workers=2"]),
     "dppo, ring": ("dppo_ring", []),
     "dmpo, ring": ("dmpo_ring", []),
     "dppo, platoon": ("dppo_cacc_catchup", []),

@@ -23,7 +23,7 @@ from dmpo.returns import advantages, next_values, reduced, returns, standardized
 from dmpo.rollout import Rollout
 from graphs import Neighborhood
 
-CHUNK = 16_384  # states of agents that pass a network at once: what lies between the layers then stays in cache
+CHUNK = 32_768  # states of agents that pass a network at once: what lies between the layers then stays in cache
 LEAST = 256  # samples that pass at once however many agents there are: gradients are as large as all parameters
 GPU_CHUNK = 2_097_152  # where that takes long only to be started; between two layers of 64 these are half a gigabyte
 MEASURED = 4_096  # samples on which the divergence is measured after the last step
@@ -206,8 +206,7 @@ class ActorCritic(ABC):
         check_finite("policy loss", losses.policy.unsqueeze(1), agents)
 
     def _agree(self) -> None:
-        # With the neighbours, after the gradient steps on a batch.
-        self._check_parameters()  # first: what is no number in one agent would be so in its neighbours as well
+        # After the gradient steps on a batch, and after the check: neighbours would take over what is no number.
         if self.consensus:
             self.consensus.step()
 

@@ -5,6 +5,10 @@
 as networked agents do with their values (Zhang et al. 2018, arXiv 1802.08757, their consensus step with equal weights),
 here for policies and value functions. Repeated, it carries what one agent has learnt over the whole graph, one hop at a
 time; nobody hears more than its neighbours. A mean of unlike networks is none, so all begin with the same parameters.
+
+Where all have as many neighbours it leaves the mean over agents what it is, elsewhere those with many weigh more. It is
+for agents whose networks are given the same thing in the same place: on loops that is `neighbour_order` cyclic. Moments
+of observations and returns stay each agent's own, as their units are.
 """
 
 from collections.abc import Iterable

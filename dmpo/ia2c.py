@@ -33,6 +33,7 @@ class A2C(ActorCritic):
         losses = self._gradients(samples, valid, self.settings.entropy_weight(progress))
         self._step(progress, self._everybody)
         self._check_losses(losses)
+        self._check_parameters()
         self._agree()
         metrics |= {"policy/updates": 1.0, "value/loss": float(losses.value.mean())}
         return metrics | self._measure(samples[valid[:MEASURED]])

@@ -88,6 +88,14 @@ def _through(gradient: Tensor, weight: Tensor) -> Tensor:
     return gradient * back if back.shape[1] == 1 else torch.bmm(gradient, back)
 
 
+def _orthogonal(shape: tuple[int, int, int], gain: float, generator: torch.Generator) -> nn.Parameter:
+    # (R, rows, columns), drawn for each of R on its own.
+    weight = torch.empty(shape)
+    for layer in weight:
+        nn.init.orthogonal_(layer, gain, generator=generator)
+    return nn.Parameter(weight)
+
+
 class StackedLinear(nn.Module):
     """y_r = x_r W_r + b_r for R layers at once; W orthogonal, drawn for each layer on its own, b zero.
 
@@ -104,10 +112,7 @@ class StackedLinear(nn.Module):
 
     def __init__(self, stacks: int, inputs: int, outputs: int, gain: float, generator: torch.Generator) -> None:
         super().__init__()
-        weight = torch.empty(stacks, inputs, outputs)
-        for layer in weight:
-            nn.init.orthogonal_(layer, gain, generator=generator)
-        self.weight = nn.Parameter(weight)  # (R, inputs, outputs)
+        self.weight = _orthogonal((stacks, inputs, outputs), gain, generator)
         self.bias = nn.Parameter(torch.zeros(stacks, 1, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -165,14 +170,12 @@ def _of_columns(gradient: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class ColumnLayer(nn.Module):
-    """A layer of `StackedColumns`: W (R, outputs, inputs), orthogonal, and b (R, outputs, 1), zero."""
+    """What a layer of `StackedColumns`, which computes it, has: W (R, outputs, inputs) and b (R, outputs, 1)."""
 
     def __init__(self, stacks: int, inputs: int, outputs: int, relu: bool, generator: torch.Generator) -> None:
         super().__init__()
-        weight = torch.empty(stacks, outputs, inputs)
-        for layer in weight:
-            nn.init.orthogonal_(layer, HIDDEN_GAIN if relu else 1.0, generator=generator)
-        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(torch.zeros(stacks, outputs, 1))
+        self.weight = _orthogonal((stacks, outputs, inputs), HIDDEN_GAIN if relu else 1.0, generator)
+        self.bias = nn.Parameter(torch.zeros(stacks, outputs, 1))
         self.relu = relu
 
 
@@ -195,11 +198,10 @@ class StackedColumns(nn.Sequential):
         relus = [True] * (len(widths) - 2) + [last_relu]
         layers = zip(pairwise(widths), relus, strict=True)
         super().__init__(*(ColumnLayer(stacks, *pair, relu, generator) for pair, relu in layers))
-        self.last_relu = last_relu
 
     def forward(self, x: Tensor) -> Tensor:
         """(R, widths[0], B) -> (R, widths[-1], B)."""
-        y: Tensor = _Columns.apply(self.last_relu, x, *self.parameters())  # type: ignore[no-untyped-call]
+        y: Tensor = _Columns.apply(self[-1].relu, x, *self.parameters())  # type: ignore[no-untyped-call]
         return y
 
 

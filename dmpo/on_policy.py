@@ -46,11 +46,11 @@ class OnPolicy(Agents):
         # Acting needs neighbours' states; training those a critic sees, and values and rewards to reduce (eq. 6). Real
         # and imagined steps cost the same; what models hear of each other while fitted and rolled is not in it.
         near, far, over = self.policy.neighborhood, self.critic.neighborhood, self._learning.over
-        width, actions = batch.observations.shape[-1], int(batch.valid.sum())
-        agreeing = self._learning.consensus
-        told = {"comm/consensus_bytes_per_agent_step": agreeing.received() / actions} if agreeing else {}
-        return {
+        width = batch.observations.shape[-1]
+        metrics = {
             "comm/bytes_per_agent_step": near.bytes_per_agent(width),
             "comm/training_bytes_per_agent_step": far.bytes_per_agent(width) + over.bytes_per_agent(2),
-            **told,
         }
+        if consensus := self._learning.consensus:
+            metrics["comm/consensus_bytes_per_agent_step"] = consensus.received() / int(batch.valid.sum())
+        return metrics

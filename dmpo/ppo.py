@@ -1,6 +1,7 @@
 """Proximal policy optimisation with extended value functions (DMPO paper, section 4.2), for all agents at once.
 
-Clipping, steps and the stop are each agent's own, as everything in `ActorCritic` is.
+Clipping, steps and the stop are each agent's own, as everything in `ActorCritic` is but for an exchange with the
+neighbours after them, where one is asked for (`dmpo.consensus`).
 """
 
 from collections.abc import Iterator
@@ -35,7 +36,8 @@ class PPO(ActorCritic):
         Args:
             batch: of real or imagined steps.
             progress: in [0, 1), drives what is annealed.
-            active: (R,) bool, whose policies may change; all if left out.
+            active: (R,) bool, whose policies may take steps; all if left out. With `consensus` those of the others
+                move too, towards their neighbours'.
         """
         settings = self.settings
         samples, valid, metrics = self.prepare(batch)
@@ -51,6 +53,7 @@ class PPO(ActorCritic):
                     active = active & (self._per_stack(losses.kl) <= KL_TOLERANCE * settings.kl_target)
                 self._step(progress, active)
                 steps += active
+        self._check_parameters()
         self._agree()
         metrics["policy/updates"] = float(steps.mean())
         metrics["policy/stopped"] = 1 - float(active.float().mean())

@@ -34,6 +34,7 @@ SETTINGS: dict[str, Any] = {
     "batch": 8,
     "gradient_steps": 2,
     "warm_up_steps": 0,
+    "consensus": 0.5,
 }
 
 

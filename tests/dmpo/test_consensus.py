@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 import dmpo.consensus
+from dmpo.errors import TrainingError
 from dmpo.on_policy import OnPolicy
 from tests.dmpo.conftest import GRAPHS
 from tests.dmpo.learners import flat, make_learner, random_batch
@@ -80,6 +81,21 @@ def test_all_begin_alike_learn_apart_and_agree_after_each_batch(name: str) -> No
         assert metrics["comm/consensus_bytes_per_agent_step"] == pytest.approx(told)
     spread = [(flat(learner) - flat(learner).mean(0)).abs().max() for learner in (alone, together)]
     assert spread[0] > 1e-4 > 10 * spread[1]
+
+
+def test_what_is_no_number_is_named_before_it_spreads() -> None:
+    learner = make_learner(nx.complete_graph(4), consensus=1.0, epochs=1, minibatches=1)
+    learner.ppo.policy_optimizer.first[2] = torch.nan  # parameters are no numbers after a step, losses still are
+    with pytest.raises(TrainingError, match="policy parameters of agent 2"):
+        learner.improve(random_batch(learner), 0.0)
+    assert flat(learner).isfinite().all(1).tolist() == [True, True, False, True]
+
+
+def test_who_has_stopped_goes_on_to_agree() -> None:
+    learner = scattered(nx.complete_graph(4), 1.0)
+    learner.ppo.improve(random_batch(learner), 0.0, active=torch.zeros(4, dtype=torch.bool))
+    policies = torch.cat([p.flatten(1) for p in learner.policy.parameters()], 1)
+    torch.testing.assert_close(policies, policies[:1].expand(4, -1))
 
 
 def test_without_it_agents_begin_unlike_and_tell_nobody() -> None:

@@ -49,7 +49,8 @@ def test_stacked_gradients_are_those_of_a_loop_over_single_networks() -> None:
 
 @pytest.mark.parametrize("last_relu", [False, True])
 def test_columns_and_their_gradients_are_those_of_a_loop_over_single_networks(last_relu: bool) -> None:
-    network, x = StackedColumns(N, [INPUTS, *HIDDEN], last_relu, seeded()), torch.randn(N, INPUTS, B).requires_grad_()
+    network = StackedColumns(N, [INPUTS, *HIDDEN, OUTPUTS], last_relu, seeded())
+    x = torch.randn(N, INPUTS, B, requires_grad=True)
     for parameter in network.parameters():  # biases as well, which begin with zero
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=seeded(1))
     y = network(x)
