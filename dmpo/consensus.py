@@ -36,7 +36,7 @@ class Consensus:
         self._exchanges = 0
         with torch.no_grad():
             for parameter in self.parameters:
-                parameter.copy_(parameter[:1].expand_as(parameter))
+                parameter.copy_(parameter[:1].clone().expand_as(parameter))
 
     @torch.no_grad()
     def step(self) -> None:
