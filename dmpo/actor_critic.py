@@ -23,7 +23,7 @@ from dmpo.returns import advantages, next_values, reduced, returns, standardized
 from dmpo.rollout import Rollout
 from graphs import Neighborhood
 
-CHUNK = 32_768  # states of agents that pass a network at once: what lies between the layers then stays in cache
+CHUNK = 32_768  # states of agents that pass a network at once: fewer take longer to start, more do not stay in cache
 LEAST = 256  # samples that pass at once however many agents there are: gradients are as large as all parameters
 GPU_CHUNK = 2_097_152  # where that takes long only to be started; between two layers of 64 these are half a gigabyte
 MEASURED = 4_096  # samples on which the divergence is measured after the last step

@@ -18,9 +18,9 @@ def graph(request: pytest.FixtureRequest) -> nx.Graph:
     return GRAPHS.get(request.param, DIRECTED)
 
 
-def scattered(graph: nx.Graph, weight: float, name: str = "dppo") -> OnPolicy:
+def scattered(graph: nx.Graph, weight: float) -> OnPolicy:
     """A learner whose agents are each somewhere else."""
-    learner, generator = make_learner(graph, name=name, consensus=weight), torch.Generator().manual_seed(1)
+    learner, generator = make_learner(graph, consensus=weight), torch.Generator().manual_seed(1)
     with torch.no_grad():
         for module in (learner.policy, learner.critic):
             for parameter in module.parameters():
