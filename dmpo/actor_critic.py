@@ -6,6 +6,7 @@ standardised returns, both per agent.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any, Self, cast
 
@@ -23,10 +24,10 @@ from dmpo.returns import advantages, next_values, reduced, returns, standardized
 from dmpo.rollout import Rollout
 from graphs import Neighborhood
 
-CHUNK = 32_768  # states of agents that pass a network at once: fewer take longer to start, more do not stay in cache
+CHUNK = 131_072  # states of agents that pass a network at once: fewer take longer to start, more do not stay in cache
 LEAST = 256  # samples that pass at once however many agents there are: gradients are as large as all parameters
 GPU_CHUNK = 2_097_152  # where that takes long only to be started; between two layers of 64 these are half a gigabyte
-MEASURED = 4_096  # samples on which the divergence is measured after the last step
+MEASURED = 4_096  # samples, or up to twice as many, on which the divergence is measured after the last step
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,19 @@ class Samples:
     advantages: Tensor  # (B, N), standardised
     targets: Tensor  # (B, N), returns in the critic's units
 
-    def __getitem__(self, index: Tensor) -> Self:
-        return type(self)(**{f.name: getattr(self, f.name).index_select(0, index) for f in fields(self)})
+    def __len__(self) -> int:
+        return len(self.states)
+
+    def __getitem__(self, which: Tensor | slice) -> Self:
+        def of(x: Tensor) -> Tensor:
+            return x[which] if isinstance(which, slice) else x.index_select(0, which)
+
+        return type(self)(**{f.name: of(getattr(self, f.name)) for f in fields(self)})
+
+    def split(self, size: int) -> Iterator[Self]:
+        """Pieces of so many samples, nothing copied."""
+        for first in range(0, len(self), size):
+            yield self[first : first + size]
 
     def contiguous(self) -> Self:
         """With each sample's numbers side by side, which is several times as fast to draw from."""
@@ -98,11 +110,11 @@ class ActorCritic(ABC):
         """What the policies ascend, (B, N), given the log-probabilities (B, N) that they have of the actions now."""
 
     @torch.no_grad()
-    def prepare(self, batch: Rollout) -> tuple[Samples, Tensor, dict[str, float]]:
+    def prepare(self, batch: Rollout) -> tuple[Samples, dict[str, float]]:
         """Everything that is computed once per batch: values, returns, advantages, old log-probabilities.
 
         Returns:
-            Samples of all T·E steps; the numbers of those that are not padding, (S,); metrics of the values.
+            Samples of all steps that are not padding; metrics of the values.
         """
         settings, (steps, environments, agents) = self.settings, batch.rewards.shape
         ends = batch.terminated.unsqueeze(-1), batch.truncated.unsqueeze(-1)  # (T, E, 1)
@@ -121,7 +133,7 @@ class ActorCritic(ABC):
         self.critic.observe(targets[valid])
         advantage = advantage.index_copy(0, valid, standardized(advantage[valid]))
         actions, behaviour = batch.actions.flatten(0, 1), batch.behaviour.flatten(0, 1)
-        samples = Samples(
+        samples = Samples(  # B = T·E
             states=batch.observations[:-1].flatten(0, 1),  # (T·E, N, D)
             actions=actions,
             behaviour=behaviour,
@@ -129,7 +141,8 @@ class ActorCritic(ABC):
             advantages=advantage,
             targets=self.critic.moments.normalize(targets),
         )
-        return samples.contiguous(), valid, metrics
+        samples = samples.contiguous()
+        return samples if len(valid) == len(samples) else samples[valid], metrics
 
     def losses(self, samples: Samples, bonus: float) -> Losses:
         """L_i^policy (minus objective and entropy bonus), L_i^value and the divergence: means over samples."""
@@ -146,19 +159,19 @@ class ActorCritic(ABC):
         # (B, N, D) and (B, N) -> (N,)
         return (self.critic.normalized(states) - targets).square().mean(0)
 
-    def _values_alone(self, samples: Samples, index: Tensor) -> Losses:
+    def _values_alone(self, samples: Samples) -> Losses:
         # Once no policy is active any more: there is nothing to compute of them.
-        value = self._value_loss(samples.states.index_select(0, index), samples.targets.index_select(0, index))
+        value = self._value_loss(samples.states, samples.targets)
         return Losses(torch.zeros_like(value), value, torch.full_like(value, torch.inf))
 
-    def _gradients(self, samples: Samples, index: Tensor, bonus: float, with_policy: bool = True) -> Losses:
+    def _gradients(self, samples: Samples, bonus: float, with_policy: bool = True) -> Losses:
         # The gradient of a minibatch, added up over chunks.
         self.policy_optimizer.zero_grad()
         self.value_optimizer.zero_grad()
         parts = []
-        for piece in torch.split(index, self._chunk):
-            part = self.losses(samples[piece], bonus) if with_policy else self._values_alone(samples, piece)
-            share = len(piece) / len(index)
+        for piece in samples.split(self._chunk):
+            part = self.losses(piece, bonus) if with_policy else self._values_alone(piece)
+            share = len(piece) / len(samples)
             self._per_stack((part.policy + part.value) * share).sum().backward()  # type: ignore[no-untyped-call]
             parts.append((part.policy.detach() * share, part.value.detach() * share, part.kl * share))
         return Losses(*(torch.stack(numbers).sum(0) for numbers in zip(*parts, strict=True)))
@@ -188,6 +201,7 @@ class ActorCritic(ABC):
 
     @torch.no_grad()
     def _measure(self, samples: Samples) -> dict[str, float]:
+        samples = samples[:: max(1, len(samples) // MEASURED)]
         return self._measured(samples, self.policy(samples.states))
 
     def _measured(self, samples: Samples, parameters: Tensor) -> dict[str, float]:

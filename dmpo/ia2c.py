@@ -12,7 +12,7 @@ one gradient step of π_i ascends log π_i(a_i^t | s_(N_i^1)^t) Â_i^t + β H(π
 import networkx as nx
 from torch import Tensor
 
-from dmpo.actor_critic import MEASURED, ActorCritic, Samples
+from dmpo.actor_critic import ActorCritic, Samples
 from dmpo.configuration import IA2CSettings
 from dmpo.on_policy import OnPolicy
 from dmpo.rollout import Rollout
@@ -29,14 +29,14 @@ class A2C(ActorCritic):
 
     def improve(self, batch: Rollout, progress: float) -> dict[str, float]:
         """One gradient step on a batch; `progress` in [0, 1) drives what is annealed."""
-        samples, valid, metrics = self.prepare(batch)
-        losses = self._gradients(samples, valid, self.settings.entropy_weight(progress))
+        samples, metrics = self.prepare(batch)
+        losses = self._gradients(samples, self.settings.entropy_weight(progress))
         self._step(progress, self._everybody)
         self._check_losses(losses)
         self._check_parameters()
         self._agree()
         metrics |= {"policy/updates": 1.0, "value/loss": float(losses.value.mean())}
-        return metrics | self._measure(samples[valid[:MEASURED]])
+        return metrics | self._measure(samples)
 
     def objective(self, log_probs: Tensor, samples: Samples) -> Tensor:
         """Log π_i(a_i | s_(N_i^1)) Â_i."""

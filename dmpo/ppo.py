@@ -40,13 +40,13 @@ class PPO(ActorCritic):
                 move too, towards their neighbours'.
         """
         settings = self.settings
-        samples, valid, metrics = self.prepare(batch)
+        samples, metrics = self.prepare(batch)
         bonus = settings.entropy_weight(progress)
         active = self._everybody if active is None else active  # (R,)
         steps = torch.zeros_like(active, dtype=torch.float32)
         for _ in range(settings.epochs):
-            for index in self._minibatches(valid):
-                losses = self._gradients(samples, index, bonus, bool(active.any()))
+            for part in self._minibatches(samples):
+                losses = self._gradients(part, bonus, bool(active.any()))
                 self._check_losses(losses)  # before a divergence that is no number passes for one that is too large
                 # The divergence is zero at the first minibatch; an agent that went too far keeps the policy it has.
                 if settings.kl_target is not None:
@@ -58,7 +58,7 @@ class PPO(ActorCritic):
         metrics["policy/updates"] = float(steps.mean())
         metrics["policy/stopped"] = 1 - float(active.float().mean())
         metrics["value/loss"] = float(losses.value.mean())
-        return metrics | self._measure(samples[index[:MEASURED]])
+        return metrics | self._measure(part)
 
     def objective(self, log_probs: Tensor, samples: Samples) -> Tensor:
         """Eq. 7."""
@@ -71,10 +71,14 @@ class PPO(ActorCritic):
         part = slice(None, None, max(1, len(states) // MEASURED))
         return self._per_stack(self.distribution.kl(behaviour[part], self.policy(states[part])).mean(0))
 
-    def _minibatches(self, valid: Tensor) -> Iterator[Tensor]:
-        # Over time and environment jointly.
-        order = torch.randperm(len(valid), generator=self.generator, device=valid.device)
-        yield from valid[order].tensor_split(min(self.settings.minibatches, len(valid)))
+    def _minibatches(self, samples: Samples) -> Iterator[Samples]:
+        # Over time and environment jointly. The gradient of all samples at once does not ask for their order.
+        if self.settings.minibatches == 1:
+            yield samples
+        else:
+            order = torch.randperm(len(samples), generator=self.generator, device=samples.states.device)
+            for index in order.tensor_split(min(self.settings.minibatches, len(samples))):
+                yield samples[index]
 
     def _measured(self, samples: Samples, parameters: Tensor) -> dict[str, float]:
         ratio = torch.exp(self.distribution.log_prob(parameters, samples.actions) - samples.log_probs)

@@ -80,18 +80,19 @@ def test_minibatches_end_with_the_same_parameters(case: tuple[DMPO, Rollout], mo
     learner, batch = case
     learner.ppo.settings = learner.settings.model_copy(update={"minibatches": 3})
     reference, before = anew(learner).ppo, numbers(Reference(learner))
-    draw, taken = learner.ppo._minibatches, []
-    monkeypatch.setattr(learner.ppo, "_minibatches", lambda valid: taken.extend(draw(valid)) or taken[-3:])
+    draw, orders = torch.randperm, []
+    monkeypatch.setattr(torch, "randperm", lambda *given, **also: orders.append(draw(*given, **also)) or orders[-1])
     learner.ppo.improve(batch, 0.0)
-    assert len(taken) == 3 * learner.settings.epochs
+    assert len(orders) == learner.settings.epochs
     targets, advantages = (torch.stack(parts, 1) for parts in reference.prepare(batch))  # (S, N)
-    place = batch.valid.flatten().cumsum(0) - 1  # (T·E,) -> which of the S
+    valid = batch.valid.flatten().nonzero().squeeze(1)  # (S,), which of the T·E
     states, actions, behaviour = (x.flatten(0, 1) for x in (batch.observations[:-1], batch.actions, batch.behaviour))
-    for index in taken:
+    for part in (part for order in orders for part in order.tensor_split(3)):
         for i, agent in enumerate(reference.agents):
-            mine, of_mine = actions[index, i], place[index]
+            index = valid[part]
+            mine = actions[index, i]
             old = agent.policy.described(behaviour[index, i]).log_prob(mine)
-            agent.step(reference.loss(agent, states[index], mine, old, advantages[of_mine, i], targets[of_mine, i]))
+            agent.step(reference.loss(agent, states[index], mine, old, advantages[part, i], targets[part, i]))
     found = Reference(learner)
     found.ppo = reference
     same(learner, found, rtol=1e-3, atol=1e-4)
@@ -101,9 +102,9 @@ def test_minibatches_end_with_the_same_parameters(case: tuple[DMPO, Rollout], mo
 def test_returns_and_advantages_are_the_same(case: tuple[DMPO, Rollout]) -> None:
     learner, batch = case
     reference = anew(learner)
-    samples, valid, _ = learner.ppo.prepare(batch)
+    samples, _ = learner.ppo.prepare(batch)
     for found, expected in zip(reference.ppo.prepare(batch), (samples.targets, samples.advantages), strict=True):
-        torch.testing.assert_close(torch.stack(found, 1), expected[valid], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(torch.stack(found, 1), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_a_step_of_the_models_ends_with_the_same_parameters(case: tuple[DMPO, Rollout]) -> None:
@@ -137,8 +138,8 @@ def test_gradients_are_the_same(case: tuple[DMPO, Rollout]) -> None:
         optimizer.max_norm = 1e9
     reference.models.settings = learner.settings.model_copy(update={"model_max_grad_norm": 1e9})
     windows = models.memory.windows(2, held_out=False).everything()
-    samples, valid, _ = learner.ppo.prepare(batch)
-    learner.ppo._gradients(samples, valid, learner.settings.entropy_weight(0.0))
+    samples, _ = learner.ppo.prepare(batch)
+    learner.ppo._gradients(samples, learner.settings.entropy_weight(0.0))
     models.update(windows)
     for agent in reference.ppo.agents:
         agent.max_norm = 1e9

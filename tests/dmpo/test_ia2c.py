@@ -95,7 +95,7 @@ def test_the_gradient_is_that_of_a_loop_over_agents(graph: nx.Graph, actions: st
 def test_no_loss_has_a_gradient_outside_the_neighbourhood(graph: nx.Graph, actions: str) -> None:
     for here in (graph, ONE_WAY):
         learner = make_learner(here, actions, name="ia2c")
-        samples, _, _ = learner.a2c.prepare(random_batch(learner))
+        samples, _ = learner.a2c.prepare(random_batch(learner))
         samples = replace(samples, states=samples.states.requires_grad_())
         losses = learner.a2c.losses(samples, 0.01)
         for i in here:

@@ -195,10 +195,10 @@ def test_the_values_go_on_when_all_policies_have_stopped() -> None:
 
 def test_values_alone_have_the_loss_and_the_gradient_that_they_have_beside_policies(graph: nx.Graph) -> None:
     learner = make_learner(graph)
-    ppo, samples, index = learner.ppo, samples_of(learner, random_batch(learner)), torch.tensor([0, 3, 5, 8])
+    ppo, samples = learner.ppo, samples_of(learner, random_batch(learner))[torch.tensor([0, 3, 5, 8])]
     found = []
     for with_policy in (True, False):
-        losses = ppo._gradients(samples, index, 0.0, with_policy)
+        losses = ppo._gradients(samples, 0.0, with_policy)
         found.append((losses.value, *(parameter.grad for parameter in learner.critic.parameters())))
     for beside, alone in zip(*found, strict=True):
         assert torch.equal(beside, alone)
