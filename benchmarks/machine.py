@@ -17,6 +17,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.rows import Options
+from dmpo import kernels
 from dmpo.products import quick_products
 
 P = ParamSpec("P")
@@ -35,7 +36,8 @@ def timed(part: Callable[[], object]) -> float:
 
 def flops(part: Callable[[], object]) -> float:
     """Floating-point operations of one call: those of its matrix products, a multiplication and an addition each."""
-    with FlopCounterMode(display=False) as counter:
+    # PyTorch counts what it does itself.
+    with kernels.limited(kernels.NONE), FlopCounterMode(display=False) as counter:
         part()
     return float(counter.get_total_flops())
 

@@ -50,9 +50,7 @@ class Critic(nn.Module):
 
     def normalized(self, states: Tensor) -> Tensor:
         """(B, N, D) -> (B, N), in units of the standard deviation of the returns."""
-        received = self.neighborhood.gather(states).flatten(-2)  # (B, N, K, D) -> (B, N, K·D)
-        values: Tensor = self.network(received)
-        return values.squeeze(-1)
+        return self.network.hear(states, self.neighborhood).squeeze(-1)
 
     def forward(self, states: Tensor) -> Tensor:
         """(B, N, D) -> (B, N), in units of the rewards."""

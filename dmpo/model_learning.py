@@ -10,12 +10,14 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from dmpo.configuration import ModelSettings
 from dmpo.errors import check_finite
 from dmpo.experience import Memory, Windows
-from dmpo.local_model import LocalModel, Prediction
+from dmpo.local_model import LocalModel
 from dmpo.moments import Moments
 from dmpo.optimizer import StackedAdam
 from dmpo.rollout import Rollout
 
-FAR = 100.0  # standard deviations from the mean at which a state looks to a model as any further one
+# Standard deviations from the mean at which a state looks to a model as any further one: beyond what has been seen
+# networks go on in straight lines, which in open loop end at infinity.
+FAR = 100.0
 JUDGED = 2_048  # held-out windows on which the models are judged
 MEASURED = 2**20  # states of agents in such windows at most, where many agents are rolled many steps
 OBSERVED = 2**20  # states of agents whose moments are taken at once
@@ -100,24 +102,33 @@ class ModelLearner:
 
     def losses(self, windows: Windows) -> Tensor:
         """MSE(s) + c_r MSE(r) + BCE(d) per agent (N,), over H steps in open loop; normalised units."""
-        states, outputs, starts = windows.states, [], []
-        for actions in windows.actions:
-            outputs.append(self._outputs(states, actions))
-            starts.append(states)
-            states = states + _apply(self.changes, outputs[-1].change, Moments.denormalize)
-        found = Prediction(*(torch.stack(each) for each in zip(*outputs, strict=True)))  # (H, N, B, ...)
-        ends = windows.ends.to(states.dtype).unsqueeze(1)  # (H, 1, B)
-        change = _apply(self.changes, windows.following - torch.stack(starts), Moments.normalize)
-        state_error = (found.change - change).square().mean((2, 3))
-        reward = _apply(self.rewards, windows.rewards, Moments.normalize)
-        reward_error = ((found.reward - reward).square() * (1 - ends)).mean(2)
-        end_error = binary_cross_entropy_with_logits(found.end, ends.expand_as(found.end), reduction="none").mean(2)
+        ratio = (self.changes.std / self.states.std).unsqueeze(2)  # (N, D, 1), units of changes in those of states
+        drift = (self.changes.mean / self.states.std).unsqueeze(2)
+        state, following = (  # (N, D, B) and (H, N, D, B)
+            _apply(self.states, x, Moments.normalize).transpose(-1, -2).contiguous()
+            for x in (windows.states, windows.following)
+        )
+        # (H, N, B, ...) -> (N, H·B, ...) -> (N, EMBEDDING or A, H·B), of all steps at once
+        acted = self.model.acted(self._prepared(windows.actions.transpose(0, 1).flatten(1, 2)))
+        outputs, states = [], []
+        for action in acted.chunk(len(windows.actions), 2):
+            outputs.append(self.model.step(state.clamp(-FAR, FAR), action))
+            state = torch.addcmul(state + drift, ratio, outputs[-1][:, :-2])
+            states.append(state)
+        # As the change was predicted from where the state before had got to, its error is that of the state.
+        state_error = ((torch.stack(states) - following) / ratio).square().mean((2, 3))
+        reward_found, end_found = torch.stack([output[:, -2:] for output in outputs]).unbind(2)  # (H, N, B) each
+        ends = windows.ends.to(end_found.dtype).unsqueeze(1)  # (H, 1, B)
+        reward = _apply(self.rewards, windows.rewards, Moments.normalize).contiguous()
+        reward_error = ((reward_found - reward).square() * (1 - ends)).mean(2)
+        end_error = binary_cross_entropy_with_logits(end_found, ends.expand_as(end_found), reduction="none").mean(2)
         return (state_error + self.settings.reward_weight * reward_error + end_error).mean(0)  # (H, N) -> (N,)
 
     @torch.no_grad()
     def predict(self, states: Tensor, actions: Tensor) -> Step:
         """What follows states (N, B, D) and actions (N, B, A) or (N, B)."""
-        found = self._outputs(states, actions)
+        normalized = _apply(self.states, states, Moments.normalize).clamp(-FAR, FAR)
+        found = self.model(normalized, self._prepared(actions))
         following = states + _apply(self.changes, found.change, Moments.denormalize)
         ends = found.end > 0
         ordinary = _apply(self.rewards, found.reward, Moments.denormalize)
@@ -142,12 +153,9 @@ class ModelLearner:
         self.memory.load_state_dict(state["memory"])
         self.ready = state["ready"]
 
-    def _outputs(self, states: Tensor, actions: Tensor) -> Prediction:
-        if not self.model.discrete:  # small ones would vanish beside the states if they were not normalised
-            actions = _apply(self.actions, _clipped(actions), Moments.normalize)
-        # Beyond what has been seen networks go on in straight lines, which in open loop end at infinity.
-        normalized = _apply(self.states, states, Moments.normalize).clamp(-FAR, FAR)
-        return self.model(normalized, actions)  # type: ignore[no-any-return]
+    def _prepared(self, actions: Tensor) -> Tensor:
+        # Small ones would vanish beside the states if they were not normalised.
+        return actions if self.model.discrete else _apply(self.actions, _clipped(actions), Moments.normalize)
 
     def _moments(self, features: tuple[int, ...]) -> Moments:
         return Moments(self.model.num_agents, features).to(self.model.edges.device)

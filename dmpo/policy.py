@@ -54,6 +54,5 @@ class Policy(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """(B, N, D) -> (B, N, P)."""
-        received = self.neighborhood.gather(states).flatten(-2)  # (B, N, K, D) -> (B, N, K·D)
-        outputs: Tensor = self.network(received)
+        outputs = self.network.hear(states, self.neighborhood)
         return self.distribution.parameters(outputs, self.log_std)

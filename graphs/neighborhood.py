@@ -34,6 +34,7 @@ class Neighborhood:
             Whoever has no path to i is infinitely far away.
         mask: (N, K) bool, False where `index` is padding.
         sizes: (N,) int64, |N_i^κ|.
+        sources: (N, K) int64, as `index`, but -1 in padding.
 
     Attributes may not be assigned, and the tensors must not be written to; `to` gives a copy elsewhere.
 
@@ -50,6 +51,7 @@ class Neighborhood:
     index: Tensor = field(init=False, repr=False)
     mask: Tensor = field(init=False, repr=False)
     sizes: Tensor = field(init=False, repr=False)
+    sources: Tensor = field(init=False, repr=False)
     _source: Tensor = field(init=False, repr=False)  # (N·K,) as `index`, but N, one past the last agent, in padding
     _answer: Tensor = field(init=False, repr=False)  # (N·K,) where in j's row i stands, as j·K + l, or N·K if nowhere
 
@@ -70,7 +72,8 @@ class Neighborhood:
         place[torch.arange(n).unsqueeze(1).expand(n, k)[mask], index[mask]] = torch.arange(k).expand(n, k)[mask]
         there = place[index, torch.arange(n).unsqueeze(1)]  # (N, K), where in j's row i stands
         answer = (index * k + there).masked_fill(~mask | (there < 0), n * k).flatten()
-        self._set(index=index, mask=mask, sizes=sizes, _source=index.masked_fill(~mask, n).flatten(), _answer=answer)
+        self._set(index=index, mask=mask, sizes=sizes, sources=index.masked_fill(~mask, -1))
+        self._set(_source=index.masked_fill(~mask, n).flatten(), _answer=answer)
 
     def gather(self, x: Tensor) -> Tensor:
         """y_(i,k) = x_j with j the k-th of N_i^κ, and exactly 0 in padding.
@@ -166,7 +169,7 @@ class Neighborhood:
         return refusal("x.shape", tuple(x.shape), allowed, "Move the agents to that dimension, or use their own graph.")
 
 
-_TENSORS = ("index", "mask", "sizes", "_source", "_answer")
+_TENSORS = ("index", "mask", "sizes", "sources", "_source", "_answer")
 
 
 def _neighborhoods(graph: nx.Graph, hops: int | None, order: Order) -> list[list[int]]:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from benchmarks.reference import own_columns, own_mlp
-from dmpo import products
+from dmpo import kernels, products
 from dmpo.networks import StackedColumns, StackedMLP, round_products
 
 N, B, INPUTS, OUTPUTS = 5, 7, 4, 3
@@ -128,6 +128,7 @@ def test_many_samples_are_multiplied_the_quick_way_in_both_directions(
     columns: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     samples, given = 40_000, []
+    monkeypatch.setattr(kernels, "_most", kernels.NONE)
     network = StackedColumns(N, [INPUTS, *HIDDEN], True, seeded()) if columns else stacked()
     x = torch.randn((N, INPUTS, samples) if columns else (samples, N, INPUTS), generator=seeded())
     multiply = torch.bmm

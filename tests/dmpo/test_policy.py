@@ -34,11 +34,11 @@ def test_a_policy_depends_on_direct_neighbours_and_on_nobody_else(graph: nx.Grap
 
 
 def test_the_own_state_comes_first_and_padding_is_zero() -> None:
-    policy, received = make_policy(nx.path_graph(3)), []
-    policy.network.register_forward_pre_hook(lambda _, inputs: received.append(inputs[0]))
-    states = torch.arange(1.0, 10).view(1, 3, D)
-    policy(states)
-    assert received[0][0, 2].tolist() == [7, 8, 9, 4, 5, 6, 0, 0, 0]
+    policy, states = make_policy(nx.path_graph(3)), torch.arange(1.0, 10).view(1, 3, D)
+    received = torch.tensor([[1, 2, 3, 4, 5, 6, 0, 0, 0], [4, 5, 6, 1, 2, 3, 7, 8, 9], [7, 8, 9, 4, 5, 6, 0, 0, 0]])
+    means = policy.network(received.float().unsqueeze(0))
+    assert torch.equal(policy(states)[..., :A], means)
+    assert not torch.allclose(policy(states.flip(1))[..., :A], means)
 
 
 def test_noise_does_not_depend_on_the_state_and_begins_as_set() -> None:

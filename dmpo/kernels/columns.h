@@ -1,0 +1,176 @@
+// A perceptron with max(·, 0) between its layers and the samples last, y_1 = max(W_1 x + b_1, 0), ..., where each layer
+// has a few numbers only, and its gradient. Included once for every level of processor, after blocks.h.
+
+constexpr long CONTRACTED = 4;  // rows of either matrix whose products are summed at a time
+
+// Of some samples, rows as vectors want them: as they lie there where there are as many as a stretch has, or copied.
+struct Stretches {
+    std::vector<float> copy;
+
+    Rows operator()(const Work& net, const Task& task, const float* all, long layer, long first, long count) {
+        const long rows = net.width(layer);
+        const float* from = all + task.stack * rows * net.samples + first;
+        if (count == STRETCH) return {from, net.samples};
+        copy.assign(rows * STRETCH, 0.0f);
+        for (long i = 0; i < rows; i++)
+            std::copy(from + i * net.samples, from + i * net.samples + count, &copy[i * STRETCH]);
+        return {copy.data(), STRETCH};
+    }
+};
+
+static void keep(const Work& net, const Task& task, const float* from, long layer, long first, long count, float* all) {
+    const long rows = net.width(layer);
+    float* to = all + task.stack * rows * net.samples + first;
+    for (long i = 0; i < rows; i++) std::copy(from + i * STRETCH, from + i * STRETCH + count, to + i * net.samples);
+}
+
+INLINE Vector positive(Vector x) { return x < 0.0f ? Vector{} : x; }  // a NaN stays one
+
+static void forward_stretch(const Work& net, const Task& task, long first, long count, Stretches& stretches,
+                            std::vector<float>* scratch) {
+    Rows from = stretches(net, task, net.x, 0, first, count);
+    for (long l = 0; l < net.layers; l++) {
+        const long in = net.width(l), out = net.width(l + 1);
+        const float* bias = net.parameters[2 * l + 1] + task.stack * out;
+        const Numbers weight = {net.parameters[2 * l] + task.stack * out * in, in, 1};
+        const bool last = l + 1 == net.layers;
+        float* to = scratch[l % 2].data();
+        const auto begin = [&](long i, long) INLINED { return Vector{} + bias[i]; };
+        if (!last || net.last_relu)
+            multiply(weight, from, out, padded(count), in, begin,
+                     [&](long i, long j, Vector sum) INLINED { store(to + i * STRETCH + j, positive(sum)); });
+        else
+            multiply(weight, from, out, padded(count), in, begin,
+                     [&](long i, long j, Vector sum) INLINED { store(to + i * STRETCH + j, sum); });
+        if (last)
+            keep(net, task, to, l + 1, first, count, net.y);
+        else if (net.kept)
+            keep(net, task, to, l + 1, first, count, static_cast<float*>(net.kept[l]));
+        from = {to, STRETCH};
+    }
+}
+
+static void columns_forward(const Work& net, const Task& task) {
+    Stretches stretches;
+    std::vector<float> scratch[2];
+    for (auto& each : scratch) each.resize(net.widest() * STRETCH);
+    for (long first = task.first; first < task.last; first += STRETCH)
+        forward_stretch(net, task, first, std::min(STRETCH, task.last - first), stretches, scratch);
+}
+
+// to(i, j) += Σ_t a(i, t) b(j, t), each as LANES sums that are added up at last.
+template <int M, int N>
+INLINE void contract_block(Rows a, Rows b, long inputs, long samples, long i, long j, float* to) {
+    Vector sums[M][N];
+#pragma GCC unroll 8
+    for (int m = 0; m < M; m++)
+#pragma GCC unroll 8
+        for (int n = 0; n < N; n++) sums[m][n] = load(to + ((i + m) * inputs + j + n) * LANES);
+    for (long t = 0; t < samples; t += LANES) {
+        Vector x[N];
+#pragma GCC unroll 8
+        for (int n = 0; n < N; n++) x[n] = load(b.from + (j + n) * b.step + t);
+#pragma GCC unroll 8
+        for (int m = 0; m < M; m++) {
+            const Vector gradient = load(a.from + (i + m) * a.step + t);
+#pragma GCC unroll 8
+            for (int n = 0; n < N; n++) sums[m][n] += gradient * x[n];
+        }
+    }
+#pragma GCC unroll 8
+    for (int m = 0; m < M; m++)
+#pragma GCC unroll 8
+        for (int n = 0; n < N; n++) store(to + ((i + m) * inputs + j + n) * LANES, sums[m][n]);
+}
+
+template <int M>
+INLINE void contract_rows(Rows a, Rows b, long inputs, long samples, long i, float* to) {
+    long j = 0;
+    for (; j + CONTRACTED <= inputs; j += CONTRACTED) contract_block<M, CONTRACTED>(a, b, inputs, samples, i, j, to);
+    for (; j < inputs; j++) contract_block<M, 1>(a, b, inputs, samples, i, j, to);
+}
+
+static void contract(Rows a, Rows b, long outputs, long inputs, long samples, float* to) {
+    long i = 0;
+    for (; i + CONTRACTED <= outputs; i += CONTRACTED) contract_rows<CONTRACTED>(a, b, inputs, samples, i, to);
+    for (; i < outputs; i++) contract_rows<1>(a, b, inputs, samples, i, to);
+}
+
+static void add_columns(Rows a, long rows, long samples, float* to) {
+    for (long i = 0; i < rows; i++) {
+        Vector sum = load(to + i * LANES);
+        for (long t = 0; t < samples; t += LANES) sum += load(a.from + i * a.step + t);
+        store(to + i * LANES, sum);
+    }
+}
+
+// Parameters' gradients, LANES sums of each, in their order.
+struct ColumnSums {
+    std::vector<float> all;
+    float *weights[MOST_LAYERS], *biases[MOST_LAYERS];
+
+    explicit ColumnSums(const Work& net) : all((net.size() + LANES) * LANES) {
+        float* next = all.data();
+        for (long l = 0; l < net.layers; l++) {
+            weights[l] = next;
+            biases[l] = next += net.width(l + 1) * net.width(l) * LANES;
+            next += net.width(l + 1) * LANES;
+        }
+    }
+
+    void write(const Work& net, float* to) const {
+        for (long k = 0; k < net.size(); k += LANES) {
+            Vector sums[LANES];
+            for (long lane = 0; lane < LANES; lane++) sums[lane] = load(&all[(k + lane) * LANES]);
+            store_part(to + k, sums_of(sums), std::min<long>(LANES, net.size() - k));
+        }
+    }
+};
+
+// Where the last layer has a max as well: its outputs' gradient, zero where that cut off.
+static Rows through_last(const Work& net, Rows above, Rows y, long samples, float* to) {
+    for (long i = 0; i < net.width(net.layers); i++)
+        for (long t = 0; t < samples; t += LANES) {
+            const Vector gradient = load(above.from + i * above.step + t);
+            store(to + i * STRETCH + t, load(y.from + i * y.step + t) <= 0.0f ? Vector{} : gradient);
+        }
+    return {to, STRETCH};
+}
+
+static void backward_stretch(const Work& net, const Task& task, long first, long count, Stretches* stretches,
+                             std::vector<float>* scratch, ColumnSums& sums) {
+    const long samples = padded(count);
+    Rows above = stretches[0](net, task, net.gradient, net.layers, first, count);
+    if (net.last_relu) {
+        const Rows y = stretches[1](net, task, net.y, net.layers, first, count);
+        above = through_last(net, above, y, samples, scratch[net.layers % 2].data());
+    }
+    for (long l = net.layers - 1; l >= 0; l--) {
+        const long in = net.width(l), out = net.width(l + 1);
+        const float* all = l ? static_cast<const float*>(net.kept[l - 1]) : net.x;
+        const Rows from = stretches[1](net, task, all, l, first, count);
+        add_columns(above, out, samples, sums.biases[l]);
+        contract(above, from, out, in, samples, sums.weights[l]);
+        const Numbers back = {net.parameters[2 * l] + task.stack * out * in, 1, in};
+        float* to = scratch[l % 2].data();
+        if (l)
+            multiply(back, above, in, samples, out, zeros, [&](long i, long j, Vector sum) INLINED {
+                store(to + i * STRETCH + j, load(from.from + i * from.step + j) <= 0.0f ? Vector{} : sum);
+            });
+        else if (net.to_x)
+            multiply(back, above, in, samples, out, zeros,
+                     [&](long i, long j, Vector sum) INLINED { store(to + i * STRETCH + j, sum); });
+        above = {to, STRETCH};
+    }
+    if (net.to_x) keep(net, task, above.from, 0, first, count, net.to_x);
+}
+
+static void columns_backward(const Work& net, const Task& task) {
+    Stretches stretches[2];
+    std::vector<float> scratch[2];
+    for (auto& each : scratch) each.resize(net.widest() * STRETCH);
+    ColumnSums sums(net);
+    for (long first = task.first; first < task.last; first += STRETCH)
+        backward_stretch(net, task, first, std::min(STRETCH, task.last - first), stretches, scratch, sums);
+    sums.write(net, net.to_parameters + task.number * net.size());
+}

@@ -1,0 +1,159 @@
+// Perceptrons of all agents and their gradients, on the CPU. A tile of samples passes through all layers before the next
+// one does, so that what lies between the layers stays in cache; `Work` says what is where.
+
+#include <immintrin.h>
+
+#include "packing.h"
+#include "shapes.h"
+
+// Of two numbers one of which is NaN, smaller and larger give the second.
+//
+// GCC's vectors have no widths of their own: what is compiled for one level of processor stands between two pragmas.
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+namespace avx2 {
+constexpr int LANES = 8, ROWS = 6, COLUMNS = 2;
+typedef __m256 Register;
+INLINE Register smaller(Register a, Register b) { return _mm256_min_ps(a, b); }
+INLINE Register larger(Register a, Register b) { return _mm256_max_ps(a, b); }
+#include "blocks.h"
+#include "exact.h"
+#include "columns.h"
+}  // namespace avx2
+#pragma GCC pop_options
+
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")
+namespace avx512 {
+constexpr int LANES = 16, ROWS = 6, COLUMNS = 4;
+typedef __m512 Register;
+INLINE Register smaller(Register a, Register b) { return _mm512_min_ps(a, b); }
+INLINE Register larger(Register a, Register b) { return _mm512_max_ps(a, b); }
+#include "blocks.h"
+#include "exact.h"
+#include "columns.h"
+}  // namespace avx512
+#pragma GCC pop_options
+
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")
+namespace avx512_bf16 {
+constexpr int LANES = 16, ROWS = 6, COLUMNS = 4;
+typedef __m512 Register;
+INLINE Register smaller(Register a, Register b) { return _mm512_min_ps(a, b); }
+INLINE Register larger(Register a, Register b) { return _mm512_max_ps(a, b); }
+#include "blocks.h"
+#include "exact.h"
+#include "rounded.h"
+}  // namespace avx512_bf16
+#pragma GCC pop_options
+
+namespace {
+
+enum Level { NONE, AVX2, AVX512, AVX512_BF16 };
+
+Level processor() {
+    const auto has_all = [](auto... has) { return (has && ...); };
+    if (!has_all(__builtin_cpu_supports("avx2"), __builtin_cpu_supports("fma"))) return NONE;
+    if (!has_all(__builtin_cpu_supports("avx512f"), __builtin_cpu_supports("avx512bw"), __builtin_cpu_supports("avx512dq"),
+                 __builtin_cpu_supports("avx512vl")))
+        return AVX2;
+    return __builtin_cpu_supports("avx512bf16") ? AVX512_BF16 : AVX512;
+}
+
+template <class Kind>
+struct Tile {
+    typename Kind::Number* hidden[MOST_LAYERS];
+    std::vector<typename Kind::Number> own[MOST_LAYERS];
+    std::vector<float> x;
+
+    explicit Tile(const Work& net) : x(TILE * padded(net.width(0))) {
+        for (long l = 0; l + 1 < net.layers && !net.kept; l++) own[l].resize(TILE * padded(net.width(l + 1)));
+    }
+
+    void move(const Work& net, const Task& task, long first, long rows) {
+        give(net, task.stack, first, rows, x.data());
+        for (long l = 0; l + 1 < net.layers; l++) {
+            const long at = (task.stack * net.samples + first) * padded(net.width(l + 1));
+            hidden[l] = net.kept ? static_cast<typename Kind::Number*>(net.kept[l]) + at : own[l].data();
+        }
+    }
+};
+
+template <class Kind>
+void forward(const Work& net, const Task& task) {
+    const typename Kind::Parameters own(net, task.stack);
+    typename Kind::Scratch scratch(net);
+    Tile<Kind> tile(net);
+    const long outputs = net.width(net.layers);
+    for (long first = task.first; first < task.last; first += TILE) {
+        const long rows = std::min(TILE, task.last - first);
+        tile.move(net, task, first, rows);
+        float* y = net.y + (task.stack * net.samples + first) * outputs;
+        Kind::forward(net, own, tile.x.data(), tile.hidden, y, rows, scratch);
+    }
+}
+
+template <class Kind>
+void backward(const Work& net, const Task& task) {
+    const typename Kind::Parameters own(net, task.stack);
+    typename Kind::Scratch scratch(net);
+    Tile<Kind> tile(net);
+    Sums sums(net);
+    for (long first = task.first; first < task.last; first += TILE) {
+        const long rows = std::min(TILE, task.last - first), row = task.stack * net.samples + first;
+        tile.move(net, task, first, rows);
+        float* to_x = net.to_x ? net.to_x + row * net.width(0) : nullptr;
+        Kind::backward(net, own, tile.x.data(), tile.hidden, net.gradient + row * net.width(net.layers), scratch, sums,
+                       to_x, rows);
+    }
+    sums.write(net, net.to_parameters + task.number * net.size());
+}
+
+typedef void (*Part)(const Work&, const Task&);
+
+void run(const Work& net, Part part) {
+#pragma omp parallel for num_threads(net.threads) schedule(static)
+    for (long number = 0; number < net.stacks * net.splits; number++) part(net, Task(net, number));
+}
+
+}  // namespace
+
+extern "C" {
+
+int level() { return processor(); }
+
+void perceptron_forward(const Work& net, int level) {
+    run(net, level == AVX2 ? forward<avx2::Exact> : forward<avx512::Exact>);
+}
+
+void perceptron_backward(const Work& net, int level) {
+    run(net, level == AVX2 ? backward<avx2::Exact> : backward<avx512::Exact>);
+}
+
+void rounded_forward(const Work& net, int) { run(net, forward<avx512_bf16::Rounded>); }
+
+void rounded_backward(const Work& net, int) { run(net, backward<avx512_bf16::Rounded>); }
+
+// to[index[m]] += x[m], rows of `width` numbers each; every thread takes some of the columns.
+void add_rows(int64_t threads, int64_t rows, int64_t width, const float* x, const int64_t* index, float* to) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (long thread = 0; thread < threads; thread++) {
+        const long first = width * thread / threads, last = width * (thread + 1) / threads;
+        for (long m = 0; m < rows; m++) {
+            const float* from = x + m * width;
+            float* row = to + index[m] * width;
+#pragma omp simd
+            for (long k = first; k < last; k++) row[k] += from[k];
+        }
+    }
+}
+
+void columns_forward(const Work& net, int level) {
+    run(net, level == AVX2 ? avx2::columns_forward : avx512::columns_forward);
+}
+
+void columns_backward(const Work& net, int level) {
+    run(net, level == AVX2 ? avx2::columns_backward : avx512::columns_backward);
+}
+}

@@ -1,0 +1,53 @@
+// What a call of the kernels is about, and how it is shared out. As `Work` in __init__.py has it.
+
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#define INLINE inline __attribute__((always_inline))
+#define INLINED __attribute__((always_inline))
+
+constexpr int MOST_LAYERS = 9;
+constexpr long PADDING = 16;  // rows of numbers are as long as a multiple of so many
+constexpr long TILE = 96;     // samples that pass through all layers before the next ones do, so that they stay in cache
+constexpr long STRETCH = 256; // the same where the samples come last
+
+inline long padded(long width) { return (width + PADDING - 1) / PADDING * PADDING; }
+
+// R perceptrons of L layers, each with B samples.
+struct Work {
+    int64_t threads, stacks, splits, samples, layers;
+    const int64_t* widths;           // L + 1 of them
+    const float* const* parameters;  // W_1, b_1, ..., W_L, b_L, each (R, ...)
+    const float* x;                  // (R, B, D) or (R, D, B); where something is heard, states (S, N, D / K)
+    const int64_t* heard;            // (N, K), whose states agent i is given, -1 for zeros; or none
+    int64_t agents, places;          // N, K
+    void* const* kept;               // what each hidden layer gives; or none
+    float* y;                        // (R, B, outputs) or (R, outputs, B)
+    const float* gradient;           // of y
+    float* to_parameters;            // (R, splits, P), in the order of `parameters`
+    float* to_x;                     // as x; or none
+    int64_t last_relu;
+
+    long width(long layer) const { return widths[layer]; }
+    long widest() const { return *std::max_element(widths, widths + layers + 1); }
+
+    long size() const {
+        long size = 0;
+        for (long l = 0; l < layers; l++) size += (widths[l] + 1) * widths[l + 1];
+        return size;
+    }
+};
+
+// Samples first ... last - 1 of one perceptron: what one thread does at once.
+struct Task {
+    long number, stack, first, last;
+
+    Task(const Work& work, long number) : number(number), stack(number / work.splits) {
+        const long split = number % work.splits;
+        first = work.samples * split / work.splits;
+        last = work.samples * (split + 1) / work.splits;
+    }
+};
