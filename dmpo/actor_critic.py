@@ -66,7 +66,7 @@ class Losses:
 
     policy: Tensor  # (N,), zero where values learn alone
     value: Tensor  # (N,)
-    kl: Tensor  # (N,), from the policy that collected the data; infinite where values learn alone
+    kl: Tensor  # (N,), from the policy that collected the data; infinite where values learn alone, zero if not watched
 
 
 class ActorCritic(ABC):
@@ -151,9 +151,15 @@ class ActorCritic(ABC):
         policy = -self.objective(distribution.log_prob(parameters, samples.actions), samples)
         if bonus:
             policy = policy - bonus * distribution.entropy(parameters)
-        with torch.no_grad():
-            kl = distribution.kl(samples.behaviour, parameters).mean(0)
-        return Losses(policy.mean(0), self._value_loss(samples.states, samples.targets), kl)
+        policy, value = policy.mean(0), self._value_loss(samples.states, samples.targets)
+        return Losses(
+            policy, value, self._divergence(samples, parameters) if self._watched else torch.zeros_like(value)
+        )
+
+    @torch.no_grad()
+    def _divergence(self, samples: Samples, parameters: Tensor) -> Tensor:
+        # (B, N, P) -> (N,)
+        return self.distribution.kl(samples.behaviour, parameters).mean(0)
 
     def _value_loss(self, states: Tensor, targets: Tensor) -> Tensor:
         # (B, N, D) and (B, N) -> (N,)
@@ -191,6 +197,11 @@ class ActorCritic(ABC):
         return x if len(x) == self.policy.network.stacks else x.mean(0, keepdim=True)
 
     @property
+    def _watched(self) -> bool:
+        # Whether the divergence is asked for at every gradient step.
+        return False
+
+    @property
     def _everybody(self) -> Tensor:
         return torch.ones(self.policy.network.stacks, dtype=torch.bool, device=self.policy.log_std.device)  # (R,)
 
@@ -206,7 +217,7 @@ class ActorCritic(ABC):
 
     def _measured(self, samples: Samples, parameters: Tensor) -> dict[str, float]:
         # parameters (B, N, P), of the policies after the last step
-        kl = self.distribution.kl(samples.behaviour, parameters).mean(0)  # (N,)
+        kl = self._divergence(samples, parameters)  # (N,)
         return {
             "policy/kl": float(kl.mean()),
             "policy/kl_max": float(kl.max()),

@@ -4,7 +4,7 @@ R is the number of parameter sets: N where every agent has its own, 1 where all 
 the batch). Nothing here mixes agents: output i is a function of input i alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import torch
@@ -94,8 +94,13 @@ class StackedColumns(nn.Sequential):
 
 def stacked(x: Tensor, *networks: StackedColumns) -> Tensor:
     """Networks one after the other as the one that they are, each but the last with a max in its last layer."""
+    return columns(x, parameters_of(networks), bool(networks[-1][-1].relu))
+
+
+def parameters_of(networks: Iterable[StackedColumns]) -> list[Tensor]:
+    """W and b of all their layers, as `columns` takes them."""
     layers: list[ColumnLayer] = [layer for network in networks for layer in network]  # type: ignore[misc]
-    return columns(x, [p for layer in layers for p in (layer.weight, layer.bias)], layers[-1].relu)
+    return [parameter for layer in layers for parameter in (layer.weight, layer.bias)]
 
 
 def multiplies_bfloat16(device: torch.device | str) -> bool:

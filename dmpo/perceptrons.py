@@ -94,53 +94,6 @@ def columns(x: Tensor, parameters: Sequence[Tensor], last_relu: bool) -> Tensor:
     return y
 
 
-def rows(x: Tensor, index: Tensor) -> Tensor:
-    """x[index], (N, ...) and (M,) -> (M, ...), with a quick gradient."""
-    y: Tensor = _Rows.apply(x, index)  # type: ignore[no-untyped-call]
-    return y
-
-
-def row_sums(x: Tensor, index: Tensor, count: int) -> Tensor:
-    """Row n is Σ_{m: index[m] = n} x[m], (M, ...) and (M,) -> (count, ...)."""
-    y: Tensor = _RowSums.apply(x, index, count)  # type: ignore[no-untyped-call]
-    return y
-
-
-def _summed(x: Tensor, index: Tensor, count: int) -> Tensor:
-    sums = x.new_zeros(count, *x.shape[1:])
-    if kernels.suit(x) and x.numel():
-        kernels.add_rows(sums, index, x.contiguous())
-        return sums
-    return sums.index_add_(0, index, x)
-
-
-class _Rows(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, index: Tensor) -> Tensor:
-        ctx.count = len(x)
-        ctx.save_for_backward(index)
-        return x.index_select(0, index)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (index,) = ctx.saved_tensors
-        return _summed(gradient, index, ctx.count), None
-
-
-class _RowSums(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, index: Tensor, count: int) -> Tensor:
-        ctx.save_for_backward(index)
-        return _summed(x, index, count)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (index,) = ctx.saved_tensors
-        return gradient.index_select(0, index), None, None
-
-
 class _OfKernels(torch.autograd.Function):
     # `perceptron` and `heard_perceptron`, where x is the states and has no gradient.
 

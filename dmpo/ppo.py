@@ -80,6 +80,10 @@ class PPO(ActorCritic):
             for index in order.tensor_split(min(self.settings.minibatches, len(samples))):
                 yield samples[index]
 
+    @property
+    def _watched(self) -> bool:
+        return self.settings.kl_target is not None
+
     def _measured(self, samples: Samples, parameters: Tensor) -> dict[str, float]:
         ratio = torch.exp(self.distribution.log_prob(parameters, samples.actions) - samples.log_probs)
         clipped = ((ratio - 1).abs() > self.settings.clip).float().mean()

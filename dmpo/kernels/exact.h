@@ -22,20 +22,23 @@ struct Exact {
                          const float* gradient, Scratch& scratch, Sums& sums, float* to_x, long rows);
 };
 
-// y = x W + b for few outputs, as products of rows; x(i, k) gives numbers k ... k + LANES - 1 of row i.
-template <class Given>
-INLINE void last_layer(const Work& net, const Pack& own, Given x, float* y, long rows) {
-    const long l = net.layers - 1, outputs = net.width(net.layers), columns = padded(net.width(l)), all = rows * outputs;
+// y = x W + b for few outputs; product(i, a) gives LANES numbers that add up to that of row i and column a of W.
+template <class Product>
+INLINE void last_layer(const Work& net, const Pack& own, Product product, float* y, long rows) {
+    const long l = net.layers - 1, outputs = net.width(net.layers), all = rows * outputs;
     long i = 0, a = 0;
     for (long first = 0; first < all; first += LANES) {
         const long count = std::min<long>(LANES, all - first);
-        Vector products[LANES] = {}, bias = {};
-        for (long lane = 0; lane < count; lane++) {
-            for (long k = 0; k < columns; k += LANES) products[lane] += x(i, k) * load(&own.transposed[l][a * columns + k]);
+        Vector products[LANES], bias = {};
+        for (long lane = 0; lane < LANES; lane++) {
+            products[lane] = lane < count ? product(i, a) : Vector{};
             bias[lane] = own.biases[l][a];
             if (++a == outputs) a = 0, i++;
         }
-        store_part(y + first, sums_of(products) + bias, count);
+        if (count == LANES)
+            store(y + first, sums_of(products) + bias);
+        else
+            store_part(y + first, sums_of(products) + bias, count);
     }
 }
 
@@ -51,7 +54,13 @@ void Exact::forward(const Work& net, const Parameters& own, const float* x, floa
                  [&](long i, long j, Vector sum) INLINED { store(to + i * columns + j, tanh_of(sum)); });
         from = {to, columns, 1};
     }
-    last_layer(net, own, [&](long i, long k) INLINED { return load(from.from + i * from.row + k); }, y, rows);
+    const float* weight = own.transposed[net.layers - 1].data();
+    const auto product = [&](long i, long a) INLINED {
+        Vector sum = {};
+        for (long k = 0; k < from.row; k += LANES) sum += load(from.from + i * from.row + k) * load(weight + a * from.row + k);
+        return sum;
+    };
+    last_layer(net, own, product, y, rows);
 }
 
 static void add_rows(const float* from, long columns, long rows, float* to) {

@@ -149,7 +149,14 @@ void Rounded::forward(const Work& net, const Parameters& own, const float* x, ui
         from = to;
     }
     const long columns = padded(net.width(net.layers - 1));
-    last_layer(net, own, [&](long i, long k) INLINED { return widened(from + i * columns + k); }, y, rows);
+    const long outputs = net.width(net.layers), all = padded(outputs);
+    const float* bias = own.biases[net.layers - 1].data();
+    multiply_words({reinterpret_cast<const uint32_t*>(from), columns / 2, 1}, {own.weight_pairs[net.layers - 1].data(), all},
+                   rows, all, (net.width(net.layers - 1) + 1) / 2, [&](long, long j) INLINED { return load(bias + j); },
+                   [&](long i, long j, Vector sum) INLINED {
+                       const __mmask16 mask = outputs - j >= LANES ? 0xffff : (1u << (outputs - j)) - 1;
+                       _mm512_mask_storeu_ps(y + i * outputs + j, mask, (__m512)sum);
+                   });
 }
 
 static void add_word_rows(const uint32_t* from, long columns, long depth, float* to) {

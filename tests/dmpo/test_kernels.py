@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dmpo import kernels
-from dmpo.perceptrons import columns, heard_perceptron, perceptron, row_sums, rows
+from dmpo.perceptrons import columns, heard_perceptron, perceptron
 from graphs import Neighborhood
 
 pytestmark = pytest.mark.skipif(
@@ -140,16 +140,14 @@ def test_any_number_of_threads_gives_the_same(threads: int) -> None:
         torch.set_num_threads(before)
 
 
-def test_rows_and_their_sums_are_those_of_pytorch() -> None:
-    x, index = torch.randn(6, 3, 50, generator=seeded(), requires_grad=True), torch.tensor([0, 5, 5, 2, 0, 5, 1])
-    chosen = rows(x, index)
-    assert torch.equal(chosen, x[index])
-    weights = torch.randn(chosen.shape, generator=seeded(1))
-    found, expected = (torch.autograd.grad((y * weights).sum(), x)[0] for y in (chosen, x[index]))
+@pytest.mark.parametrize("threads", [1, 2])
+def test_rows_are_added_as_pytorch_adds_them(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "FEW", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    x, index = torch.randn(7, 3, 50, generator=seeded()), torch.tensor([0, 5, 5, 2, 0, 5, 1])
+    found, expected = torch.ones(6, 3, 50), torch.ones(6, 3, 50).index_add_(0, index, x)
+    kernels.add_rows(found, index, x)
     torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(row_sums(weights, index, 6), torch.zeros(6, 3, 50).index_add(0, index, weights))
-    (back,) = torch.autograd.grad((row_sums(weights.requires_grad_(), index, 6) * x.detach()).sum(), weights)
-    assert torch.equal(back, x.detach()[index])
 
 
 def test_numbers_that_kernels_do_not_know_are_left_to_pytorch() -> None:
