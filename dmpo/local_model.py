@@ -1,15 +1,12 @@
 """The localized models: p̂_i(s_i', r_i, d_i | states of N_i^1, a_i), one graph convolution (DMPO paper, eqs. 2-4)."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import networkx as nx
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch_geometric.nn import MessagePassing
 
-from dmpo import kernels
 from dmpo.networks import StackedColumns, parameters_of, stacked
 from graphs import Neighborhood
 
@@ -70,7 +67,6 @@ class LocalModel(MessagePassing):  # type: ignore[misc]
         self.num_agents, self.features = near.num_agents, features
         target, place = near.mask.nonzero(as_tuple=True)  # (M,) edges, those to oneself included
         self.register_buffer("edges", torch.stack([near.index[target, place], target]))  # (2, M): from j, to i
-        self.register_buffer("pairs", self.edges.flip(0).T.flatten(), persistent=False)  # (2·M,), i and j of each edge
         n = self.num_agents
         width = EMBEDDING if discrete else actions
         told = features + width if hears_actions else features
@@ -94,13 +90,17 @@ class LocalModel(MessagePassing):  # type: ignore[misc]
         (N, D, B) and (N, EMBEDDING or A, B) -> (N, D + 2, B), the changes, the reward and the logit of the end.
         """
         told = torch.cat([states, acted], 1) if self.hears_actions else states
-        of_encoder, of_edge, of_node = map(parameters_of, ((self.encoder,), (self.edge,), (self.node, self.heads)))
-        if torch.is_grad_enabled() and all(kernels.suit(states, each) for each in (of_encoder, of_edge, of_node)):
-            parameters = *of_encoder, *of_edge, *of_node
-            outputs: Tensor = _Step.apply(self, told.contiguous(), acted, *parameters)  # type: ignore[no-untyped-call]
-            return outputs
         received = self.propagate(self.edges, encoded=self.encoder(told))  # (N, message, B)
         return stacked(torch.cat([received, acted], 1), self.node, self.heads)
+
+    def networks(self) -> dict[str, tuple[list[Tensor], bool]]:
+        """As `kernels.model_gradients` takes them."""
+        node = parameters_of([self.node, self.heads])
+        return {
+            "encoder": (parameters_of([self.encoder]), True),
+            "edge": (parameters_of([self.edge]), False),
+            "node": (node, False),
+        }
 
     def parameter_groups(self) -> list[list[nn.Parameter]]:
         """The parameters of agents, (N, ...) each, and those of edges, (M, ...) each."""
@@ -124,50 +124,3 @@ class LocalModel(MessagePassing):  # type: ignore[misc]
         numbers = torch.arange(self.actions, device=actions.device).view(1, -1, 1)
         chosen = (actions.unsqueeze(1) == numbers).to(self.embedding.dtype)  # (N, actions, B)
         return torch.bmm(self.embedding, chosen)
-
-
-class _Step(torch.autograd.Function):
-    # `LocalModel.step` by kernels, with the gradient of all of it at once: to record dozens of operations one by one,
-    # each on a few thousand numbers, takes longer than what they do.
-
-    @staticmethod
-    def forward(ctx: Any, model: LocalModel, told: Tensor, acted: Tensor, *parameters: Tensor) -> Tensor:
-        ctx.model, ctx.counts = model, [2 * len(model.encoder), 2 * len(model.edge)]
-        of_encoder, of_edge, of_node = _split(parameters, ctx.counts)
-        encoded, in_encoder = kernels.Columns(told, of_encoder, True).forward(True)
-        pairs = encoded.index_select(0, model.pairs).view(len(of_edge[0]), -1, told.shape[2])  # (M, 2·encoding, B)
-        messages, in_edge = kernels.Columns(pairs, of_edge, False).forward(True)
-        received = _row_sums(messages, model.edges[1], model.num_agents)
-        given = torch.cat([received, acted], 1)  # (N, message + W, B)
-        outputs, in_node = kernels.Columns(given, of_node, False).forward(True)
-        ctx.inside = encoded, pairs, given, in_encoder, in_edge, in_node
-        ctx.save_for_backward(told, *parameters)
-        return outputs
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
-        model, (told, *parameters) = ctx.model, ctx.saved_tensors
-        of_encoder, of_edge, of_node = _split(parameters, ctx.counts)
-        encoded, pairs, given, in_encoder, in_edge, in_node = ctx.inside
-        to_given, to_pairs, to_told = (torch.empty_like(x) for x in (given, pairs, told))
-        to_node = kernels.Columns(given, of_node, False).backward(in_node, None, gradient.contiguous(), to_given)
-        message = of_edge[-1].shape[1]
-        to_messages = to_given[:, :message].index_select(0, model.edges[1])
-        to_edge = kernels.Columns(pairs, of_edge, False).backward(in_edge, None, to_messages, to_pairs)
-        to_encoded = _row_sums(to_pairs.view(len(model.pairs), -1, told.shape[2]), model.pairs, model.num_agents)
-        to_encoder = kernels.Columns(told, of_encoder, True).backward(in_encoder, encoded, to_encoded, to_told)
-        return None, to_told, to_given[:, message:], *to_encoder, *to_edge, *to_node
-
-
-def _split(parameters: Sequence[Tensor], counts: Sequence[int]) -> tuple[Sequence[Tensor], ...]:
-    # Those of the encoder, of the edges, and of nodes and heads.
-    first, second = counts
-    return parameters[:first], parameters[first : first + second], parameters[first + second :]
-
-
-def _row_sums(x: Tensor, index: Tensor, count: int) -> Tensor:
-    # Row n is the sum of those x[m], (M, ...), whose index[m] is n.
-    sums = x.new_zeros(count, *x.shape[1:])
-    kernels.add_rows(sums, index, x)
-    return sums

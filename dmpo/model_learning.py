@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from dmpo import kernels
 from dmpo.configuration import ModelSettings
 from dmpo.errors import check_finite
 from dmpo.experience import Memory, Windows
@@ -22,6 +23,7 @@ JUDGED = 2_048  # held-out windows on which the models are judged
 MEASURED = 2**20  # states of agents in such windows at most, where many agents are rolled many steps
 OBSERVED = 2**20  # states of agents whose moments are taken at once
 PIECE = 2**16  # messages that are computed at once, each over a batch of windows
+FEW = 128  # edges; with many more, one kernel for all steps takes longer than one for each step's products
 LEAST = 64  # windows that pass at once however many messages: gradients are as large as all parameters
 
 
@@ -32,6 +34,18 @@ class Step(NamedTuple):
     ordinary_rewards: Tensor  # (N, B), of a step that goes on
     rewards: Tensor  # (N, B), that of an end where one is predicted
     ends: Tensor  # (N, B) bool
+
+
+class _Known(NamedTuple):
+    # What windows tell, normalised, with the windows last.
+
+    ratio: Tensor  # (N, D), units of changes in those of states
+    drift: Tensor  # (N, D), the mean change in those
+    state: Tensor  # (N, D, B), at the begin
+    acted: Tensor  # (N, EMBEDDING or A, H, B)
+    following: Tensor  # (H, N, D, B)
+    rewards: Tensor  # (H, N, B)
+    ends: Tensor  # (H, B), 0 or 1
 
 
 class ModelLearner:
@@ -95,34 +109,61 @@ class ModelLearner:
         for optimizer in self.optimizers:
             optimizer.zero_grad()
         for piece, share in self._pieces(windows):
-            (self.losses(piece).sum() * share).backward()  # type: ignore[no-untyped-call]
+            self._gradients(piece, share)
         for optimizer in self.optimizers:
             everybody = torch.ones_like(optimizer.steps, dtype=torch.bool).squeeze(1)  # (R,)
             optimizer.step(self.settings.lr_model, everybody)
 
     def losses(self, windows: Windows) -> Tensor:
         """MSE(s) + c_r MSE(r) + BCE(d) per agent (N,), over H steps in open loop; normalised units."""
-        ratio = (self.changes.std / self.states.std).unsqueeze(2)  # (N, D, 1), units of changes in those of states
-        drift = (self.changes.mean / self.states.std).unsqueeze(2)
-        state, following = (  # (N, D, B) and (H, N, D, B)
-            _apply(self.states, x, Moments.normalize).transpose(-1, -2).contiguous()
-            for x in (windows.states, windows.following)
-        )
-        # (H, N, B, ...) -> (N, H·B, ...) -> (N, EMBEDDING or A, H·B), of all steps at once
-        acted = self.model.acted(self._prepared(windows.actions.transpose(0, 1).flatten(1, 2)))
+        known = self._known(windows)
+        drift, ratio, state = known.drift.unsqueeze(2), known.ratio.unsqueeze(2), known.state  # (N, D, 1) and (N, D, B)
         outputs, states = [], []
-        for action in acted.chunk(len(windows.actions), 2):
+        for action in known.acted.unbind(2):
             outputs.append(self.model.step(state.clamp(-FAR, FAR), action))
             state = torch.addcmul(state + drift, ratio, outputs[-1][:, :-2])
             states.append(state)
         # As the change was predicted from where the state before had got to, its error is that of the state.
-        state_error = ((torch.stack(states) - following) / ratio).square().mean((2, 3))
-        reward_found, end_found = torch.stack([output[:, -2:] for output in outputs]).unbind(2)  # (H, N, B) each
-        ends = windows.ends.to(end_found.dtype).unsqueeze(1)  # (H, 1, B)
-        reward = _apply(self.rewards, windows.rewards, Moments.normalize).contiguous()
-        reward_error = ((reward_found - reward).square() * (1 - ends)).mean(2)
-        end_error = binary_cross_entropy_with_logits(end_found, ends.expand_as(end_found), reduction="none").mean(2)
+        state_error = ((torch.stack(states) - known.following) / ratio).square().mean((2, 3))
+        reward, end = torch.stack([output[:, -2:] for output in outputs]).unbind(2)  # (H, N, B) each
+        ends = known.ends.unsqueeze(1)  # (H, 1, B)
+        reward_error = ((reward - known.rewards).square() * (1 - ends)).mean(2)
+        end_error = binary_cross_entropy_with_logits(end, ends.expand_as(end), reduction="none").mean(2)
         return (state_error + self.settings.reward_weight * reward_error + end_error).mean(0)  # (H, N) -> (N,)
+
+    def _gradients(self, windows: Windows, share: float) -> None:
+        # Those of the sum of so much of the losses, added to what parameters have.
+        networks, few = self.model.networks(), self.model.edges.shape[1] <= FEW
+        if not (few and all(kernels.suit(windows.states, parameters) for parameters, _ in networks.values())):
+            (self.losses(windows).sum() * share).backward()  # type: ignore[no-untyped-call]
+            return
+        known, (source, target) = self._known(windows), self.model.edges
+        tensors = known._asdict() | {"pairs": torch.stack([target, source], 1), "targets": target}
+        tensors["acted"] = known.acted.detach()
+        settings = {"hears": self.model.hears_actions, "far": FAR, "reward_weight": self.settings.reward_weight}
+        found, to_acted = kernels.model_gradients(networks, tensors, **settings, scale=share)
+        if known.acted.requires_grad:
+            known.acted.backward(to_acted)  # type: ignore[no-untyped-call]
+        for name, (parameters, _) in networks.items():
+            for parameter, gradient in zip(parameters, found[name], strict=True):
+                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+
+    def _known(self, windows: Windows) -> "_Known":
+        # (H, N, B, ...) -> (N, H·B, ...) -> (N, EMBEDDING or A, H·B), of all steps at once
+        acted = self.model.acted(self._prepared(windows.actions.transpose(0, 1).flatten(1, 2)))
+        state, following = (
+            _apply(self.states, x, Moments.normalize).transpose(-1, -2).contiguous()
+            for x in (windows.states, windows.following)
+        )
+        return _Known(
+            ratio=self.changes.std / self.states.std,
+            drift=self.changes.mean / self.states.std,
+            state=state,
+            acted=acted.view(*acted.shape[:2], len(windows.actions), -1).contiguous(),
+            following=following,
+            rewards=_apply(self.rewards, windows.rewards, Moments.normalize).contiguous(),
+            ends=windows.ends.to(state.dtype),
+        )
 
     @torch.no_grad()
     def predict(self, states: Tensor, actions: Tensor) -> Step:

@@ -4,7 +4,7 @@ Everything here is float32 on the CPU, and done by as many threads as PyTorch ha
 """
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
@@ -56,13 +56,6 @@ def suit(x: Tensor, parameters: Sequence[Tensor] = (), precision: torch.dtype = 
     )
 
 
-def add_rows(to: Tensor, index: Tensor, x: Tensor) -> None:
-    """Add x (M, ...) to rows index (M,) of `to`; both are contiguous."""
-    threads = torch.get_num_threads() if x.numel() > FEW else 1
-    counts = (ctypes.c_int64(count) for count in (threads, len(x), x[0].numel()))
-    _run("add_rows", *counts, *(ctypes.c_void_p(tensor.data_ptr()) for tensor in (x, index, to)))
-
-
 def _run(name: str, *arguments: Any) -> None:
     library = _library()
     assert library is not None, "there are no kernels here"
@@ -111,13 +104,20 @@ class _Call:
         found = torch.empty(self.stacks, self.splits, self.size)
         self.set(to_parameters=found, to_x=to_x)
         self.run(name, kept)
-        summed = found.sum(1) if self.splits > 1 else found.squeeze(1)  # (R, P)
+        return self.split(found)
+
+    def split(self, found: Tensor) -> list[Tensor]:
+        summed = found.sum(1) if found.shape[1] > 1 else found.squeeze(1)  # (R, pieces, P) -> (R, P)
         pieces = torch.split(summed, [parameter[0].numel() for parameter in self.parameters], 1)
         return [piece.view_as(parameter) for piece, parameter in zip(pieces, self.parameters, strict=True)]
 
 
 def _addresses(tensors: Sequence[Tensor]) -> Any:
     return (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
+
+
+def _widths(columns: Sequence[Tensor]) -> list[int]:
+    return [columns[0].shape[2], *(weight.shape[1] for weight in columns[::2])]
 
 
 class Perceptron:
@@ -169,7 +169,7 @@ class Columns:
 
     def __init__(self, x: Tensor, parameters: Sequence[Tensor], last_relu: bool) -> None:
         self.samples = x.shape[2]
-        self.call = _Call(x, parameters, self.samples, [x.shape[1], *(weight.shape[1] for weight in parameters[::2])])
+        self.call = _Call(x, parameters, self.samples, _widths(parameters))
         self.call.work.last_relu = last_relu
 
     def forward(self, keep: bool) -> tuple[Tensor, list[Tensor]]:
@@ -184,3 +184,49 @@ class Columns:
         """As `Perceptron.backward`; y is needed with `last_relu`."""
         self.call.set(y=y, gradient=gradient)
         return self.call.gradients("columns_backward", kept, to_x)
+
+
+_TENSORS = ("pairs", "targets", "state", "acted", "following", "rewards", "ends", "ratio", "drift", "to_acted")
+
+
+class _Models(ctypes.Structure):
+    # As in shapes.h.
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("threads", "agents", "edges", "features", "acts", "samples", "steps")),
+        ("hears", ctypes.c_int64),
+        *((name, ctypes.c_float) for name in ("far", "reward_weight", "scale")),
+        *((name, ctypes.c_void_p) for name in ("encoder", "edge", "node", *_TENSORS)),
+    )
+
+
+def model_gradients(
+    networks: Mapping[str, tuple[Sequence[Tensor], bool]], tensors: Mapping[str, Tensor], **settings: float
+) -> tuple[dict[str, list[Tensor]], Tensor]:
+    """Gradients of the sum over agents of the models' losses over H steps, see `ModelLearner.losses`.
+
+    Args:
+        networks: parameters and `last_relu`, as of `Columns`, of the encoder (N, ...), the edge (M, ...) and the node.
+        tensors: all contiguous: `pairs` (M, 2) and `targets` (M,) of the edges, int64; `state` (N, D, B) at the begin,
+            `acted` (N, W, H, B), `following` (H, N, D, B), `rewards` (H, N, B) and `ends` (H, B), all normalised;
+            `ratio` and `drift` (N, D).
+        settings: `hears`, `far` and `reward_weight` as `ModelLearner` has them; `scale`, of the loss.
+
+    Returns:
+        Those of the parameters, by name; that of `acted`.
+    """
+    (agents, features, samples), (_, acts, steps, _) = tensors["state"].shape, tensors["acted"].shape
+    threads, to_acted = torch.get_num_threads(), torch.empty_like(tensors["acted"])
+    calls, found = {}, {}
+    for name, (parameters, last_relu) in networks.items():
+        call = calls[name] = _Call(tensors["state"], parameters, samples, _widths(parameters))
+        call.work.last_relu = last_relu
+        found[name] = torch.empty(call.stacks, threads, call.size)
+        call.set(to_parameters=found[name])
+    edges, sizes = len(tensors["targets"]), {"features": features, "acts": acts, "samples": samples, "steps": steps}
+    models = _Models(threads=threads, agents=agents, edges=edges, **sizes, **settings)
+    for name, call in calls.items():
+        setattr(models, name, ctypes.addressof(call.work))
+    for name, tensor in {**tensors, "to_acted": to_acted}.items():
+        setattr(models, name, tensor.data_ptr())
+    _run("model_gradients", ctypes.byref(models), level())
+    return {name: call.split(found[name]) for name, call in calls.items()}, to_acted

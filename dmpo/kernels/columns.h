@@ -26,36 +26,39 @@ static void keep(const Work& net, const Task& task, const float* from, long laye
 
 INLINE Vector positive(Vector x) { return x < 0.0f ? Vector{} : x; }  // a NaN stays one
 
-static void forward_stretch(const Work& net, const Task& task, long first, long count, Stretches& stretches,
-                            std::vector<float>* scratch) {
-    Rows from = stretches(net, task, net.x, 0, first, count);
+// Some samples through all layers; `to[l]` is where layer l writes, in rows of STRETCH.
+static void forward_layers(const Work& net, long stack, Rows x, float* const* to, long samples) {
     for (long l = 0; l < net.layers; l++) {
         const long in = net.width(l), out = net.width(l + 1);
-        const float* bias = net.parameters[2 * l + 1] + task.stack * out;
-        const Numbers weight = {net.parameters[2 * l] + task.stack * out * in, in, 1};
-        const bool last = l + 1 == net.layers;
-        float* to = scratch[l % 2].data();
+        const float* bias = net.parameters[2 * l + 1] + stack * out;
+        const Numbers weight = {net.parameters[2 * l] + stack * out * in, in, 1};
+        float* y = to[l];
         const auto begin = [&](long i, long) INLINED { return Vector{} + bias[i]; };
-        if (!last || net.last_relu)
-            multiply(weight, from, out, padded(count), in, begin,
-                     [&](long i, long j, Vector sum) INLINED { store(to + i * STRETCH + j, positive(sum)); });
+        if (l + 1 < net.layers || net.last_relu)
+            multiply(weight, x, out, samples, in, begin,
+                     [&](long i, long j, Vector sum) INLINED { store(y + i * STRETCH + j, positive(sum)); });
         else
-            multiply(weight, from, out, padded(count), in, begin,
-                     [&](long i, long j, Vector sum) INLINED { store(to + i * STRETCH + j, sum); });
-        if (last)
-            keep(net, task, to, l + 1, first, count, net.y);
-        else if (net.kept)
-            keep(net, task, to, l + 1, first, count, static_cast<float*>(net.kept[l]));
-        from = {to, STRETCH};
+            multiply(weight, x, out, samples, in, begin,
+                     [&](long i, long j, Vector sum) INLINED { store(y + i * STRETCH + j, sum); });
+        x = {y, STRETCH};
     }
 }
 
 static void columns_forward(const Work& net, const Task& task) {
     Stretches stretches;
-    std::vector<float> scratch[2];
-    for (auto& each : scratch) each.resize(net.widest() * STRETCH);
-    for (long first = task.first; first < task.last; first += STRETCH)
-        forward_stretch(net, task, first, std::min(STRETCH, task.last - first), stretches, scratch);
+    std::vector<float> scratch[MOST_LAYERS];
+    float* to[MOST_LAYERS];
+    for (long l = 0; l < net.layers; l++) {
+        scratch[l].resize(net.width(l + 1) * STRETCH);
+        to[l] = scratch[l].data();
+    }
+    for (long first = task.first; first < task.last; first += STRETCH) {
+        const long count = std::min(STRETCH, task.last - first);
+        forward_layers(net, task.stack, stretches(net, task, net.x, 0, first, count), to, padded(count));
+        for (long l = 0; l + 1 < net.layers && net.kept; l++)
+            keep(net, task, to[l], l + 1, first, count, static_cast<float*>(net.kept[l]));
+        keep(net, task, to[net.layers - 1], net.layers, first, count, net.y);
+    }
 }
 
 // to(i, j) += Σ_t a(i, t) b(j, t), each as LANES sums that are added up at last.
@@ -107,16 +110,19 @@ static void add_columns(Rows a, long rows, long samples, float* to) {
 // Parameters' gradients, LANES sums of each, in their order.
 struct ColumnSums {
     std::vector<float> all;
-    float *weights[MOST_LAYERS], *biases[MOST_LAYERS];
+    long starts[2 * MOST_LAYERS];
 
     explicit ColumnSums(const Work& net) : all((net.size() + LANES) * LANES) {
-        float* next = all.data();
+        long next = 0;
         for (long l = 0; l < net.layers; l++) {
-            weights[l] = next;
-            biases[l] = next += net.width(l + 1) * net.width(l) * LANES;
+            starts[2 * l] = next;
+            starts[2 * l + 1] = next += net.width(l + 1) * net.width(l) * LANES;
             next += net.width(l + 1) * LANES;
         }
     }
+
+    float* weight(long l) { return &all[starts[2 * l]]; }
+    float* bias(long l) { return &all[starts[2 * l + 1]]; }
 
     void write(const Work& net, float* to) const {
         for (long k = 0; k < net.size(); k += LANES) {
@@ -137,40 +143,42 @@ static Rows through_last(const Work& net, Rows above, Rows y, long samples, floa
     return {to, STRETCH};
 }
 
-static void backward_stretch(const Work& net, const Task& task, long first, long count, Stretches* stretches,
-                             std::vector<float>* scratch, ColumnSums& sums) {
-    const long samples = padded(count);
-    Rows above = stretches[0](net, task, net.gradient, net.layers, first, count);
-    if (net.last_relu) {
-        const Rows y = stretches[1](net, task, net.y, net.layers, first, count);
-        above = through_last(net, above, y, samples, scratch[net.layers % 2].data());
-    }
+// Of some samples: what `above`, the gradient of the last layer before its max, adds to the sums, and the gradient of x
+// where it is asked for, in rows of STRETCH. given[l] is what layer l was given.
+static void backward_layers(const Work& net, long stack, const Rows* given, Rows above, std::vector<float>* scratch,
+                            ColumnSums& sums, float* to_x, long samples) {
     for (long l = net.layers - 1; l >= 0; l--) {
         const long in = net.width(l), out = net.width(l + 1);
-        const float* all = l ? static_cast<const float*>(net.kept[l - 1]) : net.x;
-        const Rows from = stretches[1](net, task, all, l, first, count);
-        add_columns(above, out, samples, sums.biases[l]);
-        contract(above, from, out, in, samples, sums.weights[l]);
-        const Numbers back = {net.parameters[2 * l] + task.stack * out * in, 1, in};
-        float* to = scratch[l % 2].data();
+        const Rows x = given[l];
+        add_columns(above, out, samples, sums.bias(l));
+        contract(above, x, out, in, samples, sums.weight(l));
+        const Numbers back = {net.parameters[2 * l] + stack * out * in, 1, in};
+        float* to = l ? scratch[l % 2].data() : to_x;
         if (l)
             multiply(back, above, in, samples, out, zeros, [&](long i, long j, Vector sum) INLINED {
-                store(to + i * STRETCH + j, load(from.from + i * from.step + j) <= 0.0f ? Vector{} : sum);
+                store(to + i * STRETCH + j, load(x.from + i * x.step + j) <= 0.0f ? Vector{} : sum);
             });
-        else if (net.to_x)
+        else if (to_x)
             multiply(back, above, in, samples, out, zeros,
                      [&](long i, long j, Vector sum) INLINED { store(to + i * STRETCH + j, sum); });
         above = {to, STRETCH};
     }
-    if (net.to_x) keep(net, task, above.from, 0, first, count, net.to_x);
 }
 
 static void columns_backward(const Work& net, const Task& task) {
-    Stretches stretches[2];
-    std::vector<float> scratch[2];
+    Stretches stretches[MOST_LAYERS], of_gradient, of_y;
+    std::vector<float> scratch[2], cut(net.width(net.layers) * STRETCH), to_x(net.width(0) * STRETCH);
     for (auto& each : scratch) each.resize(net.widest() * STRETCH);
     ColumnSums sums(net);
-    for (long first = task.first; first < task.last; first += STRETCH)
-        backward_stretch(net, task, first, std::min(STRETCH, task.last - first), stretches, scratch, sums);
+    for (long first = task.first; first < task.last; first += STRETCH) {
+        const long count = std::min(STRETCH, task.last - first), samples = padded(count);
+        Rows above = of_gradient(net, task, net.gradient, net.layers, first, count), given[MOST_LAYERS];
+        if (net.last_relu)
+            above = through_last(net, above, of_y(net, task, net.y, net.layers, first, count), samples, cut.data());
+        for (long l = 0; l < net.layers; l++)
+            given[l] = stretches[l](net, task, l ? static_cast<const float*>(net.kept[l - 1]) : net.x, l, first, count);
+        backward_layers(net, task.stack, given, above, scratch, sums, net.to_x ? to_x.data() : nullptr, samples);
+        if (net.to_x) keep(net, task, to_x.data(), 0, first, count, net.to_x);
+    }
     sums.write(net, net.to_parameters + task.number * net.size());
 }

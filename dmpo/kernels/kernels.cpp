@@ -19,6 +19,7 @@ INLINE Register larger(Register a, Register b) { return _mm256_max_ps(a, b); }
 #include "blocks.h"
 #include "exact.h"
 #include "columns.h"
+#include "model.h"
 }  // namespace avx2
 #pragma GCC pop_options
 
@@ -32,6 +33,7 @@ INLINE Register larger(Register a, Register b) { return _mm512_max_ps(a, b); }
 #include "blocks.h"
 #include "exact.h"
 #include "columns.h"
+#include "model.h"
 }  // namespace avx512
 #pragma GCC pop_options
 
@@ -135,18 +137,10 @@ void rounded_forward(const Work& net, int) { run(net, forward<avx512_bf16::Round
 
 void rounded_backward(const Work& net, int) { run(net, backward<avx512_bf16::Rounded>); }
 
-// to[index[m]] += x[m], rows of `width` numbers each; every thread takes some of the columns.
-void add_rows(int64_t threads, int64_t rows, int64_t width, const float* x, const int64_t* index, float* to) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (long thread = 0; thread < threads; thread++) {
-        const long first = width * thread / threads, last = width * (thread + 1) / threads;
-        for (long m = 0; m < rows; m++) {
-            const float* from = x + m * width;
-            float* row = to + index[m] * width;
-#pragma omp simd
-            for (long k = first; k < last; k++) row[k] += from[k];
-        }
-    }
+void model_gradients(const Models& models, int level) {
+#pragma omp parallel for num_threads(models.threads) schedule(static)
+    for (long thread = 0; thread < models.threads; thread++)
+        level == AVX2 ? avx2::model_gradients(models, thread) : avx512::model_gradients(models, thread);
 }
 
 void columns_forward(const Work& net, int level) {

@@ -51,3 +51,17 @@ struct Task {
         last = work.samples * (split + 1) / work.splits;
     }
 };
+
+// The localized models of N agents with M edges, and B windows of H steps for them; see `model_gradients` in model.h.
+struct Models {
+    int64_t threads, agents, edges, features, acts, samples, steps;
+    int64_t hears;                // whether actions are told as well
+    float far, reward_weight, scale;
+    const Work *encoder, *edge, *node;
+    const int64_t *pairs, *targets;  // (M, 2), both ends of each edge, and (M,), the one that is told
+    const float *state, *acted;      // (N, D, B) and (N, W, H, B)
+    const float *following;          // (H, N, D, B)
+    const float *rewards, *ends;     // (H, N, B) and (H, B)
+    const float *ratio, *drift;      // (N, D)
+    float* to_acted;                 // (N, W, H, B)
+};

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import networkx as nx
 import pytest
@@ -9,8 +10,11 @@ import torch
 from torch import Tensor
 
 from dmpo import kernels
+from dmpo.experience import Windows
+from dmpo.model_learning import ModelLearner
 from dmpo.perceptrons import columns, heard_perceptron, perceptron
 from graphs import Neighborhood
+from tests.dmpo.learners import D, make_learner, random_batch
 
 pytestmark = pytest.mark.skipif(
     kernels.level() == kernels.NONE, reason="no kernels were built, or not for this processor"
@@ -140,14 +144,36 @@ def test_any_number_of_threads_gives_the_same(threads: int) -> None:
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_rows_are_added_as_pytorch_adds_them(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "FEW", 0)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    x, index = torch.randn(7, 3, 50, generator=seeded()), torch.tensor([0, 5, 5, 2, 0, 5, 1])
-    found, expected = torch.ones(6, 3, 50), torch.ones(6, 3, 50).index_add_(0, index, x)
-    kernels.add_rows(found, index, x)
-    torch.testing.assert_close(found, expected)
+def gradients_of(models: ModelLearner, windows: Windows, level: int) -> list[Tensor]:
+    models.model.zero_grad()
+    with kernels.limited(level):
+        models._gradients(windows, 0.5)
+        models._gradients(windows, 0.25)  # which are added
+    return [parameter.grad for parameter in models.model.parameters() if parameter.grad is not None]
+
+
+@pytest.mark.parametrize("samples", [1, 37, 700])
+@pytest.mark.parametrize("hears", ["own", "neighbours"])
+@pytest.mark.parametrize("actions", ["continuous", "discrete"])
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_gradient_of_the_models_losses(level: int, actions: str, hears: str, samples: int) -> None:
+    graph = nx.DiGraph([(0, 1), (1, 2), (3, 1)])
+    graph.add_node(4)
+    learner: Any = make_learner(graph, actions, name="dmpo", model_actions=hears, fit_steps=2, model_batch=8)
+    learner.fit(random_batch(learner), 0.0)
+    models, random, steps = learner.practice.models, seeded(), 3
+    batch = learner.practice.models.memory.windows(1, held_out=False).everything()
+    drawn = torch.randint(batch.states.shape[1], (steps, samples), generator=random)
+    windows = Windows(
+        states=batch.states[:, drawn[0]] * 2,
+        actions=batch.actions[0][:, drawn].transpose(0, 1),
+        rewards=torch.randn(steps, 5, samples, generator=random),
+        following=torch.randn(steps, 5, samples, D, generator=random),
+        ends=torch.rand(steps, samples, generator=random) < 0.2,
+    )
+    windows.states[:, ::5] *= 1e4  # as far from all others as makes no difference to a model
+    found, expected = (gradients_of(models, windows, each) for each in (level, kernels.NONE))
+    alike(found, expected, 1e-4)
 
 
 def test_numbers_that_kernels_do_not_know_are_left_to_pytorch() -> None:

@@ -1,0 +1,218 @@
+// The gradient of the models' loss over windows of H steps (`ModelLearner.losses`), the sum over agents. What lies between
+// two steps, and between the models of two agents, concerns one window alone: every thread has some windows, with all
+// agents and all steps. Included once for every level of processor, after columns.h.
+
+// Rows of STRETCH numbers for each of some matrices.
+struct Stack {
+    std::vector<float> all;
+    long rows;
+
+    Stack(long count, long rows) : all(count * rows * STRETCH), rows(rows) {}
+    float* operator()(long which) { return &all[which * rows * STRETCH]; }
+    Rows of(long which) { return {(*this)(which), STRETCH}; }
+};
+
+// What the layers of R perceptrons give in one step.
+struct Layers {
+    std::vector<Stack> stacks;
+
+    Layers(const Work& net) {
+        for (long l = 0; l < net.layers; l++) stacks.emplace_back(net.stacks, net.width(l + 1));
+    }
+    float* last(long which) { return stacks.back()(which); }
+    void forward(const Work& net, long which, Rows x, long samples) {
+        float* to[MOST_LAYERS];
+        for (long l = 0; l < net.layers; l++) to[l] = stacks[l](which);
+        forward_layers(net, which, x, to, samples);
+    }
+    void given(const Work& net, long which, Rows x, Rows* to) {
+        for (long l = 0; l < net.layers; l++) to[l] = l ? stacks[l - 1].of(which) : x;
+    }
+};
+
+struct Step {
+    Stack told, given, state;  // (N, D or D + W), (N, message + W) and, after the step, (N, D)
+    Layers encoder, edge, node;
+
+    explicit Step(const Models& m)
+        : told(m.agents, m.encoder->width(0)), given(m.agents, m.node->width(0)), state(m.agents, m.features),
+          encoder(*m.encoder), edge(*m.edge), node(*m.node) {}
+};
+
+static std::vector<ColumnSums> sums_for(const Work& net) {
+    std::vector<ColumnSums> sums;
+    for (long which = 0; which < net.stacks; which++) sums.emplace_back(net);
+    return sums;
+}
+
+// The sums of a thread, of all agents and all edges, and room for gradients.
+struct Gradients {
+    std::vector<ColumnSums> encoder, edge, node;
+    Stack state, told, outputs, given, encoded, pairs;
+    std::vector<float> scratch[2];
+
+    explicit Gradients(const Models& m)
+        : encoder(sums_for(*m.encoder)), edge(sums_for(*m.edge)), node(sums_for(*m.node)), state(m.agents, m.features),
+          told(1, m.encoder->width(0)), outputs(1, m.features + 2), given(m.agents, m.node->width(0)),
+          encoded(m.agents, m.encoder->width(1)), pairs(1, m.edge->width(0)) {
+        const long widest = std::max({m.encoder->widest(), m.edge->widest(), m.node->widest()});
+        for (auto& each : scratch) each.resize(widest * STRETCH);
+    }
+};
+
+// Windows first ... first + count - 1; where they do not fill vectors, zeros follow.
+struct Part {
+    long first, count, samples;
+
+    void copy(const float* from, long step, long rows, float* to) const {
+        for (long i = 0; i < rows; i++) {
+            std::copy(from + i * step + first, from + i * step + first + count, to + i * STRETCH);
+            std::fill(to + i * STRETCH + count, to + i * STRETCH + samples, 0.0f);
+        }
+    }
+};
+
+template <class What>
+INLINE void fill(long rows, long samples, float* to, What what) {
+    for (long i = 0; i < rows; i++)
+        for (long t = 0; t < samples; t += LANES) store(to + i * STRETCH + t, what(i * STRETCH + t));
+}
+
+static void add(long rows, long samples, const float* x, float* to) {
+    fill(rows, samples, to, [&](long k) INLINED { return load(to + k) + load(x + k); });
+}
+
+// What both ends of an edge have encoded.
+static Rows ends_of(const Models& m, Step& step, long edge, Stack& pairs, long samples) {
+    const long encoding = m.encoder->width(1);
+    for (long end = 0; end < 2; end++) {
+        const float* from = step.encoder.last(m.pairs[2 * edge + end]);
+        fill(encoding, samples, pairs(0) + end * encoding * STRETCH, [&](long k) INLINED { return load(from + k); });
+    }
+    return pairs.of(0);
+}
+
+static void forward_step(const Models& m, const Part& part, long h, float* const* state, Step& step, Stack& pairs) {
+    const long message = m.edge->width(m.edge->layers), samples = part.samples;
+    for (long n = 0; n < m.agents; n++) {
+        float *told = step.told(n), *given = step.given(n);
+        fill(m.features, samples, told, [&](long k) INLINED { return bounded(load(state[n] + k), m.far); });
+        fill(message, samples, given, [&](long) INLINED { return Vector{}; });
+        const float* acted = m.acted + (n * m.acts * m.steps + h) * m.samples;
+        part.copy(acted, m.steps * m.samples, m.acts, given + message * STRETCH);
+        if (m.hears) part.copy(acted, m.steps * m.samples, m.acts, told + m.features * STRETCH);
+        step.encoder.forward(*m.encoder, n, step.told.of(n), samples);
+    }
+    for (long edge = 0; edge < m.edges; edge++) {
+        step.edge.forward(*m.edge, edge, ends_of(m, step, edge, pairs, samples), samples);
+        add(message, samples, step.edge.last(edge), step.given(m.targets[edge]));
+    }
+    for (long n = 0; n < m.agents; n++) {
+        step.node.forward(*m.node, n, step.given.of(n), samples);
+        const float *change = step.node.last(n), *ratio = m.ratio + n * m.features, *drift = m.drift + n * m.features;
+        fill(m.features, samples, step.state(n), [&](long k) INLINED {
+            return load(state[n] + k) + drift[k / STRETCH] + ratio[k / STRETCH] * load(change + k);
+        });
+    }
+}
+
+// The gradient of the loss with respect to what agent n's model gives in step h, and to the state after it, to which
+// `to_state` already holds what comes from later steps.
+static void begin_step(const Models& m, const Part& part, long h, long n, Step& step, float* to_state, float* to_outputs) {
+    const float share = m.scale / (m.samples * m.steps), *ends = m.ends + h * m.samples + part.first;
+    for (long d = 0; d < m.features; d++) {
+        const float *state = step.state(n) + d * STRETCH, ratio = m.ratio[n * m.features + d];
+        const float* following = m.following + ((h * m.agents + n) * m.features + d) * m.samples + part.first;
+        const float weight = 2 * share / m.features / (ratio * ratio);
+        for (long t = 0; t < part.count; t++) to_state[d * STRETCH + t] += weight * (state[t] - following[t]);
+        for (long t = 0; t < part.samples; t++) to_outputs[d * STRETCH + t] = ratio * to_state[d * STRETCH + t];
+    }
+    const float *rewards = m.rewards + (h * m.agents + n) * m.samples + part.first;
+    const float *reward = step.node.last(n) + m.features * STRETCH, *end = reward + STRETCH;
+    float *to_reward = to_outputs + m.features * STRETCH, *to_end = to_reward + STRETCH;
+    fill(2, part.samples, to_reward, [](long) INLINED { return Vector{}; });
+    for (long t = 0; t < part.count; t++)
+        to_reward[t] = 2 * share * m.reward_weight * (reward[t] - rewards[t]) * (1 - ends[t]);
+    for (long t = 0; t < part.count; t += LANES) {
+        const long count = std::min<long>(LANES, part.count - t);
+        const Vector logit = load(end + t), probability = 0.5f + 0.5f * tanh_of(0.5f * logit);
+        for (long lane = 0; lane < count; lane++) to_end[t + lane] = share * (probability[lane] - ends[t + lane]);
+    }
+}
+
+static void backward_nodes(const Models& m, const Part& part, long h, Step& step, Gradients& to) {
+    const long message = m.edge->width(m.edge->layers);
+    Rows given[MOST_LAYERS];
+    for (long n = 0; n < m.agents; n++) {
+        begin_step(m, part, h, n, step, to.state(n), to.outputs(0));
+        step.node.given(*m.node, n, step.given.of(n), given);
+        backward_layers(*m.node, n, given, to.outputs.of(0), to.scratch, to.node[n], to.given(n), part.samples);
+        float* acted = m.to_acted + (n * m.acts * m.steps + h) * m.samples + part.first;
+        for (long w = 0; w < m.acts; w++)
+            std::copy_n(to.given(n) + (message + w) * STRETCH, part.count, acted + w * m.steps * m.samples);
+        fill(m.encoder->width(1), part.samples, to.encoded(n), [](long) INLINED { return Vector{}; });
+    }
+}
+
+static void backward_edges(const Models& m, const Part& part, Step& step, Stack& pairs, Gradients& to) {
+    const long encoding = m.encoder->width(1);
+    Rows given[MOST_LAYERS];
+    for (long edge = 0; edge < m.edges; edge++) {
+        step.edge.given(*m.edge, edge, ends_of(m, step, edge, pairs, part.samples), given);
+        backward_layers(*m.edge, edge, given, to.given.of(m.targets[edge]), to.scratch, to.edge[edge], to.pairs(0),
+                        part.samples);
+        for (long end = 0; end < 2; end++)
+            add(encoding, part.samples, to.pairs(0) + end * encoding * STRETCH, to.encoded(m.pairs[2 * edge + end]));
+    }
+}
+
+// Ends with the gradient with respect to the state before the step in to.state.
+static void backward_encoders(const Models& m, const Part& part, long h, float* const* state, Step& step, Gradients& to) {
+    Rows given[MOST_LAYERS];
+    for (long n = 0; n < m.agents; n++) {
+        const Rows above = through_last(*m.encoder, to.encoded.of(n), {step.encoder.last(n), STRETCH}, part.samples,
+                                        to.encoded(n));
+        step.encoder.given(*m.encoder, n, step.told.of(n), given);
+        backward_layers(*m.encoder, n, given, above, to.scratch, to.encoder[n], to.told(0), part.samples);
+        const float* told = to.told(0);
+        float* acted = m.to_acted + (n * m.acts * m.steps + h) * m.samples + part.first;
+        for (long w = 0; w < m.acts && m.hears; w++)
+            for (long t = 0; t < part.count; t++)
+                acted[w * m.steps * m.samples + t] += told[(m.features + w) * STRETCH + t];
+        float* to_state = to.state(n);
+        fill(m.features, part.samples, to_state, [&](long k) INLINED {
+            const Vector x = load(state[n] + k), far = Vector{} + m.far;
+            return load(to_state + k) + (x >= -far && x <= far ? load(told + k) : Vector{});
+        });
+    }
+}
+
+static void model_gradients(const Models& m, long thread) {
+    const long first = m.samples * thread / m.threads, last = m.samples * (thread + 1) / m.threads;
+    Gradients to(m);
+    Stack begin(m.agents, m.features), pairs(1, m.edge->width(0));
+    std::vector<Step> steps;
+    for (long h = 0; h < m.steps; h++) steps.emplace_back(m);
+    std::vector<float*> states(m.agents);
+    for (long at = first; at < last; at += STRETCH) {
+        const long count = std::min(STRETCH, last - at);
+        const Part part = {at, count, padded(count)};
+        const auto before = [&](long h) {
+            for (long n = 0; n < m.agents; n++) states[n] = h ? steps[h - 1].state(n) : begin(n);
+            return states.data();
+        };
+        for (long n = 0; n < m.agents; n++) {
+            part.copy(m.state + n * m.features * m.samples, m.samples, m.features, begin(n));
+            fill(m.features, part.samples, to.state(n), [](long) INLINED { return Vector{}; });
+        }
+        for (long h = 0; h < m.steps; h++) forward_step(m, part, h, before(h), steps[h], pairs);
+        for (long h = m.steps - 1; h >= 0; h--) {
+            backward_nodes(m, part, h, steps[h], to);
+            backward_edges(m, part, steps[h], pairs, to);
+            backward_encoders(m, part, h, before(h), steps[h], to);
+        }
+    }
+    for (const auto& [net, sums] : {std::pair(m.encoder, &to.encoder), {m.edge, &to.edge}, {m.node, &to.node}})
+        for (long which = 0; which < net->stacks; which++)
+            (*sums)[which].write(*net, net->to_parameters + (which * m.threads + thread) * net->size());
+}
