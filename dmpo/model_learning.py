@@ -24,7 +24,7 @@ MEASURED = 2**20  # states of agents in such windows at most, where many agents 
 OBSERVED = 2**20  # states of agents whose moments are taken at once
 PIECE = 2**16  # messages that are computed at once, each over a batch of windows
 FEW = 128  # edges; with many more, one kernel for all steps takes longer than one for each step's products
-LEAST = 64  # windows that pass at once however many messages: gradients are as large as all parameters
+LEAST = 128  # windows that pass at once however many messages: gradients are as large as all parameters
 
 
 class Step(NamedTuple):

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-NONE, AVX2, AVX512, AVX512_BF16 = range(4)  # what a processor has: no use, or vectors of 8 or 16 numbers, or bfloat16
+NAMES = "none", "avx2", "avx512", "avx512_bf16"  # what there is a kernel for, each level with all before it
+NONE, AVX2, AVX512, AVX512_BF16 = range(len(NAMES))
 MOST_LAYERS = 9
 PADDING = 16  # what hidden layers give is kept in rows of a multiple of so many numbers
 FEW = 2_000_000  # multiplications that one thread has done before a second has joined
@@ -116,6 +117,13 @@ def _addresses(tensors: Sequence[Tensor]) -> Any:
     return (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
 
 
+def _check(x: Tensor, allowed: tuple[int, ...], dimensions: tuple[int, ...]) -> None:
+    # Before anything reads where there is nothing.
+    found = tuple(x.shape[dimension] for dimension in dimensions)
+    if found != allowed:
+        raise ValueError(f"x.shape={tuple(x.shape)} is not possible: dimensions {dimensions} must be {allowed}.")
+
+
 def _widths(columns: Sequence[Tensor]) -> list[int]:
     return [columns[0].shape[2], *(weight.shape[1] for weight in columns[::2])]
 
@@ -129,13 +137,20 @@ class Perceptron:
         rounded: whether to multiply bfloat16 numbers, and to keep such between the layers.
         heard: (N, K) int64, whose states each agent hears, -1 for zeros. B is then S; or, with one set of parameters
             for all, S·N, each state's agents side by side.
+
+    Raises:
+        ValueError: `x` does not fit the parameters.
     """
 
     def __init__(self, x: Tensor, parameters: Sequence[Tensor], rounded: bool, heard: Tensor | None = None) -> None:
+        stacks, wanted, _ = parameters[0].shape
         samples, inputs = x.shape[1:]
-        if heard is not None:
+        if heard is None:
+            _check(x, (stacks, wanted), (0, 2))
+        else:
             agents, places = heard.shape
-            samples, inputs = len(x) * (agents if len(parameters[0]) == 1 else 1), places * inputs
+            _check(x, (agents, wanted // places), (1, 2))
+            samples, inputs = len(x) * (agents if stacks == 1 else 1), places * inputs
         self.samples, self.rounded, self.name = samples, rounded, "rounded" if rounded else "perceptron"
         self.call = _Call(x, parameters, samples, [inputs, *(weight.shape[2] for weight in parameters[::2])])
         if heard is not None:
@@ -165,9 +180,13 @@ class Columns:
         x: (R, D, B).
         parameters: W_1 (R, outputs, D), b_1 (R, outputs, 1), ..., all contiguous, as x is.
         last_relu: whether negative numbers become zero after the last layer as well.
+
+    Raises:
+        ValueError: `x` does not fit the parameters.
     """
 
     def __init__(self, x: Tensor, parameters: Sequence[Tensor], last_relu: bool) -> None:
+        _check(x, (len(parameters[0]), parameters[0].shape[2]), (0, 1))
         self.samples = x.shape[2]
         self.call = _Call(x, parameters, self.samples, _widths(parameters))
         self.call.work.last_relu = last_relu

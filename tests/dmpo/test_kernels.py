@@ -176,6 +176,18 @@ def test_the_gradient_of_the_models_losses(level: int, actions: str, hears: str,
     alike(found, expected, 1e-4)
 
 
+def test_what_does_not_fit_is_refused_before_anything_is_read() -> None:
+    parameters, near = parameters_of(5, (6, 4, 2)), Neighborhood(nx.path_graph(5), hops=1)
+    for shape in ((5, 7, 5), (4, 7, 6)):
+        with pytest.raises(ValueError, match=r"x.shape=\(\d, 7, \d\) is not possible"):
+            perceptron(torch.zeros(shape), parameters)
+        with pytest.raises(ValueError, match="is not possible"):
+            columns(torch.zeros(shape).transpose(1, 2), [p.transpose(1, 2).contiguous() for p in parameters], False)
+    for shape in ((7, 5, 3), (7, 4, 2)):
+        with pytest.raises(ValueError, match="is not possible"):
+            heard_perceptron(torch.zeros(shape), near, parameters)
+
+
 def test_numbers_that_kernels_do_not_know_are_left_to_pytorch() -> None:
     x, parameters = torch.randn(1, 4, 3), parameters_of(1, (3, 4, 2))
     assert kernels.suit(x, parameters)
