@@ -24,7 +24,7 @@ from dmpo.returns import advantages, next_values, reduced, returns, standardized
 from dmpo.rollout import Rollout
 from graphs import Neighborhood
 
-CHUNK = 131_072  # states of agents that pass a network at once: fewer take longer to start, more do not stay in cache
+CHUNK = 131_072  # states of agents that pass a network at once: fewer take longer to start, more need more memory
 LEAST = 256  # samples that pass at once however many agents there are: gradients are as large as all parameters
 GPU_CHUNK = 2_097_152  # where that takes long only to be started; between two layers of 64 these are half a gigabyte
 MEASURED = 4_096  # samples, or up to twice as many, on which the divergence is measured after the last step

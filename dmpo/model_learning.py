@@ -146,7 +146,7 @@ class ModelLearner:
             known.acted.backward(to_acted)  # type: ignore[no-untyped-call]
         for name, (parameters, _) in networks.items():
             for parameter, gradient in zip(parameters, found[name], strict=True):
-                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
 
     def _known(self, windows: Windows) -> "_Known":
         # (H, N, B, ...) -> (N, H·B, ...) -> (N, EMBEDDING or A, H·B), of all steps at once

@@ -95,7 +95,7 @@ def columns(x: Tensor, parameters: Sequence[Tensor], last_relu: bool) -> Tensor:
 
 
 class _OfKernels(torch.autograd.Function):
-    # `perceptron` and `heard_perceptron`, where x is the states and has no gradient.
+    # `perceptron` and `heard_perceptron`, where x is then the states and has no gradient.
 
     @staticmethod
     def forward(ctx: Any, rounded: bool, keep: bool, heard: Tensor | None, x: Tensor, *parameters: Tensor) -> Tensor:

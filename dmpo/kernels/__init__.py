@@ -1,4 +1,4 @@
-"""Perceptrons of all agents and their gradients in C++, where that was built and the processor has the instructions.
+"""Perceptrons of all agents, their gradients and that of whole models in C++, where that was built and can be used.
 
 Everything here is float32 on the CPU, and done by as many threads as PyTorch has. R is the number of parameter sets.
 """
@@ -51,8 +51,9 @@ def suit(x: Tensor, parameters: Sequence[Tensor] = (), precision: torch.dtype = 
     return (
         x.device.type == "cpu"
         and x.dtype == torch.float32
+        and precision in (torch.float32, torch.bfloat16)
         and len(parameters) <= 2 * MOST_LAYERS
-        and all(parameter.is_contiguous() for parameter in parameters)
+        and all(p.is_contiguous() and p.dtype == x.dtype and p.device == x.device for p in parameters)
         and level() >= (AVX512_BF16 if precision == torch.bfloat16 else AVX2)
     )
 
@@ -135,8 +136,8 @@ class Perceptron:
         x: (R, B, D), what it is given; or with `heard` the states (S, N, D / K) that this is put together from.
         parameters: W_1 (R, D, outputs), b_1 (R, 1, outputs), ..., all contiguous, as x is.
         rounded: whether to multiply bfloat16 numbers, and to keep such between the layers.
-        heard: (N, K) int64, whose states each agent hears, -1 for zeros. B is then S; or, with one set of parameters
-            for all, S·N, each state's agents side by side.
+        heard: (N, K) int64, contiguous, whose states each agent hears, -1 for zeros. B is then S; or, with one set of
+            parameters for all, S·N, each state's agents side by side.
 
     Raises:
         ValueError: `x` does not fit the parameters.
@@ -149,6 +150,10 @@ class Perceptron:
             _check(x, (stacks, wanted), (0, 2))
         else:
             agents, places = heard.shape
+            if stacks not in (1, agents) or wanted % places:
+                raise ValueError(
+                    f"heard.shape={tuple(heard.shape)} is not possible with weights {tuple(parameters[0].shape)}."
+                )
             _check(x, (agents, wanted // places), (1, 2))
             samples, inputs = len(x) * (agents if stacks == 1 else 1), places * inputs
         self.samples, self.rounded, self.name = samples, rounded, "rounded" if rounded else "perceptron"

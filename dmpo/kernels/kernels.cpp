@@ -1,10 +1,11 @@
-// Perceptrons of all agents and their gradients, on the CPU. A tile of samples passes through all layers before the next
+// Perceptrons of all agents, their gradients and that of whole models, on the CPU. A tile of samples passes through all layers before the next
 // one does, so that what lies between the layers stays in cache; `Work` says what is where.
 
 #include <immintrin.h>
 
+#include <utility>
+
 #include "packing.h"
-#include "shapes.h"
 
 // Of two numbers one of which is NaN, smaller and larger give the second.
 //
@@ -45,7 +46,6 @@ typedef __m512 Register;
 INLINE Register smaller(Register a, Register b) { return _mm512_min_ps(a, b); }
 INLINE Register larger(Register a, Register b) { return _mm512_max_ps(a, b); }
 #include "blocks.h"
-#include "exact.h"
 #include "rounded.h"
 }  // namespace avx512_bf16
 #pragma GCC pop_options
@@ -55,10 +55,9 @@ namespace {
 enum Level { NONE, AVX2, AVX512, AVX512_BF16 };
 
 Level processor() {
-    const auto has_all = [](auto... has) { return (has && ...); };
-    if (!has_all(__builtin_cpu_supports("avx2"), __builtin_cpu_supports("fma"))) return NONE;
-    if (!has_all(__builtin_cpu_supports("avx512f"), __builtin_cpu_supports("avx512bw"), __builtin_cpu_supports("avx512dq"),
-                 __builtin_cpu_supports("avx512vl")))
+    if (!(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))) return NONE;
+    if (!(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+          __builtin_cpu_supports("avx512vl")))
         return AVX2;
     return __builtin_cpu_supports("avx512bf16") ? AVX512_BF16 : AVX512;
 }
@@ -126,11 +125,11 @@ extern "C" {
 int level() { return processor(); }
 
 void perceptron_forward(const Work& net, int level) {
-    run(net, level == AVX2 ? forward<avx2::Exact> : forward<avx512::Exact>);
+    run(net, level >= AVX512 ? forward<avx512::Exact> : forward<avx2::Exact>);
 }
 
 void perceptron_backward(const Work& net, int level) {
-    run(net, level == AVX2 ? backward<avx2::Exact> : backward<avx512::Exact>);
+    run(net, level >= AVX512 ? backward<avx512::Exact> : backward<avx2::Exact>);
 }
 
 void rounded_forward(const Work& net, int) { run(net, forward<avx512_bf16::Rounded>); }
@@ -140,14 +139,14 @@ void rounded_backward(const Work& net, int) { run(net, backward<avx512_bf16::Rou
 void model_gradients(const Models& models, int level) {
 #pragma omp parallel for num_threads(models.threads) schedule(static)
     for (long thread = 0; thread < models.threads; thread++)
-        level == AVX2 ? avx2::model_gradients(models, thread) : avx512::model_gradients(models, thread);
+        level >= AVX512 ? avx512::model_gradients(models, thread) : avx2::model_gradients(models, thread);
 }
 
 void columns_forward(const Work& net, int level) {
-    run(net, level == AVX2 ? avx2::columns_forward : avx512::columns_forward);
+    run(net, level >= AVX512 ? avx512::columns_forward : avx2::columns_forward);
 }
 
 void columns_backward(const Work& net, int level) {
-    run(net, level == AVX2 ? avx2::columns_backward : avx512::columns_backward);
+    run(net, level >= AVX512 ? avx512::columns_backward : avx2::columns_backward);
 }
 }

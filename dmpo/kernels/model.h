@@ -3,35 +3,35 @@
 // agents and all steps. Included once for every level of processor, after columns.h.
 
 // Rows of STRETCH numbers for each of some matrices.
-struct Stack {
+struct Buffers {
     std::vector<float> all;
     long rows;
 
-    Stack(long count, long rows) : all(count * rows * STRETCH), rows(rows) {}
+    Buffers(long count, long rows) : all(count * rows * STRETCH), rows(rows) {}
     float* operator()(long which) { return &all[which * rows * STRETCH]; }
     Rows of(long which) { return {(*this)(which), STRETCH}; }
 };
 
 // What the layers of R perceptrons give in one step.
 struct Layers {
-    std::vector<Stack> stacks;
+    std::vector<Buffers> layers;
 
-    Layers(const Work& net) {
-        for (long l = 0; l < net.layers; l++) stacks.emplace_back(net.stacks, net.width(l + 1));
+    explicit Layers(const Work& net) {
+        for (long l = 0; l < net.layers; l++) layers.emplace_back(net.stacks, net.width(l + 1));
     }
-    float* last(long which) { return stacks.back()(which); }
+    float* last(long which) { return layers.back()(which); }
     void forward(const Work& net, long which, Rows x, long samples) {
         float* to[MOST_LAYERS];
-        for (long l = 0; l < net.layers; l++) to[l] = stacks[l](which);
+        for (long l = 0; l < net.layers; l++) to[l] = layers[l](which);
         forward_layers(net, which, x, to, samples);
     }
     void given(const Work& net, long which, Rows x, Rows* to) {
-        for (long l = 0; l < net.layers; l++) to[l] = l ? stacks[l - 1].of(which) : x;
+        for (long l = 0; l < net.layers; l++) to[l] = l ? layers[l - 1].of(which) : x;
     }
 };
 
 struct Step {
-    Stack told, given, state;  // (N, D or D + W), (N, message + W) and, after the step, (N, D)
+    Buffers told, given, state;  // (N, D or D + W), (N, message + W) and, after the step, (N, D)
     Layers encoder, edge, node;
 
     explicit Step(const Models& m)
@@ -48,13 +48,13 @@ static std::vector<ColumnSums> sums_for(const Work& net) {
 // The sums of a thread, of all agents and all edges, and room for gradients.
 struct Gradients {
     std::vector<ColumnSums> encoder, edge, node;
-    Stack state, told, outputs, given, encoded, pairs;
+    Buffers state, told, outputs, given, encoded, pairs;
     std::vector<float> scratch[2];
 
     explicit Gradients(const Models& m)
         : encoder(sums_for(*m.encoder)), edge(sums_for(*m.edge)), node(sums_for(*m.node)), state(m.agents, m.features),
           told(1, m.encoder->width(0)), outputs(1, m.features + 2), given(m.agents, m.node->width(0)),
-          encoded(m.agents, m.encoder->width(1)), pairs(1, m.edge->width(0)) {
+          encoded(m.agents, m.encoder->outputs()), pairs(1, m.edge->width(0)) {
         const long widest = std::max({m.encoder->widest(), m.edge->widest(), m.node->widest()});
         for (auto& each : scratch) each.resize(widest * STRETCH);
     }
@@ -83,8 +83,8 @@ static void add(long rows, long samples, const float* x, float* to) {
 }
 
 // What both ends of an edge have encoded.
-static Rows ends_of(const Models& m, Step& step, long edge, Stack& pairs, long samples) {
-    const long encoding = m.encoder->width(1);
+static Rows ends_of(const Models& m, Step& step, long edge, Buffers& pairs, long samples) {
+    const long encoding = m.encoder->outputs();
     for (long end = 0; end < 2; end++) {
         const float* from = step.encoder.last(m.pairs[2 * edge + end]);
         fill(encoding, samples, pairs(0) + end * encoding * STRETCH, [&](long k) INLINED { return load(from + k); });
@@ -92,8 +92,8 @@ static Rows ends_of(const Models& m, Step& step, long edge, Stack& pairs, long s
     return pairs.of(0);
 }
 
-static void forward_step(const Models& m, const Part& part, long h, float* const* state, Step& step, Stack& pairs) {
-    const long message = m.edge->width(m.edge->layers), samples = part.samples;
+static void forward_step(const Models& m, const Part& part, long h, float* const* state, Step& step, Buffers& pairs) {
+    const long message = m.edge->outputs(), samples = part.samples;
     for (long n = 0; n < m.agents; n++) {
         float *told = step.told(n), *given = step.given(n);
         fill(m.features, samples, told, [&](long k) INLINED { return bounded(load(state[n] + k), m.far); });
@@ -141,7 +141,7 @@ static void begin_step(const Models& m, const Part& part, long h, long n, Step& 
 }
 
 static void backward_nodes(const Models& m, const Part& part, long h, Step& step, Gradients& to) {
-    const long message = m.edge->width(m.edge->layers);
+    const long message = m.edge->outputs();
     Rows given[MOST_LAYERS];
     for (long n = 0; n < m.agents; n++) {
         begin_step(m, part, h, n, step, to.state(n), to.outputs(0));
@@ -150,12 +150,12 @@ static void backward_nodes(const Models& m, const Part& part, long h, Step& step
         float* acted = m.to_acted + (n * m.acts * m.steps + h) * m.samples + part.first;
         for (long w = 0; w < m.acts; w++)
             std::copy_n(to.given(n) + (message + w) * STRETCH, part.count, acted + w * m.steps * m.samples);
-        fill(m.encoder->width(1), part.samples, to.encoded(n), [](long) INLINED { return Vector{}; });
+        fill(m.encoder->outputs(), part.samples, to.encoded(n), [](long) INLINED { return Vector{}; });
     }
 }
 
-static void backward_edges(const Models& m, const Part& part, Step& step, Stack& pairs, Gradients& to) {
-    const long encoding = m.encoder->width(1);
+static void backward_edges(const Models& m, const Part& part, Step& step, Buffers& pairs, Gradients& to) {
+    const long encoding = m.encoder->outputs();
     Rows given[MOST_LAYERS];
     for (long edge = 0; edge < m.edges; edge++) {
         step.edge.given(*m.edge, edge, ends_of(m, step, edge, pairs, part.samples), given);
@@ -190,7 +190,7 @@ static void backward_encoders(const Models& m, const Part& part, long h, float* 
 static void model_gradients(const Models& m, long thread) {
     const long first = m.samples * thread / m.threads, last = m.samples * (thread + 1) / m.threads;
     Gradients to(m);
-    Stack begin(m.agents, m.features), pairs(1, m.edge->width(0));
+    Buffers begin(m.agents, m.features), pairs(1, m.edge->width(0));
     std::vector<Step> steps;
     for (long h = 0; h < m.steps; h++) steps.emplace_back(m);
     std::vector<float*> states(m.agents);

@@ -1,4 +1,4 @@
-// What a call of the kernels is about, and how it is shared out. As `Work` in __init__.py has it.
+// What a call of the kernels is about, and how it is shared out. As `_Work` and `_Models` in __init__.py have it.
 
 #pragma once
 
@@ -32,6 +32,7 @@ struct Work {
     int64_t last_relu;
 
     long width(long layer) const { return widths[layer]; }
+    long outputs() const { return widths[layers]; }
     long widest() const { return *std::max_element(widths, widths + layers + 1); }
 
     long size() const {

@@ -183,15 +183,17 @@ def test_what_does_not_fit_is_refused_before_anything_is_read() -> None:
             perceptron(torch.zeros(shape), parameters)
         with pytest.raises(ValueError, match="is not possible"):
             columns(torch.zeros(shape).transpose(1, 2), [p.transpose(1, 2).contiguous() for p in parameters], False)
-    for shape in ((7, 5, 3), (7, 4, 2)):
+    for states, stacks, inputs in (((7, 5, 3), 5, 6), ((7, 4, 2), 5, 6), ((7, 5, 2), 5, 7), ((7, 5, 2), 6, 6)):
         with pytest.raises(ValueError, match="is not possible"):
-            heard_perceptron(torch.zeros(shape), near, parameters)
+            heard_perceptron(torch.zeros(states), near, parameters_of(stacks, (inputs, 4, 2)))
 
 
 def test_numbers_that_kernels_do_not_know_are_left_to_pytorch() -> None:
     x, parameters = torch.randn(1, 4, 3), parameters_of(1, (3, 4, 2))
     assert kernels.suit(x, parameters)
     assert not kernels.suit(x.double(), parameters)
+    assert not kernels.suit(x, [parameter.double() for parameter in parameters])
+    assert not kernels.suit(x, parameters, torch.float16)
     assert not kernels.suit(x.to("meta"), parameters)
     assert not kernels.suit(x, parameters_of(1, [3] * 11))
     assert not kernels.suit(x, [parameter.transpose(1, 2) for parameter in parameters])
