@@ -1,5 +1,5 @@
-// Vectors of LANES float32 numbers, a Register's, and products of small matrices, of which ROWS × COLUMNS vectors of sums are kept in
-// registers at a time. Included once for every level of processor, into a namespace of its own: hence no guard.
+// Vectors of LANES float32 numbers, a Register's, and products of small matrices, of which ROWS × COLUMNS vectors of sums
+// are kept in registers at a time. Included once for every level of processor, into a namespace of its own: hence no guard.
 
 typedef float Vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
