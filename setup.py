@@ -1,4 +1,4 @@
-"""The part that is compiled; everything else about the package is in setup.cfg."""
+"""The parts that are compiled; everything else about the package is in setup.cfg."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from setuptools import Extension, setup
 
 KERNELS = Path("dmpo/kernels")
 
-native = Extension(
+kernels = Extension(
     "dmpo.kernels.native",
     [str(KERNELS / "kernels.cpp")],
     depends=[str(header) for header in KERNELS.glob("*.h")],
@@ -15,4 +15,8 @@ native = Extension(
     language="c++",
     optional=True,  # where it cannot be built, PyTorch does its work
 )
-setup(ext_modules=[native])
+# Where it cannot be built, Python speaks to every vehicle itself.
+speeds = Extension(
+    "envs.native_speeds", ["envs/speeds.cpp"], extra_compile_args=["-std=c++17", "-O3"], language="c++", optional=True
+)
+setup(ext_modules=[kernels, speeds])

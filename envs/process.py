@@ -32,6 +32,18 @@ def shared_memory(size: int) -> Any:
     return _context.RawArray(ctypes.c_byte, size)
 
 
+def cores(workers: int) -> list[int | None]:
+    """The core that each worker stays on, where all cores have equally many; elsewhere None, whichever is free.
+
+    Workers that step together and wait for each other are moved by the kernel from core to core, away from what they
+    have in its cache. With equally many on every core it stays so when several runs do the same.
+    """
+    own = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if len(own) < 2 or workers % len(own):
+        return [None] * workers
+    return [own[worker % len(own)] for worker in range(workers)]
+
+
 class Worker:
     """One worker process as its environment sees it: started, spoken to, and started again if it dies or hangs.
 

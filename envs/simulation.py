@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.selection import selection
+from envs.speeds import Named, Speeds
 
 STEP_SECONDS = 0.1
 WINDOW_PROGRAM = "sumo-gui"
@@ -145,14 +146,12 @@ class Simulation:
         self._speed_mode = driving.speed_mode
         self._num_envs, self._num_vehicles = num_envs, num_vehicles
         self._ids: list[list[str]] = [[] for _ in range(num_envs)]
-        self._all_ids: list[str] = []
         others = others or Others((), {}, left_to_sumo=False)
         self._others = frozenset(others.which)
         self._free = self._others if others.left_to_sumo else frozenset()
         self._rest = [i for i in range(num_vehicles) if i not in self._others]
         self._commanded = selection(np.array(self._rest))
-        self._commanded_ids: list[str] = []
-        self._other_ids: list[str] = []
+        self._named: tuple[Named, Named, Named] | None = None
         self._placements = 0
         with tempfile.TemporaryDirectory(prefix="dmpo-sumo-") as folder:
             types = Path(folder) / "types.add.xml"
@@ -168,7 +167,7 @@ class Simulation:
                     raise
                 refused = "SUMO opened no window for" if self.window else "SUMO refused"
                 raise SimulationError(f"{refused} the network {network.net_file}: {error}") from error
-        self._set_speed, self._get_speed = _speed_calls(self._sumo)
+        self._speeds = Speeds(self._sumo)
         self._speed_factors = self._draw_speed_factors(next(iter(network.routes)))
 
     def _draw_speed_factors(self, route: str) -> list[float]:
@@ -194,9 +193,7 @@ class Simulation:
         # next junction, when they entered the last, whether they braked. That would make an episode depend on the last.
         self._placements += 1
         self._ids[env] = [f"{env}.{i}.{self._placements}" for i in range(self._num_vehicles)]
-        self._all_ids = [identity for copy in self._ids for identity in copy]
-        self._commanded_ids = [copy[i] for copy in self._ids if copy for i in self._rest]
-        self._other_ids = [copy[i] for copy in self._ids if copy for i in sorted(self._others)]
+        self._named = None
         factors = zip(self._ids[env], self._speed_factors, strict=True)
         places = zip(lanes, offsets.tolist(), speeds.tolist(), strict=True)
         for i, ((identity, factor), (lane, offset, speed)) in enumerate(zip(factors, places, strict=True)):
@@ -209,25 +206,34 @@ class Simulation:
 
     def command_others(self, commands: Floats) -> None:
         """Command speeds (E, H) in m/s to the vehicles of another kind, for the next step."""
-        for identity, speed in zip(self._other_ids, commands.ravel().tolist(), strict=True):
-            self._set_speed(identity, speed)
+        self._speeds.command(self._vehicles()[2], commands.ravel())
 
     def step(self, commands: Floats) -> Floats:
         """Drive one step of 0.1 s. Commanded speeds (E, M) in m/s in; the speeds (E, M) that SUMO made of them out.
 
         What is commanded to vehicles of another kind is not looked at: see ``command_others``.
         """
-        for identity, speed in zip(self._commanded_ids, commands[:, self._commanded].ravel().tolist(), strict=True):
-            self._set_speed(identity, speed)
+        everybody, commanded, _ = self._vehicles()
+        self._speeds.command(commanded, commands[:, self._commanded].ravel())
         self._sumo.simulationStep()
-        speeds = np.fromiter(map(self._get_speed, self._all_ids), np.float64, len(self._all_ids))
-        return speeds.reshape(self._num_envs, self._num_vehicles)
+        return self._speeds.read(everybody).reshape(self._num_envs, self._num_vehicles)
+
+    def _vehicles(self) -> tuple[Named, Named, Named]:
+        """Those of all copies, those among them that take commands, and those of another kind."""
+        if self._named is None:
+            numbers = range(self._num_vehicles), self._rest, sorted(self._others)
+            everybody, commanded, others = (
+                Named([copy[i] for copy in self._ids if copy for i in which]) for which in numbers
+            )
+            self._named = everybody, commanded, others
+        return self._named
 
     def emissions(self) -> tuple[Floats, Floats]:
         """Fuel and CO2 (E, M) in mg/s of the last step, from the emission model of SUMO's vehicle class."""
         vehicle, shape = self._sumo.vehicle, (self._num_envs, self._num_vehicles)
+        ids = self._vehicles()[0].ids
         fuel, co2 = (
-            np.fromiter(map(rate, self._all_ids), np.float64, len(self._all_ids)).reshape(shape)
+            np.fromiter(map(rate, ids), np.float64, len(ids)).reshape(shape)
             for rate in (vehicle.getFuelConsumption, vehicle.getCO2Emission)
         )
         return fuel, co2
@@ -293,17 +299,6 @@ def start_sumo(options: list[str], window: bool) -> Any:
     # With a port of its own it is started once; without one, again and again where there is no display.
     traci.start([*program, *options], port=getFreeSocketPort())
     return traci
-
-
-def _speed_calls(sumo: Any) -> tuple[Callable[[str, float], None], Callable[[str], float]]:
-    """What sets and what reads a vehicle's speed.
-
-    libsumo's functions are C++ in a Python wrapper that does nothing else, and that part of each call is spent on.
-    """
-    native = getattr(getattr(sumo, "libsumo", None), "_libsumo", None)
-    if native is None:
-        return sumo.vehicle.setSpeed, sumo.vehicle.getSpeed
-    return native.vehicle_setSpeed, native.vehicle_getSpeed
 
 
 def _type(name: str, attributes: Mapping[str, str]) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from envs import plugins
 from envs.commands import checked, checked_actions
-from envs.process import Worker, shared_memory
+from envs.process import Worker, cores, shared_memory
 from envs.scenario import Scenario
 from envs.selection import selection
 from envs.simulation import STEP_SECONDS, Floats, SimulationError, Vehicles
@@ -85,7 +85,10 @@ class VectorEnv:
         self._learners = selection(np.array(self.spec.places))
         bounds = [num_envs * worker // workers for worker in range(workers + 1)]
         shares = [range(a, b) for a, b in itertools.pairwise(bounds)]
-        jobs = [Job(scenario, parameters, share, seed, plugins.modules(), window) for share in shares]
+        jobs = [
+            Job(scenario, parameters, share, seed, plugins.modules(), window, core)
+            for share, core in zip(shares, cores(workers), strict=True)
+        ]
         self._begun = False
         self._workers = [Worker(job, memory, num_envs, answer_seconds) for job in jobs]
         try:

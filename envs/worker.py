@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
 import signal
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,7 @@ class Job:
     Attributes:
         modules: to be imported first, for the scenarios and observations that they register.
         window: whether SUMO shows the simulation in a window of its own.
+        core: the only one that it runs on; None, any.
     """
 
     scenario: type[Scenario[Any]]
@@ -43,6 +46,7 @@ class Job:
     seed: int
     modules: tuple[str, ...] = ()
     window: bool = False
+    core: int | None = None
 
 
 def layout(spec: Spec, num_envs: int) -> dict[str, tuple[tuple[int, ...], type[Any]]]:
@@ -87,6 +91,8 @@ def _padded(size: int) -> int:
     return -(-size // 64) * 64
 
 
+AWAKE_SECONDS = 1e-3  # after an answer
+LENT_SECONDS = 5e-5  # away from the core, it was not waiting but waited for
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
@@ -102,6 +108,8 @@ def run(connection: Connection, memory: Any, num_envs: int, job: Job, parent: in
     """
     if parent is not None:
         _end_with(parent)
+    if job.core is not None:
+        os.sched_setaffinity(0, {job.core})
     mine = slice(job.numbers.start, job.numbers.stop)
     try:
         plugins.load(job.modules)
@@ -114,9 +122,11 @@ def run(connection: Connection, memory: Any, num_envs: int, job: Job, parent: in
         connection.send(_failure(error))
         return
     connection.send(None)
+    asked = select.poll()
+    asked.register(connection, select.POLLIN)
     try:
         while _obey(connection, scenario, fields):
-            pass
+            _stay_awake(asked)
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         # The environment's process is gone or going: nobody is left to answer.
         pass
@@ -130,6 +140,21 @@ def _end_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it went before the kernel knew
             os._exit(1)
+
+
+def _stay_awake(asked: select.poll) -> None:
+    """Wait a while for the next command without sleeping, unless somebody else wants this core.
+
+    A core that has nothing to do goes to sleep, or to another tenant of the machine, and comes back slowly and with an
+    empty cache: that takes about as long as a policy takes to act.
+    """
+    now = perf_counter()
+    end = now + AWAKE_SECONDS
+    while now < end and not asked.poll(0):
+        os.sched_yield()
+        before, now = now, perf_counter()
+        if now - before > LENT_SECONDS:
+            break
 
 
 def _obey(connection: Connection, scenario: Scenario[Any], fields: Fields) -> bool:
