@@ -63,12 +63,22 @@ void Exact::forward(const Work& net, const Parameters& own, const float* x, floa
     last_layer(net, own, product, y, rows);
 }
 
+template <int N>
+INLINE void add_rows_of(const float* from, long columns, long rows, float* to) {
+    Vector sums[N];  // one after the other each sum would wait for the addition before
+#pragma GCC unroll 8
+    for (int n = 0; n < N; n++) sums[n] = load(to + n * LANES);
+    for (long i = 0; i < rows; i++)
+#pragma GCC unroll 8
+        for (int n = 0; n < N; n++) sums[n] += load(from + i * columns + n * LANES);
+#pragma GCC unroll 8
+    for (int n = 0; n < N; n++) store(to + n * LANES, sums[n]);
+}
+
 static void add_rows(const float* from, long columns, long rows, float* to) {
-    for (long j = 0; j < columns; j += LANES) {
-        Vector sum = load(to + j);
-        for (long i = 0; i < rows; i++) sum += load(from + i * columns + j);
-        store(to + j, sum);
-    }
+    long j = 0;
+    for (; j + COLUMNS * LANES <= columns; j += COLUMNS * LANES) add_rows_of<COLUMNS>(from + j, columns, rows, to + j);
+    for (; j < columns; j += LANES) add_rows_of<1>(from + j, columns, rows, to + j);
 }
 
 static void add_last(const Work& net, Numbers x, const float* gradient, Sums& sums, long rows) {
@@ -91,6 +101,7 @@ void Exact::backward(const Work& net, const Parameters& own, const float* x, con
         multiply(above, {own.transposed[l].data(), columns}, rows, columns, net.width(l + 1), zeros,
                  [&](long i, long j, Vector sum) INLINED {
                      const Vector h = load(y + i * columns + j);
+                     fetch(y + (i + TILE) * columns + j);
                      store(to + i * columns + j, sum * (1.0f - h * h));
                  });
         above = {to, columns, 1};

@@ -48,31 +48,47 @@ struct Sums {
     }
 };
 
-// What one agent hears of all states.
-inline void hear(const Work& net, const float* states, long agent, float* to) {
-    const long features = net.width(0) / net.places;
-    const int64_t* heard = net.heard + agent * net.places;
+// A few numbers, four at a time, the last four with some once more.
+inline void copy(const float* from, long count, float* to) {
+    constexpr long FOUR = 4;
+    if (count < FOUR) {
+        std::copy(from, from + count, to);
+        return;
+    }
+    for (long i = 0; i + FOUR < count; i += FOUR) __builtin_memcpy(to + i, from + i, FOUR * sizeof(float));
+    __builtin_memcpy(to + count - FOUR, from + count - FOUR, FOUR * sizeof(float));
+}
+
+// What some samples of one perceptron hear of all states, in rows of `columns`; their padding stays as it is.
+inline void hear(const Work& net, long stack, long first, long rows, long columns, float* to) {
+    const bool shared = net.stacks == 1;  // by all agents, whose samples then follow one another
+    const long features = net.width(0) / net.places, state = net.agents * features;
     for (long k = 0; k < net.places; k++, to += features) {
-        const float* from = states + heard[k] * features;
-        if (heard[k] < 0)
-            for (long d = 0; d < features; d++) to[d] = 0.0f;
-        else
-            for (long d = 0; d < features; d++) to[d] = from[d];
+        long agent = shared ? first % net.agents : stack;
+        const float* states = net.x + (shared ? first / net.agents : first) * state;
+        for (long row = 0; row < rows; row++) {
+            const long source = net.heard[agent * net.places + k];
+            if (source < 0) {
+                std::fill_n(to + row * columns, features, 0.0f);
+            } else {
+                copy(states + source * features, features, to + row * columns);
+                fetch(states + source * features + TILE * state);
+            }
+            if (!shared)
+                states += state;
+            else if (++agent == net.agents)
+                agent = 0, states += state;
+        }
     }
 }
 
-// What some samples of one perceptron are given, in padded rows.
+// What some samples of one perceptron are given, in padded rows whose padding stays as it is.
 inline void give(const Work& net, long stack, long first, long rows, float* to) {
     const long inputs = net.width(0), columns = padded(inputs);
-    const bool shared = net.stacks == 1;  // by all agents, whose samples then follow one another
-    for (long row = first; row < first + rows; row++, to += columns) {
-        if (net.heard) {
-            const long sample = shared ? row / net.agents : row, agent = shared ? row % net.agents : stack;
-            hear(net, net.x + sample * net.agents * (inputs / net.places), agent, to);
-        } else {
-            const float* x = net.x + (stack * net.samples + row) * inputs;
-            std::copy(x, x + inputs, to);
-        }
-        std::fill(to + inputs, to + columns, 0.0f);
+    if (net.heard) {
+        hear(net, stack, first, rows, columns, to);
+        return;
     }
+    const float* x = net.x + (stack * net.samples + first) * inputs;
+    for (long row = 0; row < rows; row++) copy(x + row * inputs, inputs, to + row * columns);
 }

@@ -202,6 +202,7 @@ void Rounded::backward(const Work& net, const Parameters& own, const float* x, c
         if (l)
             multiply_words(from, back, rows, columns, (out + 1) / 2, zeros, [&](long i, long j, Vector sum) INLINED {
                 const Vector h = widened(y + i * columns + j);
+                fetch(y + (i + TILE) * columns + j);
                 store_rounded(to + i * columns + j, sum * (1.0f - h * h));
             });
         else if (to_x)

@@ -14,6 +14,9 @@ constexpr long PADDING = 16;  // rows of numbers are as long as a multiple of so
 constexpr long TILE = 96;     // samples that pass through all layers before the next ones do, so that they stay in cache
 constexpr long STRETCH = 256; // the same where the samples come last
 
+// Begin to bring what the next tile needs from memory, while this one is computed; an address without memory does no harm.
+INLINE void fetch(const void* address) { __builtin_prefetch(address, 0, 2); }
+
 inline long padded(long width) { return (width + PADDING - 1) / PADDING * PADDING; }
 
 // R perceptrons of L layers, each with B samples.
