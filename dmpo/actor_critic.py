@@ -51,9 +51,10 @@ class Samples:
         return type(self)(**{f.name: of(getattr(self, f.name)) for f in fields(self)})
 
     def split(self, size: int) -> Iterator[Self]:
-        """Pieces of so many samples, nothing copied."""
-        for first in range(0, len(self), size):
-            yield self[first : first + size]
+        """Equal pieces of about so many samples, at most half as many again, nothing copied."""
+        pieces = max(1, round(len(self) / size))
+        for piece in range(pieces):
+            yield self[len(self) * piece // pieces : len(self) * (piece + 1) // pieces]
 
     def contiguous(self) -> Self:
         """With each sample's numbers side by side, which is several times as fast to draw from."""

@@ -51,7 +51,10 @@ def branch(
         ended.append(step.ends.any(0))
     followed, ends = torch.stack(observations), torch.stack(ended)  # (T+1, B, N, D) and (T, B)
     valid = ends.cumsum(0) - ends.long() == 0  # no end before that step
-    check_imagined((models.distance(followed[1:]) * valid[..., None, None]).transpose(1, 2))
+    imagined = torch.where(valid[..., None, None], followed[1:], starts)  # (T, B, N, D)
+    # What is farthest out is the least or the greatest of each number; a NaN is both.
+    extremes = torch.stack([imagined.amin(1), imagined.amax(1)], 1)  # (T, 2, N, D)
+    check_imagined(models.distance(extremes).transpose(1, 2))
     return Rollout(
         observations=followed,
         actions=torch.stack(actions),

@@ -76,7 +76,7 @@ def check_imagined(distance: Tensor) -> None:
     """Refuse what models imagine once it has left everything that they have seen.
 
     Args:
-        distance: (T, N, B, D), of the states after 1 … T steps from the mean of those seen, in standard deviations.
+        distance: (T, N, B, D), of B states after 1 … T steps from the mean of those seen, in standard deviations.
 
     Raises:
         TrainingError: for the first step, and there the first agent, with a state too far out.
