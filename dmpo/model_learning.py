@@ -23,7 +23,6 @@ JUDGED = 2_048  # held-out windows on which the models are judged
 MEASURED = 2**20  # states of agents in such windows at most, where many agents are rolled many steps
 OBSERVED = 2**20  # states of agents whose moments are taken at once
 PIECE = 2**16  # messages that are computed at once, each over a batch of windows
-FEW = 128  # edges; with many more, one kernel for all steps takes longer than one for each step's products
 LEAST = 128  # windows that pass at once however many messages: gradients are as large as all parameters
 
 
@@ -133,8 +132,8 @@ class ModelLearner:
 
     def _gradients(self, windows: Windows, share: float) -> None:
         # Those of the sum of so much of the losses, added to what parameters have.
-        networks, few = self.model.networks(), self.model.edges.shape[1] <= FEW
-        if not (few and all(kernels.suit(windows.states, parameters) for parameters, _ in networks.values())):
+        networks = self.model.networks()
+        if not all(kernels.suit(windows.states, parameters) for parameters, _ in networks.values()):
             (self.losses(windows).sum() * share).backward()  # type: ignore[no-untyped-call]
             return
         known, (source, target) = self._known(windows), self.model.edges

@@ -11,6 +11,12 @@ INLINE void store_part(float* to, Vector x, long count) {
     for (long lane = 0; lane < count; lane++) to[lane] = x[lane];
 }
 
+INLINE Vector load_part(const float* from, long count) {
+    Vector x = {};
+    for (long lane = 0; lane < count; lane++) x[lane] = from[lane];
+    return x;
+}
+
 typedef int32_t Places __attribute__((vector_size(4 * LANES)));
 
 // In every group of 2 W lanes first sums of x, then of y, each over lanes that are W apart.

@@ -61,14 +61,11 @@ static void columns_forward(const Work& net, const Task& task) {
     }
 }
 
-// to(i, j) += Σ_t a(i, t) b(j, t), each as LANES sums that are added up at last.
+// to(i, j) += Σ_t a(i, t) b(j, t)
 template <int M, int N>
 INLINE void contract_block(Rows a, Rows b, long inputs, long samples, long i, long j, float* to) {
-    Vector sums[M][N];
-#pragma GCC unroll 8
-    for (int m = 0; m < M; m++)
-#pragma GCC unroll 8
-        for (int n = 0; n < N; n++) sums[m][n] = load(to + ((i + m) * inputs + j + n) * LANES);
+    constexpr int VECTORS = (M * N + LANES - 1) / LANES * LANES;
+    Vector sums[VECTORS] = {};
     for (long t = 0; t < samples; t += LANES) {
         Vector x[N];
 #pragma GCC unroll 8
@@ -77,13 +74,16 @@ INLINE void contract_block(Rows a, Rows b, long inputs, long samples, long i, lo
         for (int m = 0; m < M; m++) {
             const Vector gradient = load(a.from + (i + m) * a.step + t);
 #pragma GCC unroll 8
-            for (int n = 0; n < N; n++) sums[m][n] += gradient * x[n];
+            for (int n = 0; n < N; n++) sums[m * N + n] += gradient * x[n];
         }
     }
+    float added[VECTORS];
+#pragma GCC unroll 8
+    for (int k = 0; k < VECTORS; k += LANES) store(added + k, sums_of(sums + k));
 #pragma GCC unroll 8
     for (int m = 0; m < M; m++)
 #pragma GCC unroll 8
-        for (int n = 0; n < N; n++) store(to + ((i + m) * inputs + j + n) * LANES, sums[m][n]);
+        for (int n = 0; n < N; n++) to[(i + m) * inputs + j + n] += added[m * N + n];
 }
 
 template <int M>
@@ -100,37 +100,33 @@ static void contract(Rows a, Rows b, long outputs, long inputs, long samples, fl
 }
 
 static void add_columns(Rows a, long rows, long samples, float* to) {
-    for (long i = 0; i < rows; i++) {
-        Vector sum = load(to + i * LANES);
-        for (long t = 0; t < samples; t += LANES) sum += load(a.from + i * a.step + t);
-        store(to + i * LANES, sum);
+    for (long i = 0; i < rows; i += LANES) {
+        const long count = std::min<long>(LANES, rows - i);
+        Vector sums[LANES] = {};
+        for (long lane = 0; lane < count; lane++)
+            for (long t = 0; t < samples; t += LANES) sums[lane] += load(a.from + (i + lane) * a.step + t);
+        store_part(to + i, sums_of(sums) + load_part(to + i, count), count);
     }
 }
 
-// Parameters' gradients, LANES sums of each, in their order.
+// Parameters' gradients, in their order.
 struct ColumnSums {
     std::vector<float> all;
     long starts[2 * MOST_LAYERS];
 
-    explicit ColumnSums(const Work& net) : all((net.size() + LANES) * LANES) {
+    explicit ColumnSums(const Work& net) : all(net.size()) {
         long next = 0;
         for (long l = 0; l < net.layers; l++) {
             starts[2 * l] = next;
-            starts[2 * l + 1] = next += net.width(l + 1) * net.width(l) * LANES;
-            next += net.width(l + 1) * LANES;
+            starts[2 * l + 1] = next += net.width(l + 1) * net.width(l);
+            next += net.width(l + 1);
         }
     }
 
     float* weight(long l) { return &all[starts[2 * l]]; }
     float* bias(long l) { return &all[starts[2 * l + 1]]; }
 
-    void write(const Work& net, float* to) const {
-        for (long k = 0; k < net.size(); k += LANES) {
-            Vector sums[LANES];
-            for (long lane = 0; lane < LANES; lane++) sums[lane] = load(&all[(k + lane) * LANES]);
-            store_part(to + k, sums_of(sums), std::min<long>(LANES, net.size() - k));
-        }
-    }
+    void write(float* to) const { std::copy(all.begin(), all.end(), to); }
 };
 
 // Where the last layer has a max as well: its outputs' gradient, zero where that cut off.
@@ -180,5 +176,5 @@ static void columns_backward(const Work& net, const Task& task) {
         backward_layers(net, task.stack, given, above, scratch, sums, net.to_x ? to_x.data() : nullptr, samples);
         if (net.to_x) keep(net, task, to_x.data(), 0, first, count, net.to_x);
     }
-    sums.write(net, net.to_parameters + task.number * net.size());
+    sums.write(net.to_parameters + task.number * net.size());
 }

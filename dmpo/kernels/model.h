@@ -214,5 +214,5 @@ static void model_gradients(const Models& m, long thread) {
     }
     for (const auto& [net, sums] : {std::pair(m.encoder, &to.encoder), {m.edge, &to.edge}, {m.node, &to.node}})
         for (long which = 0; which < net->stacks; which++)
-            (*sums)[which].write(*net, net->to_parameters + (which * m.threads + thread) * net->size());
+            (*sums)[which].write(net->to_parameters + (which * m.threads + thread) * net->size());
 }

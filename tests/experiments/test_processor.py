@@ -1,5 +1,7 @@
 import ctypes
 import platform
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -37,3 +39,27 @@ def test_memory_that_is_freed_is_kept_for_the_next_tensor() -> None:
     before = held()
     del tensor
     assert held() == before
+
+
+HEAPS = """
+import ctypes, threading
+from experiments.processor import use_processor
+
+library = ctypes.CDLL(None)
+if {prepared}:
+    use_processor(1)
+thread = threading.Thread(target=library.malloc, args=(100_000,))
+thread.start()
+thread.join()
+library.malloc_info(0, ctypes.c_void_p.in_dll(library, "stdout"))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
+def test_threads_have_no_heaps_of_their_own_which_would_give_memory_back() -> None:
+    heaps = []
+    for prepared in (False, True):
+        script = [sys.executable, "-c", HEAPS.format(prepared=prepared)]
+        told = subprocess.run(script, capture_output=True, text=True, check=True).stdout
+        heaps.append(told.count("<heap nr="))
+    assert heaps[0] > heaps[1] == 1
