@@ -72,7 +72,9 @@ class Reference:
             told = self.learner.states(observations[-1])  # (B, N, D)
             chosen = [agent.policy(told) for agent in self.ppo.agents]
             drawn = [distribution.sample() for distribution in chosen]
-            states, paid, ends = self.models.predict(states, drawn)
+            following, paid, ends = self.models.predict(states, drawn)
+            over = before[-1].unsqueeze(1)  # (B, 1), whose states stay where they are
+            states = [torch.where(over, *pair) for pair in zip(states, following, strict=True)]
             observations.append(torch.stack(states, 1))
             actions.append(torch.stack(drawn, 1))
             behaviour.append(torch.stack([_parameters(distribution) for distribution in chosen], 1))

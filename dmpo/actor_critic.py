@@ -24,8 +24,9 @@ from dmpo.returns import advantages, next_values, reduced, returns, standardized
 from dmpo.rollout import Rollout
 from graphs import Neighborhood
 
-CHUNK = 131_072  # states of agents that pass a network at once: fewer take longer to start, more need more memory
-LEAST = 256  # samples that pass at once however many agents there are: gradients are as large as all parameters
+# About so many pass at once: states of agents (fewer take longer to start, more need more memory), and at least so many
+# samples, however many agents there are, as gradients are as large as all parameters.
+CHUNK, LEAST = 131_072, 256
 GPU_CHUNK = 2_097_152  # where that takes long only to be started; between two layers of 64 these are half a gigabyte
 MEASURED = 4_096  # samples, or up to twice as many, on which the divergence is measured after the last step
 
@@ -51,7 +52,7 @@ class Samples:
         return type(self)(**{f.name: of(getattr(self, f.name)) for f in fields(self)})
 
     def split(self, size: int) -> Iterator[Self]:
-        """Equal pieces of about so many samples, at most half as many again, nothing copied."""
+        """Pieces of about so many samples, at most half as many again, equal to within one; nothing copied."""
         pieces = max(1, round(len(self) / size))
         for piece in range(pieces):
             yield self[len(self) * piece // pieces : len(self) * (piece + 1) // pieces]

@@ -40,20 +40,23 @@ def branch(
         TrainingError: a model exploded on the way.
     """
     observations, actions, behaviour, rewards, ended = [starts], [], [], [], []
+    over = torch.zeros_like(starts[:, :1, :1], dtype=torch.bool)  # (B, 1, 1)
     for _ in range(steps):
         parameters = policy(states(observations[-1]))  # (B, N, P)
         drawn = policy.distribution.sample(parameters, generator)
         step = models.predict(observations[-1].transpose(0, 1), drawn.transpose(0, 1))
-        observations.append(step.states.transpose(0, 1).contiguous())
+        # What is over stays where it is: on its way through padding nothing can explode.
+        following = torch.where(over, observations[-1], step.states.transpose(0, 1))
+        observations.append(following.contiguous())
         actions.append(drawn)
         behaviour.append(parameters)
         rewards.append(step.rewards.T)
         ended.append(step.ends.any(0))
+        over = over | ended[-1].view(-1, 1, 1)
     followed, ends = torch.stack(observations), torch.stack(ended)  # (T+1, B, N, D) and (T, B)
     valid = ends.cumsum(0) - ends.long() == 0  # no end before that step
-    imagined = torch.where(valid[..., None, None], followed[1:], starts)  # (T, B, N, D)
     # What is farthest out is the least or the greatest of each number; a NaN is both.
-    extremes = torch.stack([imagined.amin(1), imagined.amax(1)], 1)  # (T, 2, N, D)
+    extremes = torch.stack([followed[1:].amin(1), followed[1:].amax(1)], 1)  # (T, B, N, D) -> (T, 2, N, D)
     check_imagined(models.distance(extremes).transpose(1, 2))
     return Rollout(
         observations=followed,

@@ -2,6 +2,10 @@
 
 #include <string>
 
+#if !_GLIBCXX_USE_CXX11_ABI
+#error "The names of libsumo's functions in speeds.py are of another kind of string than this compiler's."
+#endif
+
 using SetSpeed = void (*)(const std::string& vehicle, double speed);
 using GetSpeed = double (*)(const std::string& vehicle);
 

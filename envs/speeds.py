@@ -54,8 +54,14 @@ class Speeds:
         self._setter, self._getter = functions or (0, 0)
 
     def command(self, vehicles: Named, speeds: _Floats) -> None:
-        """Command speeds (V,) in m/s for the next step."""
-        speeds = np.ascontiguousarray(speeds)
+        """Command speeds (V,) in m/s for the next step.
+
+        Raises:
+            ValueError: there are more of them than vehicles, or fewer.
+        """
+        speeds = np.ascontiguousarray(speeds, np.float64)
+        if speeds.shape != (len(vehicles.ids),):
+            raise ValueError(f"speeds.shape={speeds.shape} is not possible: allowed: ({len(vehicles.ids)},).")
         done = self._call("command_speeds", self._setter, vehicles, speeds)
         for identity, speed in zip(vehicles.ids[done:], speeds[done:].tolist(), strict=True):
             self._set(identity, speed)

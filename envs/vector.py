@@ -86,7 +86,7 @@ class VectorEnv:
         bounds = [num_envs * worker // workers for worker in range(workers + 1)]
         shares = [range(a, b) for a, b in itertools.pairwise(bounds)]
         jobs = [
-            Job(scenario, parameters, share, seed, plugins.modules(), window, core)
+            Job(scenario, parameters, share, seed, plugins.modules(), window, None if window else core)
             for share, core in zip(shares, cores(workers), strict=True)
         ]
         self._begun = False

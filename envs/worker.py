@@ -109,7 +109,8 @@ def run(connection: Connection, memory: Any, num_envs: int, job: Job, parent: in
     if parent is not None:
         _end_with(parent)
     if job.core is not None:
-        os.sched_setaffinity(0, {job.core})
+        with suppress(OSError):  # where it may not be chosen, or is not there any more, any will do
+            os.sched_setaffinity(0, {job.core})
     mine = slice(job.numbers.start, job.numbers.stop)
     try:
         plugins.load(job.modules)

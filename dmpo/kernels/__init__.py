@@ -18,6 +18,7 @@ NAMES = "none", "avx2", "avx512", "avx512_bf16"  # what there is a kernel for, e
 NONE, AVX2, AVX512, AVX512_BF16 = range(len(NAMES))
 MOST_LAYERS = 9
 PADDING = 16  # what hidden layers give is kept in rows of a multiple of so many numbers
+STRETCH = 64  # windows that a thread takes at a time; further threads would have none
 FEW = 2_000_000  # multiplications that one thread has done before a second has joined
 
 _most = AVX512_BF16
@@ -239,7 +240,8 @@ def model_gradients(
         Those of the parameters, by name; that of `acted`.
     """
     (agents, features, samples), (_, acts, steps, _) = tensors["state"].shape, tensors["acted"].shape
-    threads, to_acted = torch.get_num_threads(), torch.empty_like(tensors["acted"])
+    threads = max(1, min(torch.get_num_threads(), -(-samples // STRETCH)))
+    to_acted = torch.empty_like(tensors["acted"])
     calls, found = {}, {}
     for name, (parameters, last_relu) in networks.items():
         call = calls[name] = _Call(tensors["state"], parameters, samples, _widths(parameters))

@@ -109,12 +109,13 @@ static void add_columns(Rows a, long rows, long samples, float* to) {
     }
 }
 
-// Parameters' gradients, in their order.
+// Parameters' gradients, in their order, summed where they are wanted.
 struct ColumnSums {
-    std::vector<float> all;
+    float* all;
     long starts[2 * MOST_LAYERS];
 
-    explicit ColumnSums(const Work& net) : all(net.size()) {
+    ColumnSums(const Work& net, float* to) : all(to) {
+        std::fill_n(all, net.size(), 0.0f);
         long next = 0;
         for (long l = 0; l < net.layers; l++) {
             starts[2 * l] = next;
@@ -125,8 +126,6 @@ struct ColumnSums {
 
     float* weight(long l) { return &all[starts[2 * l]]; }
     float* bias(long l) { return &all[starts[2 * l + 1]]; }
-
-    void write(float* to) const { std::copy(all.begin(), all.end(), to); }
 };
 
 // Where the last layer has a max as well: its outputs' gradient, zero where that cut off.
@@ -165,7 +164,7 @@ static void columns_backward(const Work& net, const Task& task) {
     Stretches stretches[MOST_LAYERS], of_gradient, of_y;
     std::vector<float> scratch[2], cut(net.width(net.layers) * STRETCH), to_x(net.width(0) * STRETCH);
     for (auto& each : scratch) each.resize(net.widest() * STRETCH);
-    ColumnSums sums(net);
+    ColumnSums sums(net, net.to_parameters + task.number * net.size());
     for (long first = task.first; first < task.last; first += STRETCH) {
         const long count = std::min(STRETCH, task.last - first), samples = padded(count);
         Rows above = of_gradient(net, task, net.gradient, net.layers, first, count), given[MOST_LAYERS];
@@ -176,5 +175,4 @@ static void columns_backward(const Work& net, const Task& task) {
         backward_layers(net, task.stack, given, above, scratch, sums, net.to_x ? to_x.data() : nullptr, samples);
         if (net.to_x) keep(net, task, to_x.data(), 0, first, count, net.to_x);
     }
-    sums.write(net.to_parameters + task.number * net.size());
 }

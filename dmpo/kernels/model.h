@@ -39,9 +39,10 @@ struct Step {
           encoder(*m.encoder), edge(*m.edge), node(*m.node) {}
 };
 
-static std::vector<ColumnSums> sums_for(const Work& net) {
+static std::vector<ColumnSums> sums_for(const Work& net, long threads, long thread) {
     std::vector<ColumnSums> sums;
-    for (long which = 0; which < net.stacks; which++) sums.emplace_back(net);
+    for (long which = 0; which < net.stacks; which++)
+        sums.emplace_back(net, net.to_parameters + (which * threads + thread) * net.size());
     return sums;
 }
 
@@ -51,10 +52,11 @@ struct Gradients {
     Buffers state, told, outputs, given, encoded, pairs;
     std::vector<float> scratch[2];
 
-    explicit Gradients(const Models& m)
-        : encoder(sums_for(*m.encoder)), edge(sums_for(*m.edge)), node(sums_for(*m.node)), state(m.agents, m.features),
-          told(1, m.encoder->width(0)), outputs(1, m.features + 2), given(m.agents, m.node->width(0)),
-          encoded(m.agents, m.encoder->outputs()), pairs(1, m.edge->width(0)) {
+    Gradients(const Models& m, long thread)
+        : encoder(sums_for(*m.encoder, m.threads, thread)), edge(sums_for(*m.edge, m.threads, thread)),
+          node(sums_for(*m.node, m.threads, thread)), state(m.agents, m.features), told(1, m.encoder->width(0)),
+          outputs(1, m.features + 2), given(m.agents, m.node->width(0)), encoded(m.agents, m.encoder->outputs()),
+          pairs(1, m.edge->width(0)) {
         const long widest = std::max({m.encoder->widest(), m.edge->widest(), m.node->widest()});
         for (auto& each : scratch) each.resize(widest * STRETCH);
     }
@@ -189,7 +191,7 @@ static void backward_encoders(const Models& m, const Part& part, long h, float* 
 
 static void model_gradients(const Models& m, long thread) {
     const long first = m.samples * thread / m.threads, last = m.samples * (thread + 1) / m.threads;
-    Gradients to(m);
+    Gradients to(m, thread);
     Buffers begin(m.agents, m.features), pairs(1, m.edge->width(0));
     std::vector<Step> steps;
     for (long h = 0; h < m.steps; h++) steps.emplace_back(m);
@@ -212,7 +214,4 @@ static void model_gradients(const Models& m, long thread) {
             backward_encoders(m, part, h, before(h), steps[h], to);
         }
     }
-    for (const auto& [net, sums] : {std::pair(m.encoder, &to.encoder), {m.edge, &to.edge}, {m.node, &to.node}})
-        for (long which = 0; which < net->stacks; which++)
-            (*sums)[which].write(net->to_parameters + (which * m.threads + thread) * net->size());
 }

@@ -63,6 +63,7 @@ inline void copy(const float* from, long count, float* to) {
 inline void hear(const Work& net, long stack, long first, long rows, long columns, float* to) {
     const bool shared = net.stacks == 1;  // by all agents, whose samples then follow one another
     const long features = net.width(0) / net.places, state = net.agents * features;
+    const long next_tile = (shared ? TILE / net.agents : TILE) * state;
     for (long k = 0; k < net.places; k++, to += features) {
         long agent = shared ? first % net.agents : stack;
         const float* states = net.x + (shared ? first / net.agents : first) * state;
@@ -72,7 +73,7 @@ inline void hear(const Work& net, long stack, long first, long rows, long column
                 std::fill_n(to + row * columns, features, 0.0f);
             } else {
                 copy(states + source * features, features, to + row * columns);
-                fetch(states + source * features + TILE * state);
+                fetch(states + source * features + next_tile);
             }
             if (!shared)
                 states += state;

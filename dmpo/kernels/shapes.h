@@ -13,7 +13,7 @@
 constexpr int MOST_LAYERS = 9;
 constexpr long PADDING = 16;  // rows of numbers are as long as a multiple of so many
 constexpr long TILE = 96;     // samples that pass through all layers before the next ones do, so that they stay in cache
-constexpr long STRETCH = 64; // the same where the samples come last
+constexpr long STRETCH = 64;  // the same where the samples come last
 
 // Begin to bring what the next tile needs from memory, while this one is computed; an address without memory does no harm.
 INLINE void fetch(const void* address) { __builtin_prefetch(address, 0, 2); }

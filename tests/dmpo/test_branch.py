@@ -75,15 +75,17 @@ def test_a_policy_learns_nothing_from_behind_a_predicted_end() -> None:
     assert torch.equal(*results)
 
 
-def test_a_model_that_explodes_is_named_with_the_step() -> None:
+@pytest.mark.parametrize("value", [1e9, -1e9, float("inf"), float("-inf"), float("nan")])
+def test_a_model_that_explodes_is_named_with_the_step(value: float) -> None:
     class Exploding(Known):
         def predict(self, states: Tensor, actions: Tensor) -> Step:
             found = super().predict(states, actions)
             if len(self.asked) == 3:
-                found.states[2] = 1e9
+                found.states[2, 1] = value
             return found
 
     with pytest.raises(TrainingError, match="imagined state of agent 2 exploded: after 3 steps"):
         rolled(Exploding())
-    # Behind a predicted end nothing is used, so nothing is wrong there.
-    rolled(Exploding(limit=-1.0))
+    # Behind a predicted end states stay where they are, whatever a model says.
+    _, batch = rolled(Exploding(limit=-1.0))
+    assert all(torch.equal(batch.observations[1], later) for later in batch.observations[2:])

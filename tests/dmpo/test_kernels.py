@@ -144,6 +144,21 @@ def test_any_number_of_threads_gives_the_same(threads: int) -> None:
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("features", [1, 4, 5, 8, 9])
+@pytest.mark.parametrize("stacks", [1, 5])
+@pytest.mark.parametrize("level", LEVELS)
+def test_what_is_heard_is_what_is_put_together(level: int, stacks: int, features: int) -> None:
+    # In several tiles each, the last of them in part, some neighbours of few missing.
+    near = Neighborhood(nx.DiGraph([(0, 1), (1, 2), (3, 1), (2, 4)]), hops=1)
+    states, parameters = torch.randn(211, 5, features, generator=seeded()), parameters_of(stacks, (3 * features, 20, 2))
+    with kernels.limited(level):
+        found = with_gradients(lambda x, ps: heard_perceptron(x, near, ps), states, parameters)
+    with kernels.limited(kernels.NONE):
+        expected = with_gradients(lambda x, ps: heard_perceptron(x, near, ps), states, parameters)
+    assert near.size == 3 and (near.sources < 0).any()
+    alike(found, expected, 1e-5)
+
+
 def gradients_of(models: ModelLearner, windows: Windows, level: int) -> list[Tensor]:
     models.model.zero_grad()
     with kernels.limited(level):
@@ -172,8 +187,13 @@ def test_the_gradient_of_the_models_losses(level: int, actions: str, hears: str,
         ends=torch.rand(steps, samples, generator=random) < 0.2,
     )
     windows.states[:, ::5] *= 1e4  # as far from all others as makes no difference to a model
-    found, expected = (gradients_of(models, windows, each) for each in (level, kernels.NONE))
-    alike(found, expected, 1e-4)
+    expected, before = gradients_of(models, windows, kernels.NONE), torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            alike(gradients_of(models, windows, level), expected, 1e-4)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_read() -> None:

@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import networkx as nx
 import pytest
@@ -143,6 +143,16 @@ def test_walking_a_batch_in_chunks_gives_the_gradient_of_the_whole(
         gradients.append([p.grad for m in (learner.policy, learner.critic) for p in m.parameters()])
     for whole, chunked in zip(*gradients, strict=True):
         torch.testing.assert_close(whole, chunked, atol=1e-7, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(3, [3]), (7, [7]), (14, [14]), (15, [7, 8]), (31, [10, 10, 11])])
+def test_pieces_of_a_batch_are_equal_and_nothing_is_copied(count: int, sizes: list[int]) -> None:
+    samples = Samples(*(torch.arange(float(count)).unsqueeze(1) for _ in fields(Samples)))
+    pieces = list(samples.split(10))
+    assert [len(piece) for piece in pieces] == sizes
+    assert torch.equal(torch.cat([piece.targets for piece in pieces]), samples.targets)
+    memory = samples.states.untyped_storage().data_ptr()
+    assert all(piece.states.untyped_storage().data_ptr() == memory for piece in pieces)
 
 
 def test_the_first_gradient_is_that_of_the_plain_policy_gradient() -> None:

@@ -1,6 +1,7 @@
 """One call for all vehicles does what a call for each does."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -63,3 +64,11 @@ def test_a_vehicle_that_is_not_there_is_named_and_those_before_it_were_told(tmp_
     assert said == expected and all("nobody" in words for words in said)
     np.testing.assert_array_equal(speeds, others)
     assert speeds[0] == 5.0
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_as_many_speeds_as_vehicles_are_needed(count: int) -> None:
+    with pytest.raises(ValueError, match=rf"speeds.shape=\({count},\) is not possible: allowed: \(2,\)"):
+        Speeds(SimpleNamespace(vehicle=SimpleNamespace(setSpeed=None, getSpeed=None))).command(
+            Named(["a", "b"]), np.ones(count)
+        )
