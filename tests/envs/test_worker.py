@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import envs
+from envs import worker
 from envs.platoon import Catchup, CatchupParameters
 from tests.envs.helpers import Array, assert_same, begin, pids, play, random_actions, rows, run_python, small
 from tests.faults import environment
@@ -167,13 +168,43 @@ def test_a_terminal_that_stops_all_processes_for_a_while_is_no_hang(tmp_path: Pa
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as process:
         assert process.stdout is not None
-        worker = int(process.stdout.readline())
-        os.kill(worker, signal.SIGSTOP)
+        child = int(process.stdout.readline())
+        os.kill(child, signal.SIGSTOP)
         time.sleep(0.3)  # by now the other one waits for it
         os.kill(process.pid, signal.SIGSTOP)
         time.sleep(3.5)
-        for pid in (process.pid, worker):
+        for pid in (process.pid, child):
             os.kill(pid, signal.SIGCONT)
         time.sleep(0.3)
         (tmp_path / "enough").touch()
         assert process.stdout.readline() == "0\n"
+
+
+@pytest.mark.parametrize(
+    ("away", "comes", "looks"),
+    [
+        (1e-5, 1, 1),  # the command is there already
+        (1e-5, 5, 5),
+        (1e-5, None, 100),  # awake for a millisecond
+        (1e-4, None, 1),  # somebody else has used the core
+    ],
+)
+def test_a_worker_stays_awake_for_a_while_and_gives_up_its_core_to_others(
+    monkeypatch: pytest.MonkeyPatch, away: float, comes: int | None, looks: int
+) -> None:
+    clock, looked = [0.0], []
+
+    class Asked:
+        def poll(self, timeout: int) -> bool:
+            assert timeout == 0  # that would be sleep
+            looked.append(clock[0])
+            return len(looked) == comes
+
+    def lend() -> None:
+        clock[0] += away
+
+    monkeypatch.setattr(worker, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(os, "sched_yield", lend)
+    worker._stay_awake(Asked())  # type: ignore[arg-type]
+    assert len(looked) == pytest.approx(looks, rel=0.02)
+    assert (clock[0] < worker.AWAKE_SECONDS) == (comes is not None or away > worker.LENT_SECONDS)
