@@ -37,10 +37,11 @@ class Windows:
     ends: Tensor  # (H, B) bool; only the last step of a window can be an end
 
     def split(self, count: int) -> "Iterator[Windows]":
-        """So many at a time."""
+        """About so many at a time, at most half as many again, equal to within one."""
+        pieces = max(1, round(self.states.shape[1] / count))
         parts = (self.states, self.actions, self.rewards, self.following, self.ends)
         places = (1, 2, 2, 2, 1)  # where the windows are
-        split = (torch.split(x, count, place) for x, place in zip(parts, places, strict=True))
+        split = (torch.tensor_split(x, pieces, place) for x, place in zip(parts, places, strict=True))
         return (Windows(*piece) for piece in zip(*split, strict=True))
 
 

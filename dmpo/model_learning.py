@@ -23,7 +23,7 @@ JUDGED = 2_048  # held-out windows on which the models are judged
 MEASURED = 2**20  # states of agents in such windows at most, where many agents are rolled many steps
 OBSERVED = 2**20  # states of agents whose moments are taken at once
 PIECE = 2**16  # messages that are computed at once, each over a batch of windows, where PyTorch computes them
-LEAST = 128  # windows that pass at once however many messages: gradients are as large as all parameters
+LEAST = 128  # about so many windows at once however many messages: gradients are as large as all parameters
 
 
 class Step(NamedTuple):
