@@ -40,21 +40,21 @@ def branch(
         TrainingError: a model exploded on the way.
     """
     observations, actions, behaviour, rewards, ended = [starts], [], [], [], []
-    over = torch.zeros_like(starts[:, :1, :1], dtype=torch.bool)  # (B, 1, 1)
+    over = [torch.zeros_like(starts[:, 0, 0], dtype=torch.bool)]  # (B,), whether there was an end before that step
     for _ in range(steps):
         parameters = policy(states(observations[-1]))  # (B, N, P)
         drawn = policy.distribution.sample(parameters, generator)
         step = models.predict(observations[-1].transpose(0, 1), drawn.transpose(0, 1))
         # What is over stays where it is: on its way through padding nothing can explode.
-        following = torch.where(over, observations[-1], step.states.transpose(0, 1))
+        following = torch.where(over[-1].view(-1, 1, 1), observations[-1], step.states.transpose(0, 1))
         observations.append(following.contiguous())
         actions.append(drawn)
         behaviour.append(parameters)
         rewards.append(step.rewards.T)
         ended.append(step.ends.any(0))
-        over = over | ended[-1].view(-1, 1, 1)
+        over.append(over[-1] | ended[-1])
     followed, ends = torch.stack(observations), torch.stack(ended)  # (T+1, B, N, D) and (T, B)
-    valid = ends.cumsum(0) - ends.long() == 0  # no end before that step
+    valid = ~torch.stack(over[:-1])  # (T, B)
     # What is farthest out is the least or the greatest of each number; a NaN is both.
     extremes = torch.stack([followed[1:].amin(1), followed[1:].amax(1)], 1)  # (T, B, N, D) -> (T, 2, N, D)
     check_imagined(models.distance(extremes).transpose(1, 2))
