@@ -12,6 +12,7 @@ kernels = Extension(
     depends=[str(header) for header in KERNELS.glob("*.h")],
     extra_compile_args=["-std=c++17", "-O3", "-fopenmp", "-Wno-psabi", "-Wno-unused-function"],
     extra_link_args=["-fopenmp"],
+    libraries=["mvec"],
     language="c++",
     optional=True,  # where it cannot be built, PyTorch does its work
 )

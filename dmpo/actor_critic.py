@@ -18,6 +18,8 @@ from dmpo.consensus import Consensus
 from dmpo.critic import Critic
 from dmpo.distributions import Distribution
 from dmpo.errors import check_finite
+from dmpo.kernels.learn import SQUARES, Lesson
+from dmpo.losses import learnt, suits
 from dmpo.optimizer import StackedAdam
 from dmpo.policy import Policy
 from dmpo.returns import advantages, next_values, reduced, returns, standardized, value_metrics
@@ -148,28 +150,43 @@ class ActorCritic(ABC):
 
     def losses(self, samples: Samples, bonus: float) -> Losses:
         """L_i^policy (minus objective and entropy bonus), L_i^value and the divergence: means over samples."""
-        distribution = self.distribution
-        parameters = self.policy(samples.states)  # (B, N, P)
-        policy = -self.objective(distribution.log_prob(parameters, samples.actions), samples)
+        policy, divergence = self._policy_loss(samples, bonus)
+        return Losses(policy, self._value_loss(samples), divergence)
+
+    def _policy_loss(self, samples: Samples, bonus: float) -> tuple[Tensor, Tensor]:
+        # And the divergence, (N,) each.
+        policy, distribution, states = self.policy, self.distribution, samples.states
+        if lesson := self._policy_lesson(samples, bonus):
+            return learnt(policy.network, states, policy.neighborhood, lesson)
+        parameters = policy(states)  # (B, N, P)
+        loss = -self.objective(distribution.log_prob(parameters, samples.actions), samples)
         if bonus:
-            policy = policy - bonus * distribution.entropy(parameters)
-        policy, value = policy.mean(0), self._value_loss(samples.states, samples.targets)
-        return Losses(
-            policy, value, self._divergence(samples, parameters) if self._watched else torch.zeros_like(value)
-        )
+            loss = loss - bonus * distribution.entropy(parameters)
+        loss = loss.mean(0)
+        return loss, self._divergence(samples, parameters) if self._watched else torch.zeros_like(loss)
+
+    def _policy_lesson(self, samples: Samples, bonus: float) -> Lesson | None:
+        # The same for the kernels, where they can.
+        return None
 
     @torch.no_grad()
     def _divergence(self, samples: Samples, parameters: Tensor) -> Tensor:
         # (B, N, P) -> (N,)
         return self.distribution.kl(samples.behaviour, parameters).mean(0)
 
-    def _value_loss(self, states: Tensor, targets: Tensor) -> Tensor:
-        # (B, N, D) and (B, N) -> (N,)
-        return (self.critic.normalized(states) - targets).square().mean(0)
+    def _value_loss(self, samples: Samples) -> Tensor:
+        # (N,)
+        critic, states = self.critic, samples.states
+        if lesson := self._value_lesson(samples):
+            return learnt(critic.network, states, critic.neighborhood, lesson)[0]
+        return (critic.normalized(states) - samples.targets).square().mean(0)
+
+    def _value_lesson(self, samples: Samples) -> Lesson | None:
+        return Lesson(SQUARES, samples.targets) if suits(self.critic.network, samples.states) else None
 
     def _values_alone(self, samples: Samples) -> Losses:
         # Once no policy is active any more: there is nothing to compute of them.
-        value = self._value_loss(samples.states, samples.targets)
+        value = self._value_loss(samples)
         return Losses(torch.zeros_like(value), value, torch.full_like(value, torch.inf))
 
     def _gradients(self, samples: Samples, bonus: float, with_policy: bool = True) -> Losses:
@@ -177,12 +194,17 @@ class ActorCritic(ABC):
         self.policy_optimizer.zero_grad()
         self.value_optimizer.zero_grad()
         parts = []
-        for piece in samples.split(self._chunk):
+        for piece in self._pieces(samples, with_policy):
             part = self.losses(piece, bonus) if with_policy else self._values_alone(piece)
             share = len(piece) / len(samples)
             self._per_stack((part.policy + part.value) * share).sum().backward()  # type: ignore[no-untyped-call]
             parts.append((part.policy.detach() * share, part.value.detach() * share, part.kl * share))
         return Losses(*(torch.stack(numbers).sum(0) for numbers in zip(*parts, strict=True)))
+
+    def _pieces(self, samples: Samples, with_policy: bool) -> Iterator[Samples]:
+        # The kernels keep nothing between the layers, and need none.
+        kept = self._value_lesson(samples) is None or (with_policy and self._policy_lesson(samples, 0.0) is None)
+        return samples.split(self._chunk if kept else len(samples))
 
     def _step(self, progress: float, active: Tensor) -> None:
         # One step along the gradients, of all values but of active policies only, (R,) bool.

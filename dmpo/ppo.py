@@ -11,15 +11,11 @@ from torch import Tensor
 
 from dmpo.actor_critic import MEASURED, ActorCritic, Samples
 from dmpo.configuration import PPOSettings
+from dmpo.kernels.learn import GAUSSIAN, Lesson
+from dmpo.losses import clipped_surrogate, kind_of, suits
 from dmpo.rollout import Rollout
 
 KL_TOLERANCE = 1.5  # the stop is at so many times the target
-
-
-def clipped_surrogate(log_probs: Tensor, old_log_probs: Tensor, advantage: Tensor, clip: float) -> Tensor:
-    """min(ρ Â, g(ε, Â)), ρ = π_i(a_i|s_(N_i)) / π_i^old(a_i|s_(N_i)), g = clamp(ρ, 1-ε, 1+ε) Â (eq. 7); any shape."""
-    ratio = torch.exp(log_probs - old_log_probs)
-    return torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
 
 
 class PPO(ActorCritic):
@@ -63,6 +59,21 @@ class PPO(ActorCritic):
     def objective(self, log_probs: Tensor, samples: Samples) -> Tensor:
         """Eq. 7."""
         return clipped_surrogate(log_probs, samples.log_probs, samples.advantages, self.settings.clip)
+
+    def _policy_lesson(self, samples: Samples, bonus: float) -> Lesson | None:
+        kind = kind_of(self.distribution)
+        if kind is None or not suits(self.policy.network, samples.states):
+            return None
+        return Lesson(
+            kind,
+            targets=samples.log_probs,
+            advantages=samples.advantages,
+            actions=samples.actions,
+            behaviour=samples.behaviour if self._watched else None,
+            log_std=self.policy.log_std if kind == GAUSSIAN else None,
+            clip=self.settings.clip,
+            bonus=bonus,
+        )
 
     @torch.no_grad()
     def divergence(self, batch: Rollout) -> Tensor:

@@ -98,15 +98,15 @@ class _Call:
         for name, tensor in tensors.items():
             setattr(self.work, name, None if tensor is None else tensor.data_ptr())
 
-    def run(self, name: str, kept: Sequence[Tensor]) -> None:
+    def run(self, name: str, kept: Sequence[Tensor], *more: Any) -> None:
         addresses = _addresses(kept)
         self.work.kept = ctypes.addressof(addresses) if kept else None
-        _run(name, ctypes.byref(self.work), level())
+        _run(name, ctypes.byref(self.work), level(), *more)
 
-    def gradients(self, name: str, kept: Sequence[Tensor], to_x: Tensor | None) -> list[Tensor]:
+    def gradients(self, name: str, kept: Sequence[Tensor], to_x: Tensor | None, *more: Any) -> list[Tensor]:
         found = torch.empty(self.stacks, self.splits, self.size)
         self.set(to_parameters=found, to_x=to_x)
-        self.run(name, kept)
+        self.run(name, kept, *more)
         return self.split(found)
 
     def split(self, found: Tensor) -> list[Tensor]:

@@ -43,15 +43,15 @@ INLINE Vector sums_of(const Vector* x) {
         return sums_of<W / 2>(half);
 }
 
-// x between -end and end; a NaN stays one, which whoever looks for diverged networks relies on.
-INLINE Vector bounded(Vector x, float end) {
-    const Vector most = Vector{} + end;
-    return (Vector)larger((Register)-most, smaller((Register)most, (Register)x));
+// x, but no less than `least` and no more than `most`; a NaN stays one, as whoever looks for diverged networks relies on.
+INLINE Vector bounded(Vector x, float least, float most) {
+    const Vector low = Vector{} + least, high = Vector{} + most;
+    return (Vector)larger((Register)low, smaller((Register)high, (Register)x));
 }
 
 // tanh x as the odd rational function of its degree with the smallest absolute error on [-9, 9] (2e-8; 4e-7 as rounded).
 INLINE Vector tanh_of(Vector x) {
-    x = bounded(x, 9.0f);
+    x = bounded(x, -9.0f, 9.0f);
     const Vector s = x * x;
     Vector p = 2.047181653e-05f + s * 1.318420656e-08f;
     p = 9.999999064e-01f + s * (1.337319690e-01f + s * (3.486580973e-03f + s * p));

@@ -1,5 +1,5 @@
 // A perceptron with tanh between its layers, y_1 = tanh(x W_1 + b_1), ..., y_L = y_(L-1) W_L + b_L, and its gradient, some
-// samples at a time. Included once for every level of processor, after blocks.h.
+// samples at a time. Included once for every level of processor, after losses.h.
 
 struct Exact {
     typedef float Number;  // what hidden layers' outputs are kept as
@@ -101,7 +101,7 @@ void Exact::backward(const Work& net, const Parameters& own, const float* x, con
         multiply(above, {own.transposed[l].data(), columns}, rows, columns, net.width(l + 1), zeros,
                  [&](long i, long j, Vector sum) INLINED {
                      const Vector h = load(y + i * columns + j);
-                     fetch(y + (i + TILE) * columns + j);
+                     if (net.kept) fetch(y + (i + TILE) * columns + j);
                      store(to + i * columns + j, sum * (1.0f - h * h));
                  });
         above = {to, columns, 1};

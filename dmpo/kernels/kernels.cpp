@@ -3,9 +3,18 @@
 
 #include <immintrin.h>
 
+#include <cmath>
 #include <utility>
 
 #include "packing.h"
+
+// glibc's exponentials and logarithms of whole vectors, by their names in the ABI for such functions.
+extern "C" {
+__m256 _ZGVdN8v_expf(__m256);
+__m256 _ZGVdN8v_logf(__m256);
+__m512 _ZGVeN16v_expf(__m512);
+__m512 _ZGVeN16v_logf(__m512);
+}
 
 // Of two numbers one of which is NaN, smaller and larger give the second.
 //
@@ -17,7 +26,10 @@ constexpr int LANES = 8, ROWS = 6, COLUMNS = 2;
 typedef __m256 Register;
 INLINE Register smaller(Register a, Register b) { return _mm256_min_ps(a, b); }
 INLINE Register larger(Register a, Register b) { return _mm256_max_ps(a, b); }
+INLINE Register exponential(Register x) { return _ZGVdN8v_expf(x); }
+INLINE Register logarithm(Register x) { return _ZGVdN8v_logf(x); }
 #include "blocks.h"
+#include "losses.h"
 #include "exact.h"
 #include "columns.h"
 #include "model.h"
@@ -31,7 +43,10 @@ constexpr int LANES = 16, ROWS = 6, COLUMNS = 4;
 typedef __m512 Register;
 INLINE Register smaller(Register a, Register b) { return _mm512_min_ps(a, b); }
 INLINE Register larger(Register a, Register b) { return _mm512_max_ps(a, b); }
+INLINE Register exponential(Register x) { return _ZGVeN16v_expf(x); }
+INLINE Register logarithm(Register x) { return _ZGVeN16v_logf(x); }
 #include "blocks.h"
+#include "losses.h"
 #include "exact.h"
 #include "columns.h"
 #include "model.h"
@@ -45,7 +60,10 @@ constexpr int LANES = 16, ROWS = 6, COLUMNS = 4;
 typedef __m512 Register;
 INLINE Register smaller(Register a, Register b) { return _mm512_min_ps(a, b); }
 INLINE Register larger(Register a, Register b) { return _mm512_max_ps(a, b); }
+INLINE Register exponential(Register x) { return _ZGVeN16v_expf(x); }
+INLINE Register logarithm(Register x) { return _ZGVeN16v_logf(x); }
 #include "blocks.h"
+#include "losses.h"
 #include "rounded.h"
 }  // namespace avx512_bf16
 #pragma GCC pop_options
@@ -111,8 +129,26 @@ void backward(const Work& net, const Task& task) {
     sums.write(net, net.to_parameters + task.number * net.size());
 }
 
-typedef void (*Part)(const Work&, const Task&);
+// Forth and back at once, so that nothing between the layers leaves the cache.
+template <class Kind, class Teacher>
+void learn(const Work& net, const Lesson& lesson, const Task& task) {
+    const typename Kind::Parameters own(net, task.stack);
+    typename Kind::Scratch scratch(net);
+    Tile<Kind> tile(net);
+    Sums sums(net);
+    Teacher teacher(net, lesson, task);
+    std::vector<float> y(TILE * net.outputs()), gradient(y.size());
+    for (long first = task.first; first < task.last; first += TILE) {
+        const long rows = std::min(TILE, task.last - first);
+        tile.move(net, task, first, rows);
+        Kind::forward(net, own, tile.x.data(), tile.hidden, y.data(), rows, scratch);
+        teacher.teach(y.data(), first, rows, gradient.data());
+        Kind::backward(net, own, tile.x.data(), tile.hidden, gradient.data(), scratch, sums, nullptr, rows);
+    }
+    sums.write(net, net.to_parameters + task.number * net.size());
+}
 
+template <class Part>
 void run(const Work& net, Part part) {
 #pragma omp parallel for num_threads(net.threads) schedule(static)
     for (long number = 0; number < net.stacks * net.splits; number++) part(net, Task(net, number));
@@ -130,6 +166,19 @@ void perceptron_forward(const Work& net, int level) {
 
 void perceptron_backward(const Work& net, int level) {
     run(net, level >= AVX512 ? backward<avx512::Exact> : backward<avx2::Exact>);
+}
+
+void perceptron_learn(const Work& net, int level, const Lesson& lesson) {
+    run(net, [&](const Work& net, const Task& task) {
+        level >= AVX512 ? learn<avx512::Exact, avx512::Teacher>(net, lesson, task)
+                        : learn<avx2::Exact, avx2::Teacher>(net, lesson, task);
+    });
+}
+
+void rounded_learn(const Work& net, int, const Lesson& lesson) {
+    run(net, [&](const Work& net, const Task& task) {
+        learn<avx512_bf16::Rounded, avx512_bf16::Teacher>(net, lesson, task);
+    });
 }
 
 void rounded_forward(const Work& net, int) { run(net, forward<avx512_bf16::Rounded>); }

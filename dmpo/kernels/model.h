@@ -98,7 +98,7 @@ static void forward_step(const Models& m, const Part& part, long h, float* const
     const long message = m.edge->outputs(), samples = part.samples;
     for (long n = 0; n < m.agents; n++) {
         float *told = step.told(n), *given = step.given(n);
-        fill(m.features, samples, told, [&](long k) INLINED { return bounded(load(state[n] + k), m.far); });
+        fill(m.features, samples, told, [&](long k) INLINED { return bounded(load(state[n] + k), -m.far, m.far); });
         fill(message, samples, given, [&](long) INLINED { return Vector{}; });
         const float* acted = m.acted + (n * m.acts * m.steps + h) * m.samples;
         part.copy(acted, m.steps * m.samples, m.acts, given + message * STRETCH);

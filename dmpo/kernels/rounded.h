@@ -1,6 +1,7 @@
 // As exact.h, with products of bfloat16 numbers, whose sums are float32, and with bfloat16 numbers between the layers.
-// Included after blocks.h, for processors that multiply such numbers, two pairs at a time: the first matrix is read as pairs of successive columns, which is how its rows lie in memory, and of the second, word (k, j) holds rows
-// 2k and 2k + 1 in column j.
+// Included after losses.h, for processors that multiply such numbers, two pairs at a time: the first matrix is read as
+// pairs of successive columns, which is how its rows lie in memory, and of the second, word (k, j) holds rows 2k and 2k + 1
+// in column j.
 
 struct WordNumbers {  // (i, k) at from[i * row + k * step]
     const uint32_t* from;
@@ -24,7 +25,7 @@ INLINE void store_rounded(uint16_t* to, Vector x) {
 
 // As tanh_of, on [-4.5, 4.5] and to four digits.
 INLINE Vector rough_tanh(Vector x) {
-    x = bounded(x, 4.5f);
+    x = bounded(x, -4.5f, 4.5f);
     const Vector s = x * x;
     const Vector p = 9.9989495e-01f + s * (1.0335380e-01f + s * 7.0492226e-04f);
     const Vector q = 1.0f + s * (4.3635636e-01f + s * 1.3133642e-02f);
@@ -202,7 +203,7 @@ void Rounded::backward(const Work& net, const Parameters& own, const float* x, c
         if (l)
             multiply_words(from, back, rows, columns, (out + 1) / 2, zeros, [&](long i, long j, Vector sum) INLINED {
                 const Vector h = widened(y + i * columns + j);
-                fetch(y + (i + TILE) * columns + j);
+                if (net.kept) fetch(y + (i + TILE) * columns + j);
                 store_rounded(to + i * columns + j, sum * (1.0f - h * h));
             });
         else if (to_x)

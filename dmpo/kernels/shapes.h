@@ -1,4 +1,5 @@
-// What a call of the kernels is about, and how it is shared out. As `_Work` and `_Models` in __init__.py have it.
+// What a call of the kernels is about, and how it is shared out. As `_Work` and `_Models` in __init__.py and `_Lesson` in
+// learn.py have it.
 
 #pragma once
 
@@ -55,6 +56,22 @@ struct Task {
         first = work.samples * split / work.splits;
         last = work.samples * (split + 1) / work.splits;
     }
+};
+
+enum Kind { SQUARES, GAUSSIAN, CATEGORICAL };
+
+// What S samples teach N agents with a perceptron each, and what they find; see learn.py.
+struct Lesson {
+    int64_t kind;
+    float clip, bonus;
+    const float* targets;     // (S, N): what the outputs should be; or log-probabilities of the actions, before
+    const float* advantages;  // (S, N)
+    const void* actions;      // (S, N, A) float32 or, of a choice, (S, N) int64
+    const float* behaviour;   // (S, N, P), the distributions before; or none
+    const float* log_std;     // (N, A)
+    double* found;            // (N, splits, 2 + A): sums of losses and divergences, gradient of log_std
+
+    long width(const Work& net) const { return 2 + (kind == GAUSSIAN ? net.outputs() : 0); }
 };
 
 // The localized models of N agents with M edges, and B windows of H steps for them; see `model_gradients` in model.h.

@@ -9,7 +9,6 @@ from dmpo import kernels
 from dmpo.actor_critic import Samples
 from dmpo.errors import TrainingError
 from dmpo.on_policy import OnPolicy
-from dmpo.ppo import clipped_surrogate
 from dmpo.returns import advantages, next_values, standardized
 from dmpo.rollout import Rollout
 from graphs import Neighborhood
@@ -18,13 +17,6 @@ from tests.dmpo.learners import flat, make_learner, random_batch
 
 def samples_of(learner: OnPolicy, batch: Rollout) -> Samples:
     return learner.ppo.prepare(batch)[0]
-
-
-def test_the_clipped_surrogate_by_hand() -> None:
-    ratios = torch.tensor([1.0, 1.1, 1.5, 0.5, 1.5, 0.5])
-    advantage = torch.tensor([2.0, 2.0, 2.0, 2.0, -2.0, -2.0])
-    result = clipped_surrogate(ratios.log(), torch.zeros(6), advantage, 0.2)
-    torch.testing.assert_close(result, torch.tensor([2.0, 2.2, 2.4, 1.0, -3.0, -1.6]))
 
 
 @pytest.mark.parametrize("actions", ["continuous", "discrete"])
