@@ -5,7 +5,7 @@ constexpr long CONTRACTED = 4;  // rows of either matrix whose products are summ
 
 // Of some samples, rows as vectors want them: as they lie there where there are as many as a stretch has, or copied.
 struct Stretches {
-    std::vector<float> copy;
+    Lines<float> copy;
 
     Rows operator()(const Work& net, const Task& task, const float* all, long layer, long first, long count) {
         const long rows = net.width(layer);
@@ -46,7 +46,7 @@ static void forward_layers(const Work& net, long stack, Rows x, float* const* to
 
 static void columns_forward(const Work& net, const Task& task) {
     Stretches stretches;
-    std::vector<float> scratch[MOST_LAYERS];
+    Lines<float> scratch[MOST_LAYERS];
     float* to[MOST_LAYERS];
     for (long l = 0; l < net.layers; l++) {
         scratch[l].resize(net.width(l + 1) * STRETCH);
@@ -140,7 +140,7 @@ static Rows through_last(const Work& net, Rows above, Rows y, long samples, floa
 
 // Of some samples: what `above`, the gradient of the last layer before its max, adds to the sums, and the gradient of x
 // where it is asked for, in rows of STRETCH. given[l] is what layer l was given.
-static void backward_layers(const Work& net, long stack, const Rows* given, Rows above, std::vector<float>* scratch,
+static void backward_layers(const Work& net, long stack, const Rows* given, Rows above, Lines<float>* scratch,
                             ColumnSums& sums, float* to_x, long samples) {
     for (long l = net.layers - 1; l >= 0; l--) {
         const long in = net.width(l), out = net.width(l + 1);
@@ -162,7 +162,7 @@ static void backward_layers(const Work& net, long stack, const Rows* given, Rows
 
 static void columns_backward(const Work& net, const Task& task) {
     Stretches stretches[MOST_LAYERS], of_gradient, of_y;
-    std::vector<float> scratch[2], cut(net.width(net.layers) * STRETCH), to_x(net.width(0) * STRETCH);
+    Lines<float> scratch[2], cut(net.width(net.layers) * STRETCH), to_x(net.width(0) * STRETCH);
     for (auto& each : scratch) each.resize(net.widest() * STRETCH);
     ColumnSums sums(net, net.to_parameters + task.number * net.size());
     for (long first = task.first; first < task.last; first += STRETCH) {

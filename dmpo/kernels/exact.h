@@ -9,7 +9,7 @@ struct Exact {
     };
 
     struct Scratch {
-        std::vector<float> gradients[2];
+        Lines<float> gradients[2];
 
         explicit Scratch(const Work& net) {
             for (auto& each : gradients) each.resize(TILE * padded(net.widest()));

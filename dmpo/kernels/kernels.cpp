@@ -83,8 +83,8 @@ Level processor() {
 template <class Kind>
 struct Tile {
     typename Kind::Number* hidden[MOST_LAYERS];
-    std::vector<typename Kind::Number> own[MOST_LAYERS];
-    std::vector<float> x;
+    Lines<typename Kind::Number> own[MOST_LAYERS];
+    Lines<float> x;
 
     explicit Tile(const Work& net) : x(TILE * padded(net.width(0))) {
         for (long l = 0; l + 1 < net.layers && !net.kept; l++) own[l].resize(TILE * padded(net.width(l + 1)));
@@ -137,7 +137,7 @@ void learn(const Work& net, const Lesson& lesson, const Task& task) {
     Tile<Kind> tile(net);
     Sums sums(net);
     Teacher teacher(net, lesson, task);
-    std::vector<float> y(TILE * net.outputs()), gradient(y.size());
+    Lines<float> y(TILE * net.outputs()), gradient(y.size());
     for (long first = task.first; first < task.last; first += TILE) {
         const long rows = std::min(TILE, task.last - first);
         tile.move(net, task, first, rows);

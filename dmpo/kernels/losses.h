@@ -8,7 +8,7 @@ INLINE Vector log_of(Vector x) { return (Vector)logarithm((Register)x); }
 
 // Some numbers each of a tile's samples; those of one kind side by side, so that vectors hold samples.
 struct Columns {
-    std::vector<float> all;
+    Lines<float> all;
 
     explicit Columns(long count) : all(count * TILE) {}
 
@@ -16,16 +16,17 @@ struct Columns {
 
     template <class Number>
     void take(const Number* from, long row, long rows) {
-        const long count = all.size() / TILE;
-        for (long i = 0; i < rows; i++) {
-            fetch(from + (i + TILE) * row);
-            for (long c = 0; c < count; c++) *at(c, i) = from[i * row + c];
+        for (long c = 0; c * TILE < long(all.size()); c++) {
+            float* to = at(c);
+            for (long i = 0; i < rows; i++) to[i] = from[i * row + c];
         }
     }
 
     void give(float* to, long count, long rows) {
-        for (long i = 0; i < rows; i++)
-            for (long c = 0; c < count; c++) to[i * count + c] = *at(c, i);
+        for (long c = 0; c < count; c++) {
+            const float* from = at(c);
+            for (long i = 0; i < rows; i++) to[i * count + c] = from[i];
+        }
     }
 
     double sum(long column, long rows) {
@@ -42,7 +43,7 @@ class Teacher {
     const float share;  // of one sample in a mean
     double* const found;
     Columns y, to_y, targets, advantages, acted, before, losses, divergences, to_scales;
-    std::vector<float> scales, inverse;  // log standard deviations, and what to divide by
+    Lines<float> scales, inverse;  // log standard deviations, and what to divide by
 
   public:
     Teacher(const Work& net, const Lesson& lesson, const Task& task)
@@ -83,7 +84,9 @@ class Teacher {
   private:
     template <class Number>
     void take(Columns& to, const Number* from, long width, long first, long rows) {
-        to.take(from + (first * agents + agent) * width, agents * width, rows);
+        from += (first * agents + agent) * width;
+        for (long i = 0; i < rows; i++) fetch(from + (i + TILE) * agents * width);
+        to.take(from, agents * width, rows);
     }
 
     void squares(long rows) {

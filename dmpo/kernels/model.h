@@ -50,7 +50,7 @@ static std::vector<ColumnSums> sums_for(const Work& net, long threads, long thre
 struct Gradients {
     std::vector<ColumnSums> encoder, edge, node;
     Buffers state, told, outputs, given, encoded, pairs;
-    std::vector<float> scratch[2];
+    Lines<float> scratch[2];
 
     Gradients(const Models& m, long thread)
         : encoder(sums_for(*m.encoder, m.threads, thread)), edge(sums_for(*m.edge, m.threads, thread)),

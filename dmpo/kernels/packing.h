@@ -5,7 +5,7 @@
 #include "shapes.h"
 
 struct Pack {
-    std::vector<float> weights[MOST_LAYERS], transposed[MOST_LAYERS], biases[MOST_LAYERS];
+    Lines<float> weights[MOST_LAYERS], transposed[MOST_LAYERS], biases[MOST_LAYERS];
 
     Pack(const Work& net, long stack) {
         for (long l = 0; l < net.layers; l++) {
@@ -25,7 +25,7 @@ struct Pack {
 
 // Of the weights, but the last one, which is summed transposed, as it has few columns.
 struct Sums {
-    std::vector<float> weights[MOST_LAYERS], biases[MOST_LAYERS];
+    Lines<float> weights[MOST_LAYERS], biases[MOST_LAYERS];
 
     explicit Sums(const Work& net) {
         for (long l = 0; l < net.layers; l++) {

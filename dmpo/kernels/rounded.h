@@ -97,7 +97,7 @@ struct Rounded {
     typedef uint16_t Number;
 
     struct Parameters : Pack {
-        std::vector<uint32_t> weight_pairs[MOST_LAYERS], transposed_pairs[MOST_LAYERS];
+        Lines<uint32_t> weight_pairs[MOST_LAYERS], transposed_pairs[MOST_LAYERS];
 
         Parameters(const Work& net, long stack) : Pack(net, stack) {
             for (long l = 0; l < net.layers; l++) {
@@ -106,9 +106,9 @@ struct Rounded {
             }
         }
 
-        static std::vector<uint32_t> paired(const std::vector<float>& matrix, long rows) {
-            std::vector<uint16_t> rounded(matrix.size());
-            std::vector<uint32_t> pairs(matrix.size());
+        static Lines<uint32_t> paired(const Lines<float>& matrix, long rows) {
+            Lines<uint16_t> rounded(matrix.size());
+            Lines<uint32_t> pairs(matrix.size());
             round_all(matrix.data(), matrix.size(), rounded.data());
             pair_rows(rounded.data(), matrix.size() / rows, rows, pairs.data());
             return pairs;
@@ -117,9 +117,9 @@ struct Rounded {
 
     // One tile's numbers, as rows and as pairs of rows.
     struct Scratch {
-        std::vector<uint16_t> given, gradients[2];
-        std::vector<uint32_t> pairs, gradient_pairs;
-        std::vector<float> outputs;
+        Lines<uint16_t> given, gradients[2];
+        Lines<uint32_t> pairs, gradient_pairs;
+        Lines<float> outputs;
 
         explicit Scratch(const Work& net) {
             const long size = TILE * padded(net.widest());

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <new>
 #include <vector>
 
 #define INLINE inline __attribute__((always_inline))
@@ -15,6 +16,24 @@ constexpr int MOST_LAYERS = 9;
 constexpr long PADDING = 16;  // rows of numbers are as long as a multiple of so many
 constexpr long TILE = 96;     // samples that pass through all layers before the next ones do, so that they stay in cache
 constexpr long STRETCH = 64;  // the same where the samples come last
+
+// Numbers that begin with a line of the cache, as vectors do then: one across two lines is loaded twice.
+template <class Number>
+struct ByLine {
+    typedef Number value_type;
+    static constexpr std::align_val_t LINE{64};
+
+    ByLine() = default;
+    template <class Other>
+    ByLine(const ByLine<Other>&) {}
+    Number* allocate(size_t count) { return static_cast<Number*>(::operator new(count * sizeof(Number), LINE)); }
+    void deallocate(Number* numbers, size_t) { ::operator delete(numbers, LINE); }
+    bool operator==(const ByLine&) const { return true; }
+    bool operator!=(const ByLine&) const { return false; }
+};
+
+template <class Number>
+using Lines = std::vector<Number, ByLine<Number>>;
 
 // Begin to bring what the next tile needs from memory, while this one is computed; an address without memory does no harm.
 INLINE void fetch(const void* address) { __builtin_prefetch(address, 0, 2); }
