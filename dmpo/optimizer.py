@@ -5,6 +5,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from dmpo import kernels
+from dmpo.kernels import adam
+
 BETA_1, BETA_2 = 0.9, 0.999
 
 
@@ -35,7 +38,11 @@ class StackedAdam:
     @torch.no_grad()
     def step(self, learning_rate: float, active: Tensor) -> None:
         """One step of the active sets, active (R,) bool."""
-        gradient = torch.cat([_gradient(p).flatten(1) for p in self.parameters], 1)  # (R, P)
+        gradients = [_gradient(p).flatten(1) for p in self.parameters]
+        if kernels.suit(self.first, self.parameters):
+            self._step_at_once([_side_by_side(gradient) for gradient in gradients], learning_rate, active)
+            return
+        gradient = torch.cat(gradients, 1)  # (R, P)
         norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
         gradient *= self.max_norm / norm.clamp(min=self.max_norm)
         on = active.to(gradient.dtype).unsqueeze(1)  # (R, 1)
@@ -50,6 +57,11 @@ class StackedAdam:
         for parameter, piece in zip(self.parameters, pieces, strict=True):
             parameter.sub_(piece.view_as(parameter))
 
+    def _step_at_once(self, gradients: list[Tensor], learning_rate: float, active: Tensor) -> None:
+        settings = {"max_norm": self.max_norm, "rate": learning_rate, "epsilon": self.epsilon}
+        state = self.first, self.second, self.steps
+        adam.step(self.parameters, gradients, state, active.contiguous(), **settings, beta_1=BETA_1, beta_2=BETA_2)
+
     def state_dict(self) -> dict[str, Tensor]:
         """Moments and counts, as copies."""
         return {"first": self.first.clone(), "second": self.second.clone(), "steps": self.steps.clone()}
@@ -63,3 +75,8 @@ class StackedAdam:
 
 def _gradient(parameter: torch.nn.Parameter) -> Tensor:
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+
+
+def _side_by_side(gradient: Tensor) -> Tensor:
+    # (R, numbers), each set's in a row, whatever lies between two sets.
+    return gradient if gradient.stride(1) == 1 else gradient.contiguous()

@@ -59,7 +59,8 @@ def suit(x: Tensor, parameters: Sequence[Tensor] = (), precision: torch.dtype = 
     )
 
 
-def _run(name: str, *arguments: Any) -> None:
+def run(name: str, *arguments: Any) -> None:
+    """Call a function of kernels.cpp."""
     library = _library()
     assert library is not None, "there are no kernels here"
     getattr(library, name)(*arguments)
@@ -90,7 +91,7 @@ class _Call:
         self.splits = next(s for s in range(1, threads + 1) if self.stacks * s % threads == 0)
         counts = {"threads": threads, "stacks": self.stacks, "splits": self.splits, "samples": samples}
         self.work = _Work(**counts, layers=len(widths) - 1)
-        self._held = (ctypes.c_int64 * len(widths))(*widths), _addresses(parameters)
+        self._held = (ctypes.c_int64 * len(widths))(*widths), addresses(parameters)
         self.work.widths, self.work.parameters = map(ctypes.addressof, self._held)
         self.set(x=x)
 
@@ -99,9 +100,9 @@ class _Call:
             setattr(self.work, name, None if tensor is None else tensor.data_ptr())
 
     def run(self, name: str, kept: Sequence[Tensor], *more: Any) -> None:
-        addresses = _addresses(kept)
-        self.work.kept = ctypes.addressof(addresses) if kept else None
-        _run(name, ctypes.byref(self.work), level(), *more)
+        begins = addresses(kept)
+        self.work.kept = ctypes.addressof(begins) if kept else None
+        run(name, ctypes.byref(self.work), level(), *more)
 
     def gradients(self, name: str, kept: Sequence[Tensor], to_x: Tensor | None, *more: Any) -> list[Tensor]:
         found = torch.empty(self.stacks, self.splits, self.size)
@@ -115,7 +116,8 @@ class _Call:
         return [piece.view_as(parameter) for piece, parameter in zip(pieces, self.parameters, strict=True)]
 
 
-def _addresses(tensors: Sequence[Tensor]) -> Any:
+def addresses(tensors: Sequence[Tensor]) -> Any:
+    """An array of where their numbers begin."""
     return (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
 
 
@@ -254,5 +256,5 @@ def model_gradients(
         setattr(models, name, ctypes.addressof(call.work))
     for name, tensor in {**tensors, "to_acted": to_acted}.items():
         setattr(models, name, tensor.data_ptr())
-    _run("model_gradients", ctypes.byref(models), level())
+    run("model_gradients", ctypes.byref(models), level())
     return {name: call.split(found[name]) for name, call in calls.items()}, to_acted

@@ -26,6 +26,7 @@ constexpr int LANES = 8, ROWS = 6, COLUMNS = 2;
 typedef __m256 Register;
 INLINE Register smaller(Register a, Register b) { return _mm256_min_ps(a, b); }
 INLINE Register larger(Register a, Register b) { return _mm256_max_ps(a, b); }
+INLINE Register square_root(Register x) { return _mm256_sqrt_ps(x); }
 INLINE Register exponential(Register x) { return _ZGVdN8v_expf(x); }
 INLINE Register logarithm(Register x) { return _ZGVdN8v_logf(x); }
 #include "blocks.h"
@@ -33,6 +34,7 @@ INLINE Register logarithm(Register x) { return _ZGVdN8v_logf(x); }
 #include "exact.h"
 #include "columns.h"
 #include "model.h"
+#include "adam.h"
 }  // namespace avx2
 #pragma GCC pop_options
 
@@ -43,6 +45,7 @@ constexpr int LANES = 16, ROWS = 6, COLUMNS = 4;
 typedef __m512 Register;
 INLINE Register smaller(Register a, Register b) { return _mm512_min_ps(a, b); }
 INLINE Register larger(Register a, Register b) { return _mm512_max_ps(a, b); }
+INLINE Register square_root(Register x) { return _mm512_sqrt_ps(x); }
 INLINE Register exponential(Register x) { return _ZGVeN16v_expf(x); }
 INLINE Register logarithm(Register x) { return _ZGVeN16v_logf(x); }
 #include "blocks.h"
@@ -50,6 +53,7 @@ INLINE Register logarithm(Register x) { return _ZGVeN16v_logf(x); }
 #include "exact.h"
 #include "columns.h"
 #include "model.h"
+#include "adam.h"
 }  // namespace avx512
 #pragma GCC pop_options
 
@@ -189,6 +193,11 @@ void model_gradients(const Models& models, int level) {
 #pragma omp parallel for num_threads(models.threads) schedule(static)
     for (long thread = 0; thread < models.threads; thread++)
         level >= AVX512 ? avx512::model_gradients(models, thread) : avx2::model_gradients(models, thread);
+}
+
+void adam_step(const Adam& adam, int level) {
+#pragma omp parallel for num_threads(adam.threads) schedule(static)
+    for (long set = 0; set < adam.sets; set++) level >= AVX512 ? avx512::adam_step(adam, set) : avx2::adam_step(adam, set);
 }
 
 void columns_forward(const Work& net, int level) {

@@ -1,5 +1,5 @@
-// What a call of the kernels is about, and how it is shared out. As `_Work` and `_Models` in __init__.py and `_Lesson` in
-// learn.py have it.
+// What a call of the kernels is about, and how it is shared out. As `_Work` and `_Models` in __init__.py, `_Lesson` in
+// learn.py and `_Adam` in adam.py have it.
 
 #pragma once
 
@@ -91,6 +91,17 @@ struct Lesson {
     double* found;            // (N, splits, 2 + A): sums of losses and divergences, gradient of log_std
 
     long width(const Work& net) const { return 2 + (kind == GAUSSIAN ? net.outputs() : 0); }
+};
+
+// R sets of parameters, each of P numbers in `count` tensors; see adam.py.
+struct Adam {
+    int64_t threads, sets, size, count;
+    const int64_t *sizes, *strides;   // of each tensor: numbers of a set, and from one set's gradient to the next
+    float* const* parameters;         // (R, ...) each
+    const float* const* gradients;    // the same
+    float *first, *second, *steps;    // (R, P), (R, P) and (R, 1)
+    const bool* active;               // (R,)
+    float max_norm, rate, epsilon, beta_1, beta_2;
 };
 
 // The localized models of N agents with M edges, and B windows of H steps for them; see `model_gradients` in model.h.
