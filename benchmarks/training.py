@@ -25,6 +25,10 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "dppo, platoon": ("dppo_cacc_catchup", []),
     "dmpo, platoon": ("dmpo_cacc_catchup", []),
     "dsac, platoon": ("dsac_cacc_catchup", ["algorithm.warm_up_steps=0"]),
+    "dsac, platoon, gradient steps while SUMO steps": (
+        "dsac_cacc_catchup",
+        ["algorithm.warm_up_steps=0", "algorithm.overlap=true"],
+    ),
     "dmpo_sac, platoon": (
         "dmpo_cacc_catchup_paper",
         ["algorithm.warm_up_steps=0", "algorithm.warm_up_fit_steps=null"],

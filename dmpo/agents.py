@@ -87,6 +87,9 @@ class LearnerBase(ABC):
         """From here on `act` draws the same actions for the same seed."""
         self.acting.manual_seed(seed)
 
+    def meanwhile(self, step: int, progress: float) -> None:  # noqa: B027  most learners leave it so
+        """Nothing: the steps of a batch are all to be one policy's."""
+
     def fit(self, batch: Rollout, progress: float) -> dict[str, float]:
         """There is no model."""
         return {}

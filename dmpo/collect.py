@@ -29,26 +29,34 @@ class Collector:
         self._first = np.ones(env.num_envs, dtype=bool)  # (E,), whether it begins an episode
         self._return = np.zeros((env.num_envs, env.num_agents))  # (E, N), of the running episodes so far
 
-    def collect(self) -> tuple[Rollout, dict[str, float]]:
-        """T steps of each environment, and metrics. The next call writes into the same tensors."""
+    def collect(self, progress: float = 0.0) -> tuple[Rollout, dict[str, float]]:
+        """T steps of each environment, and metrics. The next call writes into the same tensors.
+
+        Args:
+            progress: in [0, 1), the share of training behind us, for a learner that learns meanwhile.
+        """
         if not self._observation.size:
             self._observation = np.array(self.env.reset(seed=self.seed)[0], dtype=np.float32)
         ends: list[tuple[Array, Array, Array]] = []
-        acting = stepping = 0.0
+        acting = learning = stepping = 0.0
         for t in range(self.learner.collect_steps):
             start = perf_counter()
             exploration = self.learner.explore(torch.from_numpy(self._observation), torch.from_numpy(self._first))
             storage = self._store(t, exploration)
             check_commands(exploration.commands)
             decided = perf_counter()
-            ends += self._step(storage, t, exploration.commands)
-            stepping += perf_counter() - decided
-            acting += decided - start
+            self.env.step_async(exploration.commands)
+            asked = perf_counter()
+            self.learner.meanwhile(t, progress)
+            learnt = perf_counter()
+            ends += self._step(storage, t)
+            stepping += asked - decided + perf_counter() - learnt
+            acting, learning = acting + decided - start, learning + learnt - asked
         storage.observations[-1].copy_(torch.from_numpy(self._observation))
         seen = {"reward": storage.rewards, "observation": storage.observations, "policy": storage.behaviour}
         for name, x in seen.items():
             check_finite(name, x.movedim(2, 0), self.env.num_agents)
-        metrics = {"time/act_seconds": acting, "time/env_seconds": stepping}
+        metrics = {"time/act_seconds": acting, "time/env_seconds": stepping, "time/update_seconds": learning}
         return _with_ends(storage, ends), metrics | self._reward_metrics(storage, ends)
 
     def state_dict(self) -> dict[str, Any]:
@@ -75,9 +83,9 @@ class Collector:
         self._storage.behaviour[t].copy_(exploration.behaviour)
         return self._storage
 
-    def _step(self, storage: Rollout, t: int, commands: Array) -> list[tuple[Array, Array, Array]]:
-        # Step t; where episodes end: t·E + e, last observations and returns.
-        observation, reward, terminated, truncated, info = self.env.step(commands)
+    def _step(self, storage: Rollout, t: int) -> list[tuple[Array, Array, Array]]:
+        # What came of step t; where episodes end: t·E + e, last observations and returns.
+        observation, reward, terminated, truncated, info = self.env.step_wait()
         # The environment's arrays are views that its next step overwrites.
         np.copyto(self._observation, observation)
         np.copyto(storage.rewards.numpy()[t], reward)

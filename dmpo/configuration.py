@@ -165,6 +165,11 @@ class SACSettings(WarmUpSettings, ExtendedSettings, AgentSettings):
         le=1_000,
         description="Of so many of these steps one changes policies and temperatures as well.",
     )
+    overlap: bool = Field(
+        False,
+        description="Whether these steps are taken while the environment steps, from what was replayed before, instead "
+        "of after all of an iteration's steps.",
+    )
     batch: int = Field(256, ge=1, le=100_000, description="Steps of all agents that a gradient step replays.")
     replay_steps: int = Field(
         100_000, ge=1, le=10_000_000, description="Actions of each agent, over all environments, to replay from."

@@ -36,18 +36,24 @@ class DMPOSAC(DSAC):
         """Fit the models and measure them, as long as anybody practises in them."""
         return self.practice.fit(batch, progress)
 
-    def _improve(self, replay: WindowSampler, progress: float) -> dict[str, float]:
-        if not self.practice.models.ready:
-            return {}
-        settings = self.settings
+    def improve(self, batch: Rollout, progress: float) -> dict[str, float]:
+        """Gradient steps on imagined and replayed steps, once the warm-up is over."""
+        metrics = super().improve(batch, progress)
+        learnt = {"model/horizon": float(self.practice.horizon(progress))} if "policy/updates" in metrics else {}
+        return metrics | learnt
+
+    @property
+    def _portions(self) -> int:
+        return self.settings.inner_iterations
+
+    def _learn_from(self, replay: WindowSampler, portions: int, progress: float) -> None:
+        if not (self.practice.models.ready and portions):
+            return
         horizon, share = self.practice.horizon(progress), self.practice.share(progress)
         latest = self.practice.models.memory.windows(1, held_out=False).everything().states.transpose(0, 1)  # (S, N, D)
-        found = []
-        for _ in range(settings.inner_iterations):
+        for _ in range(portions):
             imagined = self._imagined(latest, horizon)
-            found.append(self._steps(partial(self._mixed, replay, imagined, share), settings.gradient_steps, progress))
-        averages = {name: sum(metrics[name] for metrics in found) / len(found) for name in found[0]}
-        return averages | {"model/horizon": float(horizon)}
+            self._steps(partial(self._mixed, replay, imagined, share), self.settings.gradient_steps, progress)
 
     def _imagined(self, starts: Tensor, horizon: int) -> Transitions:
         rollout = self.practice.imagine(starts, horizon)

@@ -38,33 +38,55 @@ class DSAC(Agents):
         kind = DiscreteSAC if isinstance(self.distribution, Categorical) else ContinuousSAC
         self.sac: SAC = kind(self.policy, self.critic, settings, self.generator)
         self.replay = Memory(settings.replay_steps, 0.0, self.generator)
+        self._seen: dict[str, list[torch.Tensor]] = {}  # of this iteration's gradient steps, (N,) each
+
+    def meanwhile(self, step: int, progress: float) -> None:
+        """With `overlap` a share of the gradient steps, which need nothing of what the environment is about to tell."""
+        if self.settings.overlap:
+            share, steps = self._portions, self.collect_steps
+            self._learn(share * (step + 1) // steps - share * step // steps, progress)
 
     def improve(self, batch: Rollout, progress: float) -> dict[str, float]:
-        """Gradient steps on replayed steps, once the warm-up is over."""
+        """Gradient steps on replayed steps, once the warm-up is over; without `overlap`, or they have been taken."""
         batch = batch.to(self.device)
         states = batch.observations[:-1][batch.valid]  # (S, N, D)
         self._see(states)
         self.sac.observe(batch.rewards[batch.valid & ~batch.terminated])  # what an end pays may be of any size
         self.replay.add(batch)
+        if not self.settings.overlap:
+            self._learn(self._portions, progress)
+        return self._seen_so_far() | self._communication(batch.observations.shape[-1])
+
+    @property
+    def _portions(self) -> int:
+        # In which an iteration's gradient steps can be taken.
+        return self.settings.gradient_steps
+
+    def _learn(self, portions: int, progress: float) -> None:
         replay = self.replay.windows(1, held_out=False)
-        ready = self.replay.added >= self.settings.warm_up_steps and len(replay)
-        metrics = self._improve(replay, progress) if ready else {}
-        return metrics | self._communication(batch.observations.shape[-1])
+        if self.replay.added >= self.settings.warm_up_steps and len(replay):
+            self._learn_from(replay, portions, progress)
 
-    def _improve(self, replay: WindowSampler, progress: float) -> dict[str, float]:
-        draw = partial(self._drawn, replay, self.settings.batch)
-        return self._steps(draw, self.settings.gradient_steps, progress)
+    def _learn_from(self, replay: WindowSampler, portions: int, progress: float) -> None:
+        self._steps(partial(self._drawn, replay, self.settings.batch), portions, progress)
 
-    def _steps(self, draw: Callable[[], Transitions], count: int, progress: float) -> dict[str, float]:
-        seen: dict[str, list[torch.Tensor]] = {}
-        for step in range(count):
-            for name, x in self.sac.update(draw(), progress, step % self.settings.policy_delay == 0).items():
-                seen.setdefault(name, []).append(x)
-        averages = {name: torch.stack(values).mean(0) for name, values in seen.items()}  # (N,) each
+    def _steps(self, draw: Callable[[], Transitions], count: int, progress: float) -> None:
+        for _ in range(count):
+            taken = len(self._seen.get("value/loss", []))
+            with_policy = taken % self.settings.policy_delay == 0
+            for name, x in self.sac.update(draw(), progress, with_policy).items():
+                self._seen.setdefault(name, []).append(x)
+
+    def _seen_so_far(self) -> dict[str, float]:
+        # Metrics of this iteration's gradient steps; none where there were none.
+        if not self._seen:
+            return {}
+        averages = {name: torch.stack(values).mean(0) for name, values in self._seen.items()}  # (N,) each
+        updates, self._seen = len(self._seen["policy/loss"]), {}
         self.sac.check(averages)
         return {name: float(x.mean()) for name, x in averages.items()} | {
             "policy/temperature": float(self.sac.temperature.mean()),
-            "policy/updates": float(len(seen["policy/loss"])),
+            "policy/updates": float(updates),
         }
 
     def _drawn(self, replay: WindowSampler, count: int) -> Transitions:

@@ -25,9 +25,15 @@ class Playable(Protocol):
 
 
 class Environment(Playable, Protocol):
-    """The same as learning needs them: with the graph, and to be left and gone on with."""
+    """The same as learning needs them: with the graph, and to be left, in a step as well, and gone on with."""
 
     graph: nx.Graph
+
+    def step_async(self, actions: Array) -> None:
+        """Begin a step."""
+
+    def step_wait(self) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
+        """What came of it, as `step`."""
 
     def get_state(self) -> dict[str, Array]:
         """Everything that an exact continuation needs."""

@@ -30,6 +30,9 @@ class Learner(Protocol):
         before which nobody remembers anything.
         """
 
+    def meanwhile(self, step: int, progress: float) -> None:
+        """Learn while the environment takes step `step` of `collect_steps`, if that does not need what comes of it."""
+
     def fit(self, batch: Rollout, progress: float) -> dict[str, float]:
         """Fit the model, if there is one, with the real steps just collected; gives metrics.
 

@@ -50,7 +50,7 @@ class Trainer:
     def _iterate(self) -> dict[str, float]:
         start = perf_counter()
         progress = self.env_steps / self.total_env_steps
-        batch, metrics = self.collector.collect()
+        batch, metrics = self.collector.collect(progress)
         collected = perf_counter()
         with _torch_threads(self.update_threads):
             metrics |= self.learner.fit(batch, progress)
@@ -63,7 +63,7 @@ class Trainer:
             "env_steps": float(self.env_steps),
             "iteration": float(self.iteration),
             **metrics,
-            "time/update_seconds": end - collected,
+            "time/update_seconds": metrics["time/update_seconds"] + end - collected,
             "time/env_steps_per_second": steps / (end - start),
         }
 

@@ -26,6 +26,7 @@ from envs.worker import Fields, Job, memory_size, views
 ANSWER_SECONDS = 60.0
 _MAX_FAILURES_IN_A_ROW = 3
 _log = logging.getLogger(__name__)
+_Asked = list[tuple[Worker, tuple[str, Any]]]  # what was asked of each worker
 _Step = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
 
 
@@ -90,6 +91,7 @@ class VectorEnv:
             for share, core in zip(shares, cores(workers), strict=True)
         ]
         self._begun = False
+        self._pending: _Asked = []  # of a step that is waited for
         self._workers = [Worker(job, memory, num_envs, answer_seconds) for job in jobs]
         try:
             for worker in self._workers:
@@ -140,8 +142,23 @@ class VectorEnv:
             ValueError: actions of the wrong shape or kind, outside the action numbers, or not finite.
             SimulationError: a worker fails again and again.
         """
+        self.step_async(actions)
+        return self.step_wait()
+
+    def step_async(self, actions: ArrayLike) -> None:
+        """Begin a step and leave the workers to it; ``step_wait`` gives what comes of it.
+
+        Until then nothing else may be asked, and what the last step gave is being overwritten.
+
+        Args:
+            actions: as of ``step``.
+
+        Raises:
+            ValueError: as ``step``.
+        """
+        self._none_pending("step_async")
         self._fields["actions"][:] = checked_actions(actions, self._fields["actions"].shape, self.action_space)
-        return self._simulate("step")
+        self._begin("step")
 
     def drive(self, accelerations: ArrayLike) -> _Step:
         """Drive all environments for one simulated step by accelerations, whatever actions and ``action_repeat`` are.
@@ -158,16 +175,33 @@ class VectorEnv:
             ValueError: accelerations of the wrong shape, or not finite.
             SimulationError: a worker fails again and again.
         """
+        self._none_pending("drive")
         self._fields["accelerations"][:] = checked(accelerations, self._fields["accelerations"].shape, "accelerations")
-        return self._simulate("drive")
+        self._begin("drive")
+        return self.step_wait()
 
-    def _simulate(self, command: str) -> _Step:
+    def _begin(self, command: str) -> None:
         if not self._begun:
             raise gymnasium.error.ResetNeeded("the first step needs a reset() or set_state() before it")
         # A worker that lost its episodes since the last step has new ones, which this step shows from their beginning.
-        answers = self._exchange(
+        self._pending = self._ask(
             ("reset", (None, None)) if worker.cut_off else (command, self._watch) for worker in self._workers
         )
+
+    def step_wait(self) -> _Step:
+        """Wait for the step that ``step_async`` began.
+
+        Returns:
+            As ``step``.
+
+        Raises:
+            NoAsyncCallError: none was begun.
+            SimulationError: a worker fails again and again.
+        """
+        if not self._pending:
+            raise gymnasium.error.NoAsyncCallError("step_wait() needs a step_async() before it", "step")
+        pending, self._pending = self._pending, []
+        answers = self._answers(pending)
         self._report_cut_off()
         fields = self._fields
         info = {
@@ -223,18 +257,29 @@ class VectorEnv:
         for worker in self._workers:
             worker.process.join(timeout=5.0)
             worker.kill()
-        self._workers = []
+        self._workers, self._pending = [], []
 
     def _exchange(self, requests: Iterable[tuple[str, Any]]) -> list[Any]:
         """Make one request, a command and its argument, of each worker; returns their answers."""
+        return self._answers(self._ask(requests))
+
+    def _none_pending(self, what: str) -> None:
+        if self._pending:
+            raise gymnasium.error.AlreadyPendingCallError(f"{what} needs a step_wait() before it, for its step", "step")
+
+    def _ask(self, requests: Iterable[tuple[str, Any]]) -> _Asked:
         if not self._workers:
             raise gymnasium.error.ClosedEnvironmentError("this environment is closed; make a new one")
-        pairs = list(zip(self._workers, requests, strict=True))
-        for worker, request in pairs:
+        self._none_pending("this")
+        asked = list(zip(self._workers, requests, strict=True))
+        for worker, request in asked:
             worker.ask(*request)
+        return asked
+
+    def _answers(self, asked: _Asked) -> list[Any]:
         answers, failure = [], None
         # All answers are taken before an error is raised: one left in a pipe would answer the next request.
-        for worker, request in pairs:
+        for worker, request in asked:
             try:
                 answers.append(self._answer(worker, *request))
             except (SimulationError, ValueError) as error:

@@ -53,6 +53,20 @@ def test_the_share_of_imagined_steps_is_q0(monkeypatch: pytest.MonkeyPatch) -> N
     assert float(draws.float().mean()) == pytest.approx(0.3, abs=4 * (0.3 * 0.7 / len(draws)) ** 0.5)
 
 
+def test_with_overlap_it_practises_while_the_environment_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = PointMasses()
+    learner = learner_for(env, inner_iterations=5, overlap=True)
+    collector, pending = Collector(env, learner, seed=0), []
+    imagined = learner._imagined
+    monkeypatch.setattr(learner, "_imagined", lambda *a: pending.append(env.pending is not None) or imagined(*a))
+    for _ in range(2):
+        batch, _ = collector.collect()
+        learner.fit(batch, 0.0)
+        metrics = learner.improve(batch, 0.0)
+    assert pending == [True] * 5
+    assert metrics["policy/updates"] == 5 * 10 / 2 and metrics["model/horizon"] == learner.settings.model_steps
+
+
 def test_it_is_fed_with_what_the_models_say_follows() -> None:
     env = PointMasses()
     learner = learner_for(env, model_steps=3)
