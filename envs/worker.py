@@ -127,7 +127,7 @@ def run(connection: Connection, memory: Any, num_envs: int, job: Job, parent: in
     asked.register(connection, select.POLLIN)
     try:
         while _obey(connection, scenario, fields):
-            _stay_awake(asked)
+            stay_awake(asked, AWAKE_SECONDS)
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         # The environment's process is gone or going: nobody is left to answer.
         pass
@@ -143,15 +143,15 @@ def _end_with(parent: int) -> None:
             os._exit(1)
 
 
-def _stay_awake(asked: select.poll) -> None:
-    """Wait a while for the next command without sleeping, unless somebody else wants this core.
+def stay_awake(awaited: select.poll, seconds: float) -> None:
+    """Wait a while for a command, or an answer, without sleeping, unless somebody else wants this core.
 
     A core that has nothing to do goes to sleep, or to another tenant of the machine, and comes back slowly and with an
     empty cache: that takes about as long as a policy takes to act.
     """
     now = perf_counter()
-    end = now + AWAKE_SECONDS
-    while now < end and not asked.poll(0):
+    end = now + seconds
+    while now < end and not awaited.poll(0):
         os.sched_yield()
         before, now = now, perf_counter()
         if now - before > LENT_SECONDS:

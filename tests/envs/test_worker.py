@@ -205,6 +205,6 @@ def test_a_worker_stays_awake_for_a_while_and_gives_up_its_core_to_others(
 
     monkeypatch.setattr(worker, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(os, "sched_yield", lend)
-    worker._stay_awake(Asked())  # type: ignore[arg-type]
+    worker.stay_awake(Asked(), worker.AWAKE_SECONDS)  # type: ignore[arg-type]
     assert len(looked) == pytest.approx(looks, rel=0.02)
     assert (clock[0] < worker.AWAKE_SECONDS) == (comes is not None or away > worker.LENT_SECONDS)
