@@ -19,7 +19,7 @@ from dmpo.critic import Critic
 from dmpo.distributions import Distribution
 from dmpo.errors import check_finite
 from dmpo.kernels.learn import SQUARES, Lesson
-from dmpo.losses import learnt, suits
+from dmpo.losses import lesson_loss, suits
 from dmpo.optimizer import StackedAdam
 from dmpo.policy import Policy
 from dmpo.returns import advantages, next_values, reduced, returns, standardized, value_metrics
@@ -157,7 +157,7 @@ class ActorCritic(ABC):
         # And the divergence, (N,) each.
         policy, distribution, states = self.policy, self.distribution, samples.states
         if lesson := self._policy_lesson(samples, bonus):
-            return learnt(policy.network, states, policy.neighborhood, lesson)
+            return lesson_loss(policy.network, states, policy.neighborhood, lesson)
         parameters = policy(states)  # (B, N, P)
         loss = -self.objective(distribution.log_prob(parameters, samples.actions), samples)
         if bonus:
@@ -178,7 +178,7 @@ class ActorCritic(ABC):
         # (N,)
         critic, states = self.critic, samples.states
         if lesson := self._value_lesson(samples):
-            return learnt(critic.network, states, critic.neighborhood, lesson)[0]
+            return lesson_loss(critic.network, states, critic.neighborhood, lesson)[0]
         return (critic.normalized(states) - samples.targets).square().mean(0)
 
     def _value_lesson(self, samples: Samples) -> Lesson | None:

@@ -47,7 +47,7 @@ class Collector:
             decided = perf_counter()
             self.env.step_async(exploration.commands)
             asked = perf_counter()
-            self.learner.meanwhile(t, progress)
+            self._let_learn(t, progress)
             learnt = perf_counter()
             ends += self._step(storage, t)
             stepping += asked - decided + perf_counter() - learnt
@@ -82,6 +82,13 @@ class Collector:
         self._storage.actions[t].copy_(exploration.actions)
         self._storage.behaviour[t].copy_(exploration.behaviour)
         return self._storage
+
+    def _let_learn(self, t: int, progress: float) -> None:
+        try:
+            self.learner.meanwhile(t, progress)
+        except BaseException:
+            self.env.step_wait()  # whoever catches it can go on with the environment
+            raise
 
     def _step(self, storage: Rollout, t: int) -> list[tuple[Array, Array, Array]]:
         # What came of step t; where episodes end: t·E + e, last observations and returns.

@@ -37,22 +37,30 @@ class DMPOSAC(DSAC):
         return self.practice.fit(batch, progress)
 
     def improve(self, batch: Rollout, progress: float) -> dict[str, float]:
-        """Gradient steps on imagined and replayed steps, once the warm-up is over."""
+        """As `DSAC`, on imagined and replayed steps; `policy/updates` are those on steps imagined at once."""
         metrics = super().improve(batch, progress)
-        learnt = {"model/horizon": float(self.practice.horizon(progress))} if "policy/updates" in metrics else {}
-        return metrics | learnt
+        if "policy/updates" in metrics:
+            metrics["policy/updates"] /= self.settings.inner_iterations
+            metrics["model/horizon"] = float(self.practice.horizon(progress))
+        return metrics
+
+    def _begin(self) -> None:
+        super()._begin()
+        self._latest: Tensor | None = None  # (S, N, D), states that imagined steps begin in
 
     @property
     def _portions(self) -> int:
         return self.settings.inner_iterations
 
     def _learn_from(self, replay: WindowSampler, portions: int, progress: float) -> None:
-        if not (self.practice.models.ready and portions):
+        models = self.practice.models
+        if not models.ready:
             return
         horizon, share = self.practice.horizon(progress), self.practice.share(progress)
-        latest = self.practice.models.memory.windows(1, held_out=False).everything().states.transpose(0, 1)  # (S, N, D)
+        if self._latest is None:
+            self._latest = models.memory.windows(1, held_out=False).everything().states.transpose(0, 1)
         for _ in range(portions):
-            imagined = self._imagined(latest, horizon)
+            imagined = self._imagined(self._latest, horizon)
             self._steps(partial(self._mixed, replay, imagined, share), self.settings.gradient_steps, progress)
 
     def _imagined(self, starts: Tensor, horizon: int) -> Transitions:

@@ -38,11 +38,13 @@ class DSAC(Agents):
         kind = DiscreteSAC if isinstance(self.distribution, Categorical) else ContinuousSAC
         self.sac: SAC = kind(self.policy, self.critic, settings, self.generator)
         self.replay = Memory(settings.replay_steps, 0.0, self.generator)
-        self._seen: dict[str, list[torch.Tensor]] = {}  # of this iteration's gradient steps, (N,) each
+        self._begin()
 
     def meanwhile(self, step: int, progress: float) -> None:
         """With `overlap` a share of the gradient steps, which need nothing of what the environment is about to tell."""
         if self.settings.overlap:
+            if step == 0:
+                self._begin()
             share, steps = self._portions, self.collect_steps
             self._learn(share * (step + 1) // steps - share * step // steps, progress)
 
@@ -54,8 +56,16 @@ class DSAC(Agents):
         self.sac.observe(batch.rewards[batch.valid & ~batch.terminated])  # what an end pays may be of any size
         self.replay.add(batch)
         if not self.settings.overlap:
+            self._begin()
             self._learn(self._portions, progress)
-        return self._seen_so_far() | self._communication(batch.observations.shape[-1])
+        metrics = self._metrics()
+        self._begin()
+        return metrics | self._communication(batch.observations.shape[-1])
+
+    def _begin(self) -> None:
+        # What the gradient steps of one iteration have in common: what they replay, and losses so far, (N,) each.
+        self._replayed: WindowSampler | None = None
+        self._losses: dict[str, list[torch.Tensor]] = {}
 
     @property
     def _portions(self) -> int:
@@ -63,30 +73,34 @@ class DSAC(Agents):
         return self.settings.gradient_steps
 
     def _learn(self, portions: int, progress: float) -> None:
-        replay = self.replay.windows(1, held_out=False)
-        if self.replay.added >= self.settings.warm_up_steps and len(replay):
-            self._learn_from(replay, portions, progress)
+        if portions == 0 or self.replay.added < self.settings.warm_up_steps:
+            return
+        if self._replayed is None:
+            self._replayed = self.replay.windows(1, held_out=False)
+        if len(self._replayed):
+            self._learn_from(self._replayed, portions, progress)
 
     def _learn_from(self, replay: WindowSampler, portions: int, progress: float) -> None:
         self._steps(partial(self._drawn, replay, self.settings.batch), portions, progress)
 
     def _steps(self, draw: Callable[[], Transitions], count: int, progress: float) -> None:
         for _ in range(count):
-            taken = len(self._seen.get("value/loss", []))
+            taken = len(self._losses.get("value/loss", []))
             with_policy = taken % self.settings.policy_delay == 0
             for name, x in self.sac.update(draw(), progress, with_policy).items():
-                self._seen.setdefault(name, []).append(x)
+                self._losses.setdefault(name, []).append(x)
+        self.sac.check(self._averages())
 
-    def _seen_so_far(self) -> dict[str, float]:
-        # Metrics of this iteration's gradient steps; none where there were none.
-        if not self._seen:
+    def _averages(self) -> dict[str, torch.Tensor]:
+        return {name: torch.stack(values).mean(0) for name, values in self._losses.items()}  # (N,) each
+
+    def _metrics(self) -> dict[str, float]:
+        # None where no gradient step was taken.
+        if not self._losses:
             return {}
-        averages = {name: torch.stack(values).mean(0) for name, values in self._seen.items()}  # (N,) each
-        updates, self._seen = len(self._seen["policy/loss"]), {}
-        self.sac.check(averages)
-        return {name: float(x.mean()) for name, x in averages.items()} | {
+        return {name: float(x.mean()) for name, x in self._averages().items()} | {
             "policy/temperature": float(self.sac.temperature.mean()),
-            "policy/updates": float(updates),
+            "policy/updates": float(len(self._losses["policy/loss"])),
         }
 
     def _drawn(self, replay: WindowSampler, count: int) -> Transitions:

@@ -30,7 +30,7 @@ def kind_of(distribution: Distribution) -> int | None:
 
 
 def suits(network: StackedMLP, states: Tensor) -> bool:
-    """Whether `learnt` can be used with such a network and states (B, N, D)."""
+    """Whether `lesson_loss` can be used with such a network and states (B, N, D)."""
     return (
         network.stacks == states.shape[1]
         and torch.is_grad_enabled()
@@ -39,7 +39,9 @@ def suits(network: StackedMLP, states: Tensor) -> bool:
     )
 
 
-def learnt(network: StackedMLP, states: Tensor, neighborhood: Neighborhood, lesson: Lesson) -> tuple[Tensor, Tensor]:
+def lesson_loss(
+    network: StackedMLP, states: Tensor, neighborhood: Neighborhood, lesson: Lesson
+) -> tuple[Tensor, Tensor]:
     """A lesson's loss, with gradients of a network's parameters and the lesson's `log_std`, and a divergence without.
 
     Args:
@@ -50,16 +52,19 @@ def learnt(network: StackedMLP, states: Tensor, neighborhood: Neighborhood, less
 
     Returns:
         Means over the samples, (N,) each.
+
+    Raises:
+        ValueError: the lesson does not fit.
     """
     rounded = network.precision == torch.bfloat16
     parameters = list(network.parameters())
-    found: tuple[Tensor, Tensor] = _Learnt.apply(  # type: ignore[no-untyped-call]
+    found: tuple[Tensor, Tensor] = _LessonLoss.apply(  # type: ignore[no-untyped-call]
         rounded, lesson, neighborhood.sources, states.contiguous(), lesson.log_std, *parameters
     )
     return found
 
 
-class _Learnt(torch.autograd.Function):
+class _LessonLoss(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,

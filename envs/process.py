@@ -17,7 +17,7 @@ import numpy as np
 from envs.simulation import SimulationError
 from envs.worker import Job, run, stay_awake
 
-AWAKE_SECONDS = 3e-3  # after a command: a step of some dozens of environments
+AWAITING_SECONDS = 3e-3  # awake, after a command: a step of some dozens of environments
 _PARTS = 20  # in which an answer is waited for
 # The commonest causes; Python prints what happened, but in the worker's words.
 _AT_ITS_START = (
@@ -129,6 +129,6 @@ class Worker:
     def _wait(self) -> bool:
         # In parts: where all processes were stopped (Ctrl-Z) and go on, one part has passed and not all of the time.
         # A poll object; the connection's own poll() makes a new selector for each of some thousand calls a second.
-        stay_awake(self._ready, AWAKE_SECONDS)
+        stay_awake(self._ready, AWAITING_SECONDS)
         part = 1000.0 * self.answer_seconds / _PARTS
         return any(self._ready.poll(part) for _ in range(_PARTS))

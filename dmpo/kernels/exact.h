@@ -1,5 +1,5 @@
 // A perceptron with tanh between its layers, y_1 = tanh(x W_1 + b_1), ..., y_L = y_(L-1) W_L + b_L, and its gradient, some
-// samples at a time. Included once for every level of processor, after losses.h.
+// samples at a time. Included once for every level of processor, after blocks.h.
 
 struct Exact {
     typedef float Number;  // what hidden layers' outputs are kept as

@@ -1,5 +1,6 @@
-// Perceptrons of all agents, their gradients and that of whole models, on the CPU. A tile of samples passes through all
-// layers before the next one does, so that what lies between the layers stays in cache; `Work` says what is where.
+// Perceptrons of all agents, their losses and gradients, those of whole models, and Adam, on the CPU. A tile of samples
+// passes through all layers before the next one does, so that what lies between the layers stays in cache; `Work` says
+// what is where.
 
 #include <immintrin.h>
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dmpo.kernels import Perceptron
 
-SQUARES, GAUSSIAN, CATEGORICAL = range(3)
+SQUARES, GAUSSIAN, CATEGORICAL = range(3)  # as in shapes.h
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Lesson:
             that do not depend on the state, or the logits of a `CATEGORICAL` distribution.
         targets: (S, N), or the log-probabilities of the actions before.
         advantages: (S, N).
-        actions: (S, N, A), or (S, N) int64.
+        actions: (S, N, A), or (S, N) int64 between 0 and the number of logits.
         behaviour: (S, N, P), the distributions before, for a divergence; or none.
         log_std: (N, A).
         clip: ε.
@@ -42,7 +42,7 @@ class Lesson:
     bonus: float = 0.0
 
     def check(self, samples: int, agents: int, outputs: int) -> None:
-        """Whether everything is there that will be read.
+        """Refuse what lacks something that will be read.
 
         Raises:
             ValueError: a tensor has another shape.
@@ -60,9 +60,13 @@ class Lesson:
         for name, shape in wanted.items():
             tensor = getattr(self, name)
             dtype = torch.int64 if name == "actions" and not gaussian else torch.float32
-            if tensor is None or tensor.shape != shape or tensor.dtype != dtype or not tensor.is_contiguous():
-                found = "None" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"
-                raise ValueError(f"{name}={found} is not possible: a contiguous tensor {dtype} {shape} is needed.")
+            if not _is_as(tensor, shape, dtype):
+                found = "None" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device}"
+                raise ValueError(f"{name}={found} is not possible: {dtype} {shape} is needed, contiguous, on the CPU.")
+
+
+def _is_as(x: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype) -> bool:
+    return x is not None and x.shape == shape and x.dtype == dtype and x.is_contiguous() and x.device.type == "cpu"
 
 
 class _Lesson(ctypes.Structure):
@@ -90,9 +94,16 @@ def learn(states: Tensor, heard: Tensor, parameters: Sequence[Tensor], rounded: 
     """The losses of what perceptrons give of what their agents hear, and the gradients.
 
     Args: as of `Perceptron`, but that each of the N agents has its own parameters.
+
+    Raises:
+        ValueError: states, parameters or lesson do not fit.
     """
     perceptron = Perceptron(states, parameters, rounded, heard)
     call, samples = perceptron.call, perceptron.samples
+    if call.stacks != len(heard):
+        raise ValueError(
+            f"{call.stacks} sets of parameters are not possible: each of {len(heard)} agents needs its own."
+        )
     outputs = call.widths[-1]
     lesson.check(samples, call.stacks, outputs)
     width = 2 + (outputs if lesson.kind == GAUSSIAN else 0)

@@ -7,10 +7,10 @@ INLINE Vector exp_of(Vector x) { return (Vector)exponential((Register)x); }
 INLINE Vector log_of(Vector x) { return (Vector)logarithm((Register)x); }
 
 // Some numbers each of a tile's samples; those of one kind side by side, so that vectors hold samples.
-struct Columns {
+struct TileColumns {
     Lines<float> all;
 
-    explicit Columns(long count) : all(count * TILE) {}
+    explicit TileColumns(long count) : all(count * TILE) {}
 
     float* at(long column, long i = 0) { return &all[column * TILE + i]; }
 
@@ -42,7 +42,7 @@ class Teacher {
     const long agents, agent, outputs;
     const float share;  // of one sample in a mean
     double* const found;
-    Columns y, to_y, targets, advantages, acted, before, losses, divergences, to_scales;
+    TileColumns y, to_y, targets, advantages, acted, before, losses, divergences, to_scales;
     Lines<float> scales, inverse;  // log standard deviations, and what to divide by
 
   public:
@@ -83,7 +83,7 @@ class Teacher {
 
   private:
     template <class Number>
-    void take(Columns& to, const Number* from, long width, long first, long rows) {
+    void take(TileColumns& to, const Number* from, long width, long first, long rows) {
         from += (first * agents + agent) * width;
         for (long i = 0; i < rows; i++) fetch(from + (i + TILE) * agents * width);
         to.take(from, agents * width, rows);
@@ -115,9 +115,9 @@ class Teacher {
     Vector surrogate(Vector log_prob, Vector entropy, long i) {
         const Vector ratio = exp_of(log_prob - load(targets.at(0, i))), advantage = load(advantages.at(0, i));
         const Vector whole = ratio * advantage, cut = bounded(ratio, 1.0f - lesson.clip, 1.0f + lesson.clip) * advantage;
-        const auto below = whole <= cut;
-        store(losses.at(0, i), -(below ? whole : cut) - lesson.bonus * entropy);
-        return below ? share * whole : Vector{};
+        const auto beyond = whole > cut;  // a NaN is not
+        store(losses.at(0, i), -(beyond ? cut : whole) - lesson.bonus * entropy);
+        return beyond ? Vector{} : share * whole;
     }
 
     void gaussian(long i) {
@@ -134,6 +134,7 @@ class Teacher {
             const Vector distance = load(to_y.at(a, i));
             store(to_y.at(a, i), -slope * distance * inverse[a]);
             store(to_scales.at(a, i), -slope * (distance * distance - 1.0f) - share * lesson.bonus);
+            if (!lesson.behaviour) continue;
             const Vector wider = load(before.at(outputs + a, i)) - scales[a];
             const Vector moved = (load(before.at(a, i)) - load(y.at(a, i))) * inverse[a];
             divergence += 0.5f * (exp_of(2.0f * wider) + moved * moved - 1.0f) - wider;  // 0 where nothing has changed
@@ -151,9 +152,11 @@ class Teacher {
         }
         const Vector all = most + log_of(sum), one = 1.0f / sum, action = load(acted.at(0, i));
         for (long a = 0; a < outputs; a++) {
-            const Vector log_prob = load(y.at(a, i)) - all, old = load(before.at(a, i));
+            const Vector log_prob = load(y.at(a, i)) - all;
             entropy -= load(to_y.at(a, i)) * one * log_prob;
             chosen += action == float(a) ? log_prob : Vector{};
+            if (!lesson.behaviour) continue;
+            const Vector old = load(before.at(a, i));
             divergence += exp_of(old) * (old - log_prob);
         }
         store(divergences.at(0, i), divergence);

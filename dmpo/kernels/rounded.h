@@ -1,5 +1,5 @@
 // As exact.h, with products of bfloat16 numbers, whose sums are float32, and with bfloat16 numbers between the layers.
-// Included after losses.h, for processors that multiply such numbers, two pairs at a time: the first matrix is read as
+// Included after blocks.h, for processors that multiply such numbers, two pairs at a time: the first matrix is read as
 // pairs of successive columns, which is how its rows lie in memory, and of the second, word (k, j) holds rows 2k and 2k + 1
 // in column j.
 

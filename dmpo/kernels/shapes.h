@@ -77,7 +77,7 @@ struct Task {
     }
 };
 
-enum Kind { SQUARES, GAUSSIAN, CATEGORICAL };
+enum LessonKind { SQUARES, GAUSSIAN, CATEGORICAL };
 
 // What S samples teach N agents with a perceptron each, and what they find; see learn.py.
 struct Lesson {

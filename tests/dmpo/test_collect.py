@@ -129,3 +129,21 @@ def test_a_policy_that_is_not_finite_is_noticed_and_its_agent_named(actions: str
     learner.policy.network.head.bias.data[2] = torch.nan
     with pytest.raises(TrainingError, match=r"(action|policy) of agent 2 became NaN"):
         Collector(env, learner, seed=0).collect()
+
+
+def test_an_environment_can_be_gone_on_with_after_a_learner_that_failed_in_its_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    env = PointMasses()
+    learner = learner_for(env)
+    collector = Collector(env, learner, seed=0)
+
+    def stopped(step: int, progress: float) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(learner, "meanwhile", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            collector.collect()
+    assert env.pending is None
+    assert collector.collect()[0].valid.all()

@@ -64,7 +64,27 @@ def test_with_overlap_it_practises_while_the_environment_steps(monkeypatch: pyte
         learner.fit(batch, 0.0)
         metrics = learner.improve(batch, 0.0)
     assert pending == [True] * 5
-    assert metrics["policy/updates"] == 5 * 10 / 2 and metrics["model/horizon"] == learner.settings.model_steps
+    assert metrics["policy/updates"] == 10 / 2 and metrics["model/horizon"] == learner.settings.model_steps
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_restored_run_goes_on_to_the_last_bit(overlap: bool) -> None:
+    def trainer() -> Trainer:
+        env = PointMasses(horizon=7)
+        return Trainer(env, learner_for(env, overlap=overlap, inner_iterations=2, fit_steps=5), 4 * 10 * 5, seed=0)
+
+    whole, first, second = trainer(), trainer(), trainer()
+    for _ in whole.iterations():
+        if whole.iteration == 3:
+            whole.state_dict()
+    for _ in first.iterations():
+        if first.iteration == 3:
+            break
+    second.load_state_dict(first.state_dict())
+    for _ in second.iterations():
+        pass
+    pairs = zip(whole.learner.policy.parameters(), second.learner.policy.parameters(), strict=True)  # type: ignore[attr-defined]
+    assert all(torch.equal(a, b) for a, b in pairs)
 
 
 def test_it_is_fed_with_what_the_models_say_follows() -> None:

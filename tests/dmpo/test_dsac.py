@@ -118,3 +118,14 @@ def test_a_restored_run_goes_on_to_the_last_bit(actions: Kind, overlap: bool) ->
     for _ in second.iterations():
         pass
     assert torch.equal(parameters(whole.learner), parameters(second.learner))  # type: ignore[arg-type]
+
+
+def test_what_a_broken_iteration_has_learnt_is_not_counted_in_the_next() -> None:
+    env = PointMasses()
+    learner = learner_for(env, overlap=True)
+    collector = Collector(env, learner, seed=0)
+    learner.improve(collector.collect()[0], 0.0)
+    for step in range(3):  # three gradient steps, and then Ctrl-C
+        learner.meanwhile(step, 0.0)
+    metrics = learner.improve(collector.collect()[0], 0.0)
+    assert metrics["policy/updates"] == 5

@@ -12,7 +12,7 @@ from torch import Tensor
 from dmpo import kernels
 from dmpo.actor_critic import Losses, Samples
 from dmpo.kernels.learn import CATEGORICAL, GAUSSIAN, SQUARES, Lesson
-from dmpo.losses import clipped_surrogate, learnt, suits
+from dmpo.losses import clipped_surrogate, lesson_loss, suits
 from dmpo.on_policy import OnPolicy
 from tests.dmpo.learners import D, make_learner
 
@@ -35,7 +35,7 @@ def samples_for(learner: OnPolicy, count: int) -> Samples:
     """Actions of other policies than the learner's, so that ratios lie on both sides of both ends of the clip."""
     random, distribution = torch.Generator().manual_seed(0), learner.ppo.distribution
     learner.policy.network.head.weight.data *= 100
-    states = torch.randn(count, N, D, generator=random)
+    states = torch.randn(count, learner.policy.neighborhood.num_agents, D, generator=random)
     with torch.no_grad():
         behaviour = learner.policy(states + 0.3 * torch.randn(states.shape, generator=random)).contiguous()
     actions = distribution.sample(behaviour, random)
@@ -44,8 +44,8 @@ def samples_for(learner: OnPolicy, count: int) -> Samples:
         actions=actions.contiguous(),
         behaviour=behaviour,
         log_probs=distribution.log_prob(behaviour, actions).contiguous(),
-        advantages=torch.randn(count, N, generator=random),
-        targets=torch.randn(count, N, generator=random),
+        advantages=torch.randn(states.shape[:2], generator=random),
+        targets=torch.randn(states.shape[:2], generator=random),
     )
 
 
@@ -55,7 +55,7 @@ def with_gradients(learner: OnPolicy, samples: Samples, level: int) -> tuple[Los
         losses = learner.ppo.losses(samples, 0.05)
         every = *learner.policy.parameters(), *learner.critic.parameters()
         parameters = [parameter for parameter in every if parameter.numel()]
-        weighed = (losses.policy - 2 * losses.value) * torch.arange(1.0, 1.0 + N)
+        weighed = (losses.policy - 2 * losses.value) * torch.arange(1.0, 1.0 + len(losses.value))
         return losses, list(torch.autograd.grad(weighed.sum(), parameters))
 
 
@@ -102,6 +102,37 @@ def test_the_squares_gradient_in_bfloat16_is_near(level: int) -> None:
 
 
 @with_kernels
+@pytest.mark.parametrize("hidden", [[], [24]])
+@pytest.mark.parametrize("actions", ["continuous", "discrete"])
+def test_an_agent_alone_and_one_without_hidden_layers_learn_as_well(actions: str, hidden: list[int]) -> None:
+    learner = make_learner(nx.empty_graph(1), actions, hidden=hidden, kl_target=0.01)
+    drawn = samples_for(learner, 200)
+    (expected, to_parameters), (losses, found) = (
+        with_gradients(learner, drawn, level) for level in (kernels.NONE, kernels.level())
+    )
+    for f in fields(losses):
+        assert alike(getattr(losses, f.name), getattr(expected, f.name), 2e-5), f.name
+    assert all(alike(*pair, 2e-5) for pair in zip(found, to_parameters, strict=True))
+
+
+@with_kernels
+def test_samples_are_cut_only_where_something_is_kept_between_the_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dmpo.actor_critic.CHUNK", 1)
+    monkeypatch.setattr("dmpo.actor_critic.LEAST", 50)
+    ours, theirs = learner_of("discrete"), make_learner(nx.path_graph(N), "discrete", name="ia2c")
+    drawn = samples_for(ours, 200)
+
+    def pieces(which: Any, with_policy: bool = True) -> int:
+        return len(list(which._pieces(drawn, with_policy)))
+
+    assert pieces(ours.ppo) == pieces(ours.ppo, with_policy=False) == 1
+    a2c: Any = theirs._learning
+    assert pieces(a2c) == 4
+    with kernels.limited(kernels.NONE):
+        assert pieces(ours.ppo) == pieces(ours.ppo, with_policy=False) == 4
+
+
+@with_kernels
 @pytest.mark.parametrize("actions", ["continuous", "discrete"])
 def test_a_policy_that_has_not_moved_is_at_no_distance(actions: str) -> None:
     learner = learner_of(actions)
@@ -124,6 +155,25 @@ def test_what_is_no_number_is_not_hidden(actions: str, what: str) -> None:
     assert hit[2].isnan() and not hit[[0, 4]].isnan().any()
 
 
+@with_kernels
+def test_a_ratio_beyond_all_numbers_is_not_hidden() -> None:
+    learner = learner_of("continuous")
+    drawn = samples_for(learner, 100)
+    drawn.log_probs[41, 2] = -torch.inf
+    for advantage in (1.0, 0.0, -1.0):
+        drawn.advantages[41, 2] = advantage
+        found, expected = (with_gradients(learner, drawn, level)[0] for level in (kernels.level(), kernels.NONE))
+        torch.testing.assert_close(found.policy, expected.policy, equal_nan=True)
+
+
+@with_kernels
+def test_agents_that_share_parameters_are_refused_before_anything_is_read() -> None:
+    shared = learner_of("continuous", share_parameters=True)
+    network, hood = shared.critic.network, shared.critic.neighborhood
+    with pytest.raises(ValueError, match="1 sets of parameters are not possible"):
+        lesson_loss(network, torch.zeros(10, N, D), hood, Lesson(SQUARES, torch.zeros(10 * N, 1)))
+
+
 def refused(change: dict[str, Any], kind: int = GAUSSIAN) -> Callable[[], Tensor]:
     learner = learner_of("discrete" if kind == CATEGORICAL else "continuous")
     drawn = samples_for(learner, 10)
@@ -135,7 +185,7 @@ def refused(change: dict[str, Any], kind: int = GAUSSIAN) -> Callable[[], Tensor
         given["log_std"] = learner.policy.log_std
     lesson = Lesson(kind, **{**given, **change})
     hood = learner.critic.neighborhood if kind == SQUARES else learner.policy.neighborhood
-    return lambda: learnt(network, drawn.states, hood, lesson)[0]
+    return lambda: lesson_loss(network, drawn.states, hood, lesson)[0]
 
 
 @with_kernels
