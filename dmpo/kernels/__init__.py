@@ -1,4 +1,4 @@
-"""Perceptrons of all agents, their gradients and that of whole models in C++, where that was built and can be used.
+"""Perceptrons of all agents, their losses and gradients, those of whole models, and Adam in C++, where that was built.
 
 Everything here is float32 on the CPU, and done by as many threads as PyTorch has. R is the number of parameter sets.
 """
