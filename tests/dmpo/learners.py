@@ -1,5 +1,6 @@
 """Learners and batches for tests."""
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -9,6 +10,7 @@ import torch
 from pydantic import BaseModel
 
 import dmpo
+from dmpo import Trainer
 from dmpo.on_policy import OnPolicy
 from dmpo.rollout import Rollout
 from tests.dmpo.environment import PointMasses
@@ -56,6 +58,21 @@ def random_batch(learner: OnPolicy, steps: int = 6, environments: int = 4, seed:
         final_index=torch.tensor([2 * environments + 1]),
         final_observations=torch.randn(1, agents, D, generator=generator),
     )
+
+
+def whole_and_restored(trainer: Callable[[], Trainer]) -> tuple[Trainer, Trainer]:
+    """Two at their end: one that went on, and one that took over a third one's state after three iterations."""
+    whole, first, second = trainer(), trainer(), trainer()
+    for _ in whole.iterations():
+        if whole.iteration == 3:
+            whole.state_dict()
+    for _ in first.iterations():
+        if first.iteration == 3:
+            break
+    second.load_state_dict(first.state_dict())
+    for _ in second.iterations():
+        pass
+    return whole, second
 
 
 def flat(learner: OnPolicy) -> torch.Tensor:

@@ -6,7 +6,7 @@ import torch
 from dmpo import Trainer, evaluate
 from dmpo.collect import Collector
 from tests.dmpo.environment import PointMasses
-from tests.dmpo.learners import flat
+from tests.dmpo.learners import flat, whole_and_restored
 from tests.dmpo.test_model_learning import learner_for
 
 
@@ -73,16 +73,7 @@ def test_a_restored_run_goes_on_to_the_last_bit() -> None:
         env = PointMasses(horizon=7)
         return Trainer(env, learner_for(env, memory_steps=200, fit_steps=30), 4 * 20 * 6, seed=0)
 
-    whole, first, second = trainer(), trainer(), trainer()
-    for _ in whole.iterations():
-        if whole.iteration == 3:
-            whole.state_dict()
-    for _ in first.iterations():
-        if first.iteration == 3:
-            break
-    second.load_state_dict(first.state_dict())
-    for _ in second.iterations():
-        pass
+    whole, second = whole_and_restored(trainer)
     assert torch.equal(flat(whole.learner), flat(second.learner))  # type: ignore[arg-type]
     model_of = [parameters(t.learner.practice.models.model) for t in (whole, second)]  # type: ignore[attr-defined]
     assert torch.equal(*model_of)

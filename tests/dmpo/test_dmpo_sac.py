@@ -9,6 +9,7 @@ from dmpo.configuration import DMPOSACSettings
 from dmpo.dmpo_sac import DMPOSAC
 from dmpo.sac import Transitions
 from tests.dmpo.environment import PointMasses
+from tests.dmpo.learners import whole_and_restored
 
 QUICK = {"hidden": [16], "kappa": 1, "gamma": 0.95, "rollout_steps": 10, "gradient_steps": 10, "batch": 64}
 
@@ -73,16 +74,7 @@ def test_a_restored_run_goes_on_to_the_last_bit(overlap: bool) -> None:
         env = PointMasses(horizon=7)
         return Trainer(env, learner_for(env, overlap=overlap, inner_iterations=2, fit_steps=5), 4 * 10 * 5, seed=0)
 
-    whole, first, second = trainer(), trainer(), trainer()
-    for _ in whole.iterations():
-        if whole.iteration == 3:
-            whole.state_dict()
-    for _ in first.iterations():
-        if first.iteration == 3:
-            break
-    second.load_state_dict(first.state_dict())
-    for _ in second.iterations():
-        pass
+    whole, second = whole_and_restored(trainer)
     pairs = zip(whole.learner.policy.parameters(), second.learner.policy.parameters(), strict=True)  # type: ignore[attr-defined]
     assert all(torch.equal(a, b) for a, b in pairs)
 

@@ -8,6 +8,7 @@ from dmpo.collect import Collector
 from dmpo.configuration import DSACSettings
 from dmpo.dsac import DSAC
 from tests.dmpo.environment import PointMasses
+from tests.dmpo.learners import whole_and_restored
 
 Kind = Literal["continuous", "discrete"]
 
@@ -107,16 +108,7 @@ def test_a_restored_run_goes_on_to_the_last_bit(actions: Kind, overlap: bool) ->
         env = PointMasses(actions=actions, horizon=7)
         return Trainer(env, learner_for(env, replay_steps=90, overlap=overlap), 4 * 10 * 6, seed=0)
 
-    whole, first, second = trainer(), trainer(), trainer()
-    for _ in whole.iterations():
-        if whole.iteration == 3:
-            whole.state_dict()
-    for _ in first.iterations():
-        if first.iteration == 3:
-            break
-    second.load_state_dict(first.state_dict())
-    for _ in second.iterations():
-        pass
+    whole, second = whole_and_restored(trainer)
     assert torch.equal(parameters(whole.learner), parameters(second.learner))  # type: ignore[arg-type]
 
 
