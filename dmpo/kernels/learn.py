@@ -25,7 +25,7 @@ class Lesson:
             that do not depend on the state, or the logits of a `CATEGORICAL` distribution.
         targets: (S, N), or the log-probabilities of the actions before.
         advantages: (S, N).
-        actions: (S, N, A), or (S, N) int64 between 0 and the number of logits.
+        actions: (S, N, A), or (S, N) int64 from 0 on, less than the number of logits.
         behaviour: (S, N, P), the distributions before, for a divergence; or none.
         log_std: (N, A).
         clip: ε.
