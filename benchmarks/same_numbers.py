@@ -1,0 +1,186 @@
+"""Whether a change of the code left every number of a training run as it was: for refactoring.
+
+    python -m benchmarks.same_numbers record FOLDER      # with the code as it was
+    python -m benchmarks.same_numbers compare FOLDER     # with the code as it is
+
+`record` trains one short run of every learner in every kind of scenario, and of every option that changes how a learner
+computes. `compare` repeats each of them from the recorded `config.yaml` and holds `metrics.jsonl` and `evaluation.json`
+against the recorded ones: equal to the last digit, all but times. Both belong on the same machine, since kernels round
+as the processor does. Exit status 1 where anything differs.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+
+from experiments.folder import RunFolder
+
+SCENARIOS: dict[str, dict[str, Any]] = {
+    "ring": {"name": "ring", "horizon": 200, "observation": "relative", "action_repeat": 5, "stagger": True},
+    "figure_eight": {"name": "figure_eight", "horizon": 200, "observation": "relative_harmonics", "action_repeat": 5},
+    "platoon": {"name": "cacc_catchup", "horizon": 200, "action_repeat": 5, "collision_steps": 50},
+    "slowdown": {"name": "cacc_slowdown", "horizon": 200, "stagger": True},
+    "fleet": {"name": "figure_eight", "horizon": 200, "learners": 7, "observation": "crossing", "action_repeat": 5},
+    "own": {
+        "name": "sumo",
+        "network": "merge.net.xml",
+        "routes": "merge.rou.xml",
+        "agents": {"type": "learner", "count": 4},
+        "warm_up_steps": 100,
+        "horizon": 200,
+        "action_repeat": 5,
+    },
+}
+SMALL = {"rollout_steps": 20, "hidden": [16, 16]}
+PPO = {**SMALL, "epochs": 2, "minibatches": 2}
+MODEL = {"model_starts": 32, "model_steps": 5, "fit_steps": 20, "check_every": 5, "memory_steps": 400}
+SAC = {"rollout_steps": 10, "hidden": [16, 16], "gradient_steps": 5, "warm_up_steps": 20, "batch": 64}
+LEARNERS: dict[str, dict[str, Any]] = {
+    "dppo": {"name": "dppo", "kappa": 2, **PPO},
+    "cppo": {"name": "cppo", **PPO},
+    "ia2c": {"name": "ia2c", **SMALL},
+    "ic3net": {"name": "ic3net", "rollout_steps": 10, "hidden": 16},
+    "dmpo": {"name": "dmpo", "kappa": 2, "inner_iterations": 4, **PPO, **MODEL},
+    "dsac": {"name": "dsac", "kappa": 1, **SAC},
+    "dmpo_sac": {"name": "dmpo_sac", "kappa": 1, "inner_iterations": 2, **SAC, **MODEL, "model_steps": 2},
+}
+# What changes how a learner computes, each upon one of the above: learner, scenario, what is set besides.
+OPTIONS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "dppo_shared": ("dppo", "ring", {"algorithm": {"share_parameters": True, "neighbour_order": "cyclic"}}),
+    "dmpo_shared": ("dmpo", "figure_eight", {"algorithm": {"share_parameters": True, "normalize_observations": True}}),
+    "dmpo_consensus": (
+        "dmpo",
+        "figure_eight",
+        {"algorithm": {"consensus": 0.5, "neighbour_order": "cyclic"}, "graph": {"name": "crossed_cycle"}},
+    ),
+    "dmpo_bfloat16": ("dmpo", "platoon", {"train": {"precision": "bfloat16"}}),
+    "dmpo_open_loop": (
+        "dmpo",
+        "platoon",
+        {"algorithm": {"loss_steps": 4, "model_actions": "neighbours", "warm_up_steps": 100, "warm_up_fit_steps": 40}},
+    ),
+    "dmpo_fading": (
+        "dmpo",
+        "ring",
+        {"algorithm": {"model_share": 1.0, "model_share_final": 0.0, "model_steps_final": 8, "lr_decay": True}},
+    ),
+    "dppo_entropy": (
+        "dppo",
+        "platoon",
+        {"algorithm": {"entropy_coefficient": 0.01, "entropy_coefficient_final": 0.001, "kl_target": None}},
+    ),
+    "dppo_normalized": ("dppo", "ring", {"algorithm": {"normalize_observations": True, "minibatches": 1}}),
+    "cppo_selfish": ("cppo", "slowdown", {"algorithm": {"objective": "selfish"}}),
+    "ia2c_consensus": ("ia2c", "ring", {"algorithm": {"consensus": 1.0}, "graph": {"name": "k_nearest", "k": 4}}),
+    "dsac_shared": ("dsac", "platoon", {"algorithm": {"share_parameters": True, "normalize_observations": True}}),
+    "dsac_bfloat16": ("dsac", "ring", {"train": {"precision": "bfloat16"}}),
+    "dmpo_sac_open_loop": ("dmpo_sac", "ring", {"algorithm": {"loss_steps": 3, "model_actions": "neighbours"}}),
+    "ic3net_decay": ("ic3net", "platoon", {"algorithm": {"lr_decay": True, "normalize_observations": True}}),
+    "dppo_workers": ("dppo", "figure_eight", {"train": {"workers": 2}}),
+}
+
+
+def cases() -> dict[str, dict[str, Any]]:
+    """Every experiment by name, as its file holds it."""
+    plain = {
+        f"{learner}_{scenario}": _experiment(learner, scenario, {})
+        for learner in LEARNERS
+        for scenario in ("ring", "platoon", "fleet", "own")
+    }
+    return plain | {name: _experiment(*option) for name, option in OPTIONS.items()}
+
+
+def _experiment(learner: str, scenario: str, changed: dict[str, Any]) -> dict[str, Any]:
+    experiment = {
+        "scenario": SCENARIOS[scenario],
+        "algorithm": LEARNERS[learner],
+        "train": {"env_steps": 1_200 if SCENARIOS[scenario].get("action_repeat") else 600, "num_envs": 3, "threads": 1},
+        "evaluate": {"every": 600},
+    }
+    return experiment | {part: experiment.get(part, {}) | keys for part, keys in changed.items()}
+
+
+def train(config: Path, output: Path) -> str | None:
+    """Train one experiment file; what went wrong, if anything did."""
+    command = [sys.executable, "-m", "experiments", "train", str(config), "--output", str(output)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return None if done.returncode == 0 else (done.stderr or done.stdout)[-2_000:]
+
+
+def numbers(run: RunFolder) -> list[dict[str, Any]]:
+    """All that a run computed: the lines of its metrics without times, and its final evaluation."""
+    lines = [*run.read_metrics(), run.read_report()["metrics"]]
+    return [{k: v for k, v in line.items() if not k.startswith("time/") and k != "wall_seconds"} for line in lines]
+
+
+def difference(recorded: RunFolder, repeated: RunFolder) -> str | None:
+    """The first number in which two runs differ, None where there is none."""
+    before, after = numbers(recorded), numbers(repeated)
+    if len(before) != len(after):
+        return f"{len(before)} lines of metrics, now {len(after)}"
+    for number, (old, new) in enumerate(zip(before, after, strict=True), start=1):
+        for key in sorted({*old, *new}):
+            if old.get(key) != new.get(key) or (key in old) != (key in new):
+                return f"line {number}, {key}: {old.get(key)!r}, now {new.get(key)!r}"
+    return None
+
+
+app = typer.Typer(add_completion=False, help=__doc__, rich_markup_mode=None)
+Folder = Annotated[Path, typer.Argument(help="Of the recorded runs.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Runs at once.")]
+Only = Annotated[str, typer.Option(help="Cases whose names contain this.")]
+
+
+@app.command()
+def record(folder: Folder, jobs: Jobs = 2, only: Only = "") -> None:
+    """Train every case and keep its run folder."""
+    chosen = {name: case for name, case in cases().items() if only in name}
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def one(name: str) -> str | None:
+        shutil.rmtree(folder / name, ignore_errors=True)
+        config = folder / f"{name}.yaml"
+        config.write_text(yaml.safe_dump({"name": name, **chosen[name]}, sort_keys=False), encoding="utf-8")
+        return train(config, folder / name)
+
+    _run(chosen, one, jobs)
+
+
+@app.command()
+def compare(folder: Folder, jobs: Jobs = 2, only: Only = "") -> None:
+    """Repeat every recorded case and compare."""
+    names = sorted(path.parent.name for path in folder.glob("*/config.yaml") if only in path.parent.name)
+
+    with tempfile.TemporaryDirectory() as temporary:
+
+        def one(name: str) -> str | None:
+            recorded, repeated = RunFolder(folder / name), RunFolder(Path(temporary) / name)
+            return train(recorded.config, repeated.path) or difference(recorded, repeated)
+
+        _run(dict.fromkeys(names), one, jobs)
+
+
+def _run(names: dict[str, Any], one: Any, jobs: int) -> None:
+    failed = 0
+    with ThreadPoolExecutor(jobs) as pool:
+        for name, problem in zip(names, pool.map(one, names), strict=True):
+            failed += problem is not None
+            Console().print(f"{name}: {problem or 'as recorded'}", markup=False, highlight=False)
+    Console().print(f"{len(names) - failed} of {len(names)} as recorded")
+    if failed or not names:
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()
