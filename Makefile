@@ -20,7 +20,7 @@ test: $(INSTALLED)
 
 install: $(INSTALLED)
 
-$(INSTALLED): setup.cfg setup.py pyproject.toml requirements.lock $(wildcard dmpo/kernels/*.cpp dmpo/kernels/*.h envs/*.cpp)
+$(INSTALLED): setup.cfg setup.py pyproject.toml requirements.lock $(wildcard dmpo/nn/kernels/*.cpp dmpo/nn/kernels/*.h envs/sumo/*.cpp)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .

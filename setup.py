@@ -4,10 +4,10 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 
-KERNELS = Path("dmpo/kernels")
+KERNELS = Path("dmpo/nn/kernels")
 
 kernels = Extension(
-    "dmpo.kernels.native",
+    "dmpo.nn.kernels.native",
     [str(KERNELS / "kernels.cpp")],
     depends=[str(header) for header in KERNELS.glob("*.h")],
     extra_compile_args=["-std=c++17", "-O3", "-fopenmp", "-Wno-psabi", "-Wno-unused-function"],
@@ -18,6 +18,10 @@ kernels = Extension(
 )
 # Where it cannot be built, Python speaks to every vehicle itself.
 speeds = Extension(
-    "envs.native_speeds", ["envs/speeds.cpp"], extra_compile_args=["-std=c++17", "-O3"], language="c++", optional=True
+    "envs.sumo.native_speeds",
+    ["envs/sumo/speeds.cpp"],
+    extra_compile_args=["-std=c++17", "-O3"],
+    language="c++",
+    optional=True,
 )
 setup(ext_modules=[kernels, speeds])

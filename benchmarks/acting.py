@@ -10,7 +10,7 @@ from benchmarks.dmpo_parts import QUICK, Stacked, Way, in_turn, opened
 from benchmarks.machine import flops, product_rate, timed
 from benchmarks.reference import Reference
 from benchmarks.rows import Options, Row
-from experiments.processor import use_processor
+from experiments.runs.threads import use_processor
 
 CALLS = 20  # in a round, one after the other
 

@@ -20,14 +20,14 @@ import envs
 from benchmarks.machine import flops, product_rate, product_size, timed
 from benchmarks.reference import Reference
 from benchmarks.rows import Options, Row
-from dmpo.collect import Collector
-from dmpo.dmpo import DMPO
-from dmpo.experience import Windows, WindowSampler
-from dmpo.networks import multiplies_bfloat16
-from dmpo.rollout import Rollout
-from experiments import config
-from experiments.evaluation import make_env, make_learner
-from experiments.processor import use_processor
+from dmpo.algorithms.dmpo import DMPO
+from dmpo.collector import Collector
+from dmpo.data.replay_buffer import Windows, WindowSampler
+from dmpo.data.rollout import Rollout
+from dmpo.nn.layers import multiplies_bfloat16
+from experiments.config import loading
+from experiments.runs.evaluation import make_env, make_learner
+from experiments.runs.threads import use_processor
 
 PARTS = ("model rollout", "model update", "epoch of actor and critic")
 ENVIRONMENTS = 4  # of a learner whose parts are timed
@@ -161,7 +161,7 @@ def opened(
     fitting = {"fit_steps": sizes.fit_steps, "check_every": 25, "memory_steps": 20_000}
     algorithm = {"name": "dmpo", **once, **practice, **fitting}
     train = {"num_envs": ENVIRONMENTS, "device": options.device}
-    experiment = config.check({"scenario": dict(scenario), "algorithm": algorithm, "train": train}).experiment
+    experiment = loading.check({"scenario": dict(scenario), "algorithm": algorithm, "train": train}).experiment
     learner = make_learner(experiment, experiment.scenario)
     with make_env(experiment.scenario, experiment.train.num_envs, 1, 0) as env:
         yield cast(DMPO, learner), env

@@ -42,7 +42,7 @@ from rich.table import Table
 import dmpo
 import envs
 from benchmarks.rows import Options, Row
-from experiments.processor import use_processor
+from experiments.runs.threads import use_processor
 
 STEPS = 300
 TURN = 10  # steps of one fleet before it is the other's turn

@@ -16,7 +16,7 @@ from benchmarks.dmpo_parts import QUICK, Sizes, Way, Work, opened, prepare, stac
 from benchmarks.machine import flops, product_rate, timed
 from benchmarks.reference import Reference
 from benchmarks.rows import Options, Row
-from experiments.processor import use_processor
+from experiments.runs.threads import use_processor
 
 REAL_STEPS, PRACTICES, EPOCHS, UPDATES = 600, 10, 10, 500
 Measure = Callable[[Callable[[], object]], float]

@@ -19,13 +19,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from envs.ring import uniform_flow_speed
-from experiments import config
+from envs.traffic.ring import uniform_flow_speed
+from experiments.config import loading
 from experiments.errors import ConfigError, RunError
-from experiments.records import RunRecord, read_record
+from experiments.runs.records import RunRecord, read_record
 
 #: The comparison that is under version control.
-COMMITTED = Path(__file__).parents[1] / "experiments" / "results" / "figure2"
+COMMITTED = Path(__file__).parents[1] / "docs" / "results" / "figure2"
 RING_LENGTHS, RING_VEHICLES = range(220, 271, 10), 22
 Report = dict[str, Any]
 
@@ -93,9 +93,9 @@ def _finished(preset: str, seed: int, folder: Path) -> RunRecord:
     if not path.is_dir():
         words = shlex.join([preset, "--seeds", str(seed + 1), "--output", str(folder)])
         raise ConfigError(f"{path} is missing; it is made by: dmpo compare {words}")
-    record, wanted = read_record(preset, path), config.load(preset, [f"train.seed={seed}"]).experiment
+    record, wanted = read_record(preset, path), loading.load(preset, [f"train.seed={seed}"]).experiment
     free = ("train.workers", "train.threads", "train.update_threads")
-    config.check_unchanged(record.experiment, wanted, free, f"so {path} is not of the preset as it is now")
+    loading.check_unchanged(record.experiment, wanted, free, f"so {path} is not of the preset as it is now")
     return record
 
 

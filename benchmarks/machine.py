@@ -17,8 +17,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.rows import Options
-from dmpo import kernels
-from dmpo.products import quick_products
+from dmpo.nn import kernels
+from dmpo.nn.matmul import quick_products
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -48,7 +48,7 @@ def product_rate(options: Options, quick: bool = True) -> float:
 
     Args:
         options: of the benchmark.
-        quick: whether it is computed as large products of learners are (`dmpo.products`), or as PyTorch comes.
+        quick: whether it is computed as large products of learners are (`dmpo.nn.matmul`), or as PyTorch comes.
     """
     size = product_size(options)
     a, b = torch.rand(2, size, size, device=options.device)

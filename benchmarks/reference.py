@@ -4,7 +4,7 @@ Each agent has its own modules, its own Adam and its own clipping, hears its nei
 states, and takes the whole batch at once. Parameters, moments and settings begin as copies of a stacked learner's, so
 that both do the same work: the suite times one against the other, and tests hold one against the other. Not repeated
 here are the stop at a divergence, minibatches, held-out data, shared parameters and optimisers that have gone on.
-Matrices are multiplied as PyTorch comes, and not as in `dmpo.products`.
+Matrices are multiplied as PyTorch comes, and not as in `dmpo.nn.matmul`.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from torch import Tensor, nn
 from torch import distributions as td
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from dmpo.critic import MEMORY, Critic
-from dmpo.distributions import Categorical
-from dmpo.dmpo import DMPO
-from dmpo.experience import Windows
-from dmpo.local_model import LocalModel
-from dmpo.model_learning import FAR, ModelLearner
-from dmpo.moments import SMALLEST_STD, Moments
-from dmpo.networks import ColumnLayer, StackedColumns, StackedMLP
-from dmpo.policy import Policy
-from dmpo.ppo import PPO
-from dmpo.rollout import Rollout
+from dmpo.algorithms.dmpo import DMPO
+from dmpo.data.replay_buffer import Windows
+from dmpo.data.rollout import Rollout
+from dmpo.models.local_model import LocalModel
+from dmpo.models.trainer import FAR, ModelLearner
+from dmpo.nn.critics import MEMORY, Critic
+from dmpo.nn.distributions import Categorical
+from dmpo.nn.layers import ColumnLayer, StackedColumns, StackedMLP
+from dmpo.nn.normalization import SMALLEST_STD, Moments
+from dmpo.nn.policy import Policy
+from dmpo.updates.ppo import PPO
 from graphs import Neighborhood
 
 EPSILON = 1e-5  # of Adam, as `StackedAdam` has it; its β are those of the paper, PyTorch's own
@@ -184,7 +184,7 @@ class Agent:
 
 
 class LoopedPPO:
-    """The update of `dmpo.ppo.PPO` at the beginning of training, whole batches only.
+    """The update of `dmpo.updates.ppo.PPO` at the beginning of training, whole batches only.
 
     Args:
         ppo: with parameters of their own for all agents.
@@ -255,7 +255,7 @@ def gae(rewards: Tensor, values: Tensor, following: Tensor, batch: Rollout, gamm
 
 
 class LoopedModel:
-    """What `dmpo.local_model.LocalModel` gives, agent by agent and edge by edge.
+    """What `dmpo.models.local_model.LocalModel` gives, agent by agent and edge by edge.
 
     Args:
         model: whose parameters are copied.
@@ -293,7 +293,7 @@ class LoopedModel:
 
 
 class LoopedModels:
-    """The update and the predictions of `dmpo.model_learning.ModelLearner`.
+    """The update and the predictions of `dmpo.models.trainer.ModelLearner`.
 
     Args:
         models: whose parameters and moments are copied.

@@ -29,7 +29,7 @@ from rich.progress import track
 from rich.table import Table
 
 import dmpo
-from experiments.folder import RunFolder
+from experiments.runs.folder import RunFolder
 
 STEPS = 4_000
 _SMALL = {

@@ -11,7 +11,6 @@ as the processor does. Exit status 1 where anything differs.
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -24,7 +23,7 @@ import typer
 import yaml
 from rich.console import Console
 
-from experiments.folder import RunFolder
+from experiments.runs.folder import RunFolder
 
 SCENARIOS: dict[str, dict[str, Any]] = {
     "ring": {"name": "ring", "horizon": 200, "observation": "relative", "action_repeat": 5, "stagger": True},

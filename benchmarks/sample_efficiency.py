@@ -22,10 +22,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.learning import COMMITTED, finished
-from experiments.records import RunRecord
-from experiments.schema import Experiment
-from experiments.standings import REWARD
-from experiments.statistics import samples_to
+from experiments.comparisons.standings import REWARD
+from experiments.comparisons.statistics import samples_to
+from experiments.config.schema import Experiment
+from experiments.runs.records import RunRecord
 
 
 @dataclass(frozen=True)

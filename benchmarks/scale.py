@@ -15,9 +15,9 @@ from benchmarks.dmpo_parts import ENVIRONMENTS, PLATOON, Sizes, Stacked, opened,
 from benchmarks.env_throughput import Bare
 from benchmarks.machine import in_fresh_process, peak_megabytes, seconds
 from benchmarks.rows import Options, Row
-from dmpo.collect import Collector
+from dmpo.collector import Collector
 from experiments.errors import ConfigError
-from experiments.processor import use_processor
+from experiments.runs.threads import use_processor
 
 AGENTS = (8, 22, 100, 400, 1_000)
 METRES = 245 / 22  # of ring for each vehicle, as the published ring has on average

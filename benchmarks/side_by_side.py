@@ -20,9 +20,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from experiments import config
-from experiments.folder import RunFolder
-from experiments.job import Job, Supervisor
+from experiments.comparisons.job import Job, Supervisor
+from experiments.config import loading
+from experiments.runs.folder import RunFolder
 
 LEAST = 1.6
 PRESETS = ("dppo_cacc_catchup", "dmpo_cacc_catchup")
@@ -31,8 +31,8 @@ PRESETS = ("dppo_cacc_catchup", "dmpo_cacc_catchup")
 def job(preset: str, seed: int, env_steps: int, folder: Path) -> Job:
     """The preset, shortened and evaluated at its ends only, on one thread."""
     overrides = [f"train.seed={seed}", f"train.env_steps={env_steps}", "train.threads=1", "evaluate.every=1e12"]
-    experiment = config.load(preset, overrides).experiment
-    return Job(str(folder.absolute()), config.dump(experiment), {}, [], os.getcwd())
+    experiment = loading.load(preset, overrides).experiment
+    return Job(str(folder.absolute()), loading.dump(experiment), {}, [], os.getcwd())
 
 
 def steps_per_second(jobs: list[Job]) -> float:

@@ -12,10 +12,10 @@ from rich.console import Console
 
 from benchmarks import acting, dmpo_parts, env_throughput, iteration, scale, training
 from benchmarks.rows import Options, Report, Row, read, table
-from dmpo import kernels
-from experiments.checks import check_device
+from dmpo.nn import kernels
+from experiments.config.checks import check_device
 from experiments.errors import ConfigError, shown, suggestion
-from experiments.folder import write_whole
+from experiments.runs.folder import write_whole
 
 PIECES: dict[str, Callable[[Options], Iterator[Row]]] = {
     "environments": env_throughput.rows,

@@ -11,10 +11,10 @@ import dmpo
 from benchmarks.env_throughput import STEPS, Bare
 from benchmarks.machine import in_fresh_process, peak_megabytes
 from benchmarks.rows import Options, Row
-from experiments import config
+from experiments.config import loading
+from experiments.config.schema import Experiment
 from experiments.errors import ConfigError
-from experiments.evaluation import make_env, make_learner, set_threads, with_threads
-from experiments.schema import Experiment
+from experiments.runs.evaluation import make_env, make_learner, set_threads, with_threads
 
 #: What is trained, by name: a preset, and what differs from it, which is how little goes before the first improvement.
 CASES: dict[str, tuple[str, list[str]]] = {
@@ -54,7 +54,7 @@ def load(what: str, options: Options) -> Experiment:
     """The experiment of a case, with the threads that it would have."""
     preset, overrides = CASES[what]
     few = FEW if options.quick and preset.startswith("dmpo") else []
-    experiment = config.load(preset, [*overrides, *few, f'train.device="{options.device}"']).experiment
+    experiment = loading.load(preset, [*overrides, *few, f'train.device="{options.device}"']).experiment
     return with_threads(experiment)
 
 

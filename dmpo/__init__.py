@@ -5,12 +5,12 @@
 """
 
 from dmpo.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from dmpo.configuration import DPPOSettings
 from dmpo.environment import Environment
 from dmpo.errors import EvaluationError, TrainingError
 from dmpo.evaluate import Evaluation, evaluate
 from dmpo.learner import Learner
 from dmpo.registry import make_learner, names, settings
+from dmpo.settings import DPPOSettings
 from dmpo.trainer import Trainer
 
 __all__ = [

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from torch import Tensor
 
-from dmpo.rollout import Rollout
+from dmpo.data.rollout import Rollout
 
 
 class Exploration(NamedTuple):

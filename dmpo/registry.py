@@ -8,7 +8,8 @@ import networkx as nx
 import torch
 from pydantic import BaseModel
 
-from dmpo.configuration import (
+from dmpo.learner import Learner
+from dmpo.settings import (
     CPPOSettings,
     DMPOSACSettings,
     DMPOSettings,
@@ -17,7 +18,6 @@ from dmpo.configuration import (
     IA2CSettings,
     IC3NetSettings,
 )
-from dmpo.learner import Learner
 from graphs.checks import suggestion
 
 
@@ -39,13 +39,13 @@ class LearnerType(Protocol):
 
 # Settings, and the class that is imported when it is needed: torch-geometric takes as long to load as torch itself.
 _ALGORITHMS: dict[str, tuple[type[BaseModel], str, str]] = {
-    "cppo": (CPPOSettings, "dmpo.cppo", "CPPO"),
-    "dmpo": (DMPOSettings, "dmpo.dmpo", "DMPO"),
-    "dmpo_sac": (DMPOSACSettings, "dmpo.dmpo_sac", "DMPOSAC"),
-    "dppo": (DPPOSettings, "dmpo.dppo", "DPPO"),
-    "dsac": (DSACSettings, "dmpo.dsac", "DSAC"),
-    "ia2c": (IA2CSettings, "dmpo.ia2c", "IA2C"),
-    "ic3net": (IC3NetSettings, "dmpo.ic3net", "IC3Net"),
+    "cppo": (CPPOSettings, "dmpo.algorithms.cppo", "CPPO"),
+    "dmpo": (DMPOSettings, "dmpo.algorithms.dmpo", "DMPO"),
+    "dmpo_sac": (DMPOSACSettings, "dmpo.algorithms.dmpo_sac", "DMPOSAC"),
+    "dppo": (DPPOSettings, "dmpo.algorithms.dppo", "DPPO"),
+    "dsac": (DSACSettings, "dmpo.algorithms.dsac", "DSAC"),
+    "ia2c": (IA2CSettings, "dmpo.algorithms.ia2c", "IA2C"),
+    "ic3net": (IC3NetSettings, "dmpo.algorithms.ic3net", "IC3Net"),
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from dmpo.collect import Collector
+from dmpo.collector import Collector
 from dmpo.environment import Environment
 from dmpo.errors import TrainingError
 from dmpo.learner import Learner

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from envs import controllers
 from envs.registry import names, parameters, register, scenario
 from envs.scenario import ScenarioParameters, Spec
-from envs.simulation import SimulationError, Vehicles
-from envs.spelling import check_names
-from envs.vector import ANSWER_SECONDS, VectorEnv
+from envs.sumo.simulation import SimulationError, Vehicles
+from envs.vector.vector_env import ANSWER_SECONDS, VectorEnv
+from graphs.spelling import check_names
 
 if TYPE_CHECKING:
-    from envs.pettingzoo import PettingZooEnv
+    from envs.vector.pettingzoo_env import PettingZooEnv
 
 __all__ = [
     "ANSWER_SECONDS",
@@ -75,13 +75,13 @@ def spec(of: str | ScenarioParameters, **scenario_parameters: Any) -> Spec:
 
 
 def to_pettingzoo(name: str, **scenario_parameters: Any) -> PettingZooEnv:
-    """One environment of a scenario as a PettingZoo ``ParallelEnv``; see :class:`envs.pettingzoo.PettingZooEnv`.
+    """One environment of a scenario as a PettingZoo ``ParallelEnv``.
 
     Raises:
         ValueError: an unknown scenario, or parameters that it refuses.
         SimulationError: SUMO did not start.
     """
-    from envs.pettingzoo import PettingZooEnv
+    from envs.vector.pettingzoo_env import PettingZooEnv
 
     return PettingZooEnv(name, VectorEnv(scenario(name), _parameters(name, scenario_parameters), num_envs=1))
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from envs import plugins
 from envs.scenario import Scenario, ScenarioParameters
-from envs.spelling import check_names
+from graphs.spelling import check_names
 
 _scenarios: dict[str, type[Scenario[Any]]] = {}
 _S = TypeVar("_S", bound=type[Scenario[Any]])
@@ -42,7 +42,7 @@ def scenario(name: str) -> type[Scenario[Any]]:
 def names() -> list[str]:
     """Names of all scenarios in alphabetical order."""
     for module in ("ring", "figure_eight", "platoon", "sumo_network"):
-        import_module(f"envs.{module}")
+        import_module(f"envs.traffic.{module}")
     return sorted(_scenarios)
 
 

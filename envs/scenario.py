@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from envs.selection import selection
-from envs.simulation import STEP_SECONDS, Bools, Floats, Vehicles, Watched
-from envs.spelling import check_names
 from envs.starts import StartField
+from envs.sumo.simulation import STEP_SECONDS, Bools, Floats, Vehicles, Watched
+from graphs.spelling import check_names
 
 #: What ``info["state"]`` also holds in evaluation, to measure by; training does not pay for it. ``length`` (m) is that
 #: of the vehicle; ``fuel`` and ``co2`` (mg) are what it burnt and emitted since the last action, by SUMO's model.

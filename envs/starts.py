@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from envs.spelling import check_names
+from graphs.spelling import check_names
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,12 @@ import typer
 
 # Nothing that loads PyTorch, SUMO or matplotlib is imported before a command needs it.
 from experiments.bench import bench
-from experiments.endings import StoppedError, Terminated, is_failure, said, status_of
 from experiments.errors import ConfigError, RunError, shown, suggestion
+from experiments.exit_status import StoppedError, Terminated, is_failure, said, status_of
 
 if TYPE_CHECKING:
     from experiments.progress import ProgressBar
-    from experiments.runner import Outcome
+    from experiments.runs.runner import Outcome
 
 app = typer.Typer(
     help="Multi-agent reinforcement learning of road users that talk to neighbours on a graph.",
@@ -113,7 +113,7 @@ def evaluate(
     """
     import json
 
-    from experiments.folder import write_whole
+    from experiments.runs.folder import write_whole
 
     values = overrides or []
     alone = not os.path.isdir(what) or any(value.startswith("controller.") for value in values)
@@ -138,8 +138,8 @@ def render(
     gui: Annotated[bool, typer.Option("--gui", help="Drive in SUMO's own window instead of making pictures.")] = False,
 ) -> None:
     """Draw one episode of a trained policy in time and space, and film it from above: MP4 with ffmpeg, else GIF."""
-    from experiments import rendering
-    from experiments.folder import RunFolder
+    from experiments.runs import rendering
+    from experiments.runs.folder import RunFolder
 
     folder, shot = RunFolder.existing(run), rendering.Shot(steps, start, every, fps)
     if gui:
@@ -177,7 +177,7 @@ def compare(
 @app.command(hidden=True)
 def job() -> None:
     """Make one run of a comparison, told on the standard input by `dmpo compare`."""
-    from experiments import job
+    from experiments.comparisons import job
 
     try:
         job.obey()
@@ -201,8 +201,8 @@ def report(
     """Compare finished runs: statistics, pictures and one HTML page that needs nothing else."""
     import shlex
 
-    from experiments import comparison
-    from experiments import report as reports
+    from experiments.comparisons import comparison
+    from experiments.comparisons import report as reports
 
     options = ["--output", str(output), "--title", title]
     command = f"{context.obj.call} report {shlex.join([*map(str, runs), *options])}"
@@ -246,9 +246,10 @@ def main() -> NoReturn:
 
 
 def _train(file: str, values: list[str], output: Path | None, program: str) -> None:
-    from experiments import config, runner
+    from experiments.config import loading
+    from experiments.runs import runner
 
-    loaded = config.load(file, values)
+    loaded = loading.load(file, values)
     for note in loaded.notes:
         _note(note)
     experiment = loaded.experiment
@@ -259,17 +260,18 @@ def _train(file: str, values: list[str], output: Path | None, program: str) -> N
 
 
 def _resume(file: str | None, values: list[str], output: Path | None, path: Path, program: str) -> None:
-    from experiments import config, runner
-    from experiments.folder import RunFolder
+    from experiments.config import loading
+    from experiments.runs import runner
+    from experiments.runs.folder import RunFolder
 
     if output is not None:
         raise ConfigError(f"--output: {shown(str(output))} is not possible with --resume, which keeps its folder")
     folder = RunFolder.existing(path)
-    begun = config.load(folder.config).experiment
-    loaded = config.load(file or folder.config, values)
+    begun = loading.load(folder.config).experiment
+    loaded = loading.load(file or folder.config, values)
     for note in loaded.notes:
         _note(note)
-    config.check_unchanged(begun, loaded.experiment, runner.FREE_TO_CHANGE, "and going on with it may not change that")
+    loading.check_unchanged(begun, loaded.experiment, runner.FREE_TO_CHANGE, "and going on with it may not change that")
     with _going_on(path, program), _progress(begun.name) as progress:
         outcome = runner.resume(loaded.experiment, folder, progress)
     if outcome.was_finished:
@@ -293,8 +295,8 @@ def _compare(
         raise ConfigError("--output: missing; give the folder of the comparison, a new one or one to go on with")
     from rich.console import Console
 
-    from experiments import compare
-    from experiments.runs_progress import RunsProgress
+    from experiments.comparisons import compare
+    from experiments.comparisons.runs_progress import RunsProgress
 
     plan = compare.plan(files, values, seeds)
     for note in plan.notes:
@@ -315,8 +317,8 @@ def _compare(
 
 
 def _evaluate_run(run: Path, values: list[str]) -> dict[str, Any]:
-    from experiments.evaluation import evaluate_run
-    from experiments.folder import RunFolder
+    from experiments.runs.evaluation import evaluate_run
+    from experiments.runs.folder import RunFolder
 
     found = evaluate_run(RunFolder.existing(run), values, _note)
     _print_comparison(found, " ".join([f"{run} after {found['env_steps']:,} steps", *values]))
@@ -326,12 +328,13 @@ def _evaluate_run(run: Path, values: list[str]) -> dict[str, Any]:
 def _evaluate_controllers(what: str, values: list[str]) -> dict[str, Any]:
     from rich.console import Console
 
-    from experiments import tables, trial
+    from experiments import tables
+    from experiments.runs import controllers
 
-    loaded = trial.load(what, values)
+    loaded = controllers.load(what, values)
     for note in loaded.notes:
         _note(note)
-    found = trial.evaluate(loaded)
+    found = controllers.evaluate(loaded)
     Console().print(tables.controllers(found["controllers"], found["starts"], " ".join([what, *values])))
     return found
 
@@ -376,9 +379,9 @@ def _print_comparison(report: dict[str, Any], title: str) -> None:
 
 
 def _presets() -> str:
-    from experiments import config
+    from experiments.config import loading
 
-    return f"give a YAML file or one of the presets {', '.join(config.presets())}"
+    return f"give a YAML file or one of the presets {', '.join(loading.presets())}"
 
 
 def _note(note: str) -> None:

@@ -38,7 +38,7 @@ def shown(value: object, limit: int = 60) -> str:
 
 def suggestion(word: str, known: Sequence[str], limit: int = 40) -> str:
     """`did you mean "cycle"? allowed: complete, cycle, …`, without the question where nothing is near."""
-    from envs.spelling import nearest  # here, as what only helps or refuses an option need not load the environments
+    from graphs.spelling import nearest  # here, as what only helps or refuses an option need not load the environments
 
     near = nearest(word, known)
     question = f"did you mean {near}? " if near else ""

@@ -57,8 +57,8 @@ def _cause(error: BaseException, folder: Path) -> str:
 
 
 def _check_schema(names: Sequence[str]) -> None:
-    from experiments.schema import json_schema
-    from experiments.trial import trial_model
+    from experiments.config.schema import json_schema
+    from experiments.runs.controllers import trial_model
 
     try:
         json_schema()

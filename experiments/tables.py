@@ -12,11 +12,11 @@ from rich.text import Text
 import dmpo
 import envs
 import graphs
-from experiments import config
-from experiments.describe import Schema
+from experiments.config import loading
+from experiments.config.json_schema import Schema
+from experiments.config.schema import graph_model
 from experiments.errors import shown
-from experiments.records import RunRecord, by_scenario
-from experiments.schema import graph_model
+from experiments.runs.records import RunRecord, by_scenario
 
 Metrics = dict[str, float]
 STEP_SECONDS = 0.1  # a simulated step, everywhere
@@ -92,7 +92,7 @@ def controllers(found: dict[str, Metrics], episodes: int, title: str) -> Table:
 
 def listing(name: str | None = None) -> Iterator[Table]:
     """Presets, then what each axis offers with all parameters; with a name, only what is called so."""
-    chosen = [key for key in config.presets() if name in (None, key)]
+    chosen = [key for key in loading.presets() if name in (None, key)]
     if chosen:
         table = Table("preset", "what", title="presets, for dmpo train NAME", title_justify="left", box=SIMPLE_HEAD)
         for key in chosen:
@@ -106,7 +106,7 @@ def listing(name: str | None = None) -> Iterator[Table]:
 
 def known_names() -> list[str]:
     """Everything that `listing` can be asked for."""
-    return [*config.presets(), *(key for _, models in _axes() for key, _ in models)]
+    return [*loading.presets(), *(key for _, models in _axes() for key, _ in models)]
 
 
 def _axes() -> Iterator[tuple[str, Iterable[tuple[str, type[BaseModel]]]]]:
@@ -148,7 +148,7 @@ def _first_line(model: type[BaseModel]) -> str:
 
 def _summary(preset: str) -> str:
     """The first comment in a preset that is not the editor's."""
-    lines = config.presets()[preset].read_text(encoding="utf-8").splitlines()
+    lines = loading.presets()[preset].read_text(encoding="utf-8").splitlines()
     comments = [line.removeprefix("# ") for line in lines if line.startswith("# ") and "yaml-language" not in line]
     return comments[0] if comments else ""
 

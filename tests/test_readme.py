@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import comparison
+from experiments.comparisons import comparison
 from tests.conftest import Command
 
 ROOT = Path(__file__).parents[1]

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from benchmarks.reference import Reference
-from dmpo.distributions import Categorical
-from dmpo.dmpo import DMPO
-from dmpo.optimizer import StackedAdam
-from dmpo.ppo import PPO
-from dmpo.rollout import Rollout
+from dmpo.algorithms.dmpo import DMPO
+from dmpo.data.rollout import Rollout
+from dmpo.nn.distributions import Categorical
+from dmpo.nn.optimizer import StackedAdam
+from dmpo.updates.ppo import PPO
 from tests.dmpo.learners import make_learner, random_batch
 
 DIRECTED = nx.DiGraph([(0, 1), (1, 2), (3, 1)])

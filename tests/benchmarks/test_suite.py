@@ -13,7 +13,7 @@ from benchmarks import acting, dmpo_parts, iteration, scale, suite, training
 from benchmarks.dmpo_parts import Sizes
 from benchmarks.machine import flops, in_fresh_process, peak_megabytes
 from benchmarks.rows import Options, Row, read
-from dmpo.networks import StackedMLP, multiplies_bfloat16
+from dmpo.nn.layers import StackedMLP, multiplies_bfloat16
 from experiments.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("threads")

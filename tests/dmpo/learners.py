@@ -11,8 +11,8 @@ from pydantic import BaseModel
 
 import dmpo
 from dmpo import Trainer
-from dmpo.on_policy import OnPolicy
-from dmpo.rollout import Rollout
+from dmpo.algorithms.on_policy import OnPolicy
+from dmpo.data.rollout import Rollout
 from tests.dmpo.environment import PointMasses
 
 D = 3

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 import envs
 from envs import VectorEnv
-from envs.simulation import Simulation
+from envs.sumo.simulation import Simulation
 
 Array = NDArray[Any]
 Episode = dict[str, Array]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from envs import plugins
-from envs.observations import Observations
+from envs.traffic.observations import Observations
 from tests.envs.helpers import run_python
 
 # What is registered stays: it must not stand in this module, which every test run imports.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import envs
-from envs.spelling import hint
+from graphs.spelling import hint
 from tests.envs.helpers import SMALL, run_python
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments import config
-from experiments.folder import RunFolder
-from experiments.records import RunRecord, read_record
+from experiments.config import loading
+from experiments.runs.folder import RunFolder
+from experiments.runs.records import RunRecord, read_record
 
 CONTROLLERS = {"still": -9.0, "push": -4.0}
 
@@ -40,7 +40,7 @@ def make_run(
     """
     given = ["scenario.num_vehicles=3", f"train.seed={seed}", *overrides]
     run = RunFolder(folder / str(len(list(folder.glob("*")))))
-    run.create(config.dump(config.load("dppo_cacc_catchup", given).experiment))
+    run.create(loading.dump(loading.load("dppo_cacc_catchup", given).experiment))
     lines = [
         {"env_steps": every * k, "wall_seconds": 1.5 * k, "eval/reward": reward} | (dict(extra or {}) if k else {})
         for k, reward in enumerate(rewards)

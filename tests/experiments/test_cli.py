@@ -9,10 +9,12 @@ import pytest
 
 import envs
 from dmpo import EvaluationError, load_checkpoint
-from dmpo.model_learning import ModelLearner
-from dmpo.rollout import Rollout
-from experiments import cli, config, runner
+from dmpo.data.rollout import Rollout
+from dmpo.models.trainer import ModelLearner
+from experiments import cli
+from experiments.config import loading
 from experiments.errors import RunError
+from experiments.runs import runner
 from tests.experiments.conftest import metrics_of
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +30,10 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_no_window_system_is_needed_to_train() -> None:
-    code = "import sys; import experiments.plots; print('matplotlib.pyplot' in sys.modules, 'tkinter' in sys.modules)"
+    code = (
+        "import sys; import experiments.drawing.plots; "
+        "print('matplotlib.pyplot' in sys.modules, 'tkinter' in sys.modules)"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert result.stdout.split() == ["False", "False"], result.stderr
 
@@ -194,7 +199,7 @@ def test_a_fault_of_the_program_shows_where_it_is(tiny: Path, monkeypatch: pytes
 def test_list_shows_everything_there_is(dmpo: Command) -> None:
     result = dmpo("list")
     assert result.status == 0
-    for name in (*config.presets(), *envs.names(), "k_nearest", "small_world", "dppo", "kappa", "ring_length"):
+    for name in (*loading.presets(), *envs.names(), "k_nearest", "small_world", "dppo", "kappa", "ring_length"):
         assert name in result.out
 
 
@@ -226,7 +231,7 @@ def test_an_override_that_makes_others_void_says_so(dmpo: Command, folder: Path)
 
 def test_a_file_goes_before_a_preset_and_a_folder_does_not(folder: Path) -> None:
     (folder / "dppo_ring").mkdir()
-    assert config.find("dppo_ring") == config.presets()["dppo_ring"]
+    assert loading.find("dppo_ring") == loading.presets()["dppo_ring"]
     (folder / "dppo_ring").rmdir()
     (folder / "dppo_ring").write_text("scenario: {name: ring}", encoding="utf-8")
-    assert config.find("dppo_ring") == Path("dppo_ring")
+    assert loading.find("dppo_ring") == Path("dppo_ring")

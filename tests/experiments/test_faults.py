@@ -15,14 +15,17 @@ from random import Random
 from typing import Any
 
 import pytest
+from tests.experiments.runs.test_runner import Silence, assert_equal, state_of, tiny_experiment
 
 import dmpo as learners
 import envs
-from experiments import cli, config, plots, runner
+from experiments import cli
+from experiments.config import loading
+from experiments.drawing import plots
 from experiments.errors import RunError
-from experiments.folder import MetricsLog, RunFolder
+from experiments.runs import runner
+from experiments.runs.folder import MetricsLog, RunFolder
 from tests.experiments.conftest import TINY, metrics_of
-from tests.experiments.test_runner import Silence, assert_equal, state_of, tiny_experiment
 from tests.faults import descendants, environment, file_size_limit, wait_until_gone
 
 Command = Callable[..., Any]
@@ -145,12 +148,12 @@ def test_a_run_killed_at_moments_of_all_kinds_ends_like_one_that_never_was(
     # One process that has loaded everything, and copies of it that die.
     monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["experiments.runner", "experiments.plots"])
+    processes.set_forkserver_preload(["experiments.runs.runner", "experiments.drawing.plots"])
     folder = tmp_path
     (folder / "tiny.yaml").write_text(TINY, encoding="utf-8")
     begin = ("train", "tiny.yaml", "--output", "run")
     moments = [
-        ("experiments.runner:Run", "_train", 1, None),  # right after the first evaluation
+        ("experiments.runs.runner:Run", "_train", 1, None),  # right after the first evaluation
         *random_moments(2, seed=24),  # in training, and in an evaluation
         ("dmpo:Trainer", "state_dict", 2, None),  # between an evaluation's line and its checkpoint
         ("os", "replace", 3, None),  # a picture, a report or a checkpoint is written and has not its name yet
@@ -334,5 +337,5 @@ def test_a_report_that_is_damaged_is_named_and_made_again(run: Path, undisturbed
 
 def test_what_sets_another_time_to_answer_is_no_other_run(run: Path, dmpo: Command) -> None:
     assert "is finished" in dmpo(*RESUME, "train.answer_seconds=5").out
-    assert config.load(run / "config.yaml").experiment.train.answer_seconds == envs.ANSWER_SECONDS
+    assert loading.load(run / "config.yaml").experiment.train.answer_seconds == envs.ANSWER_SECONDS
     assert json.loads((run / "evaluation.json").read_text(encoding="utf-8"))["env_steps"] == 400

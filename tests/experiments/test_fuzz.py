@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from experiments import config, reading
-from experiments.describe import Schema
+from experiments.config import loading, reading
+from experiments.config.json_schema import Schema
+from experiments.config.schema import json_schema
 from experiments.errors import ConfigError
-from experiments.schema import json_schema
 from tests.faults import environment
 
 Command = Callable[..., Any]
@@ -32,7 +32,7 @@ VALUES: dict[str, Any] = {
     "null": None,
 }
 KEYS = set(json_schema()["properties"])
-PRESETS = {name: reading.read_file(path) for name, path in config.presets().items()}
+PRESETS = {name: reading.read_file(path) for name, path in loading.presets().items()}
 
 
 def put(data: dict[str, Any], place: Place, value: Any) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def test_a_fault_at_any_key_ends_in_its_path_and_status_2(dmpo: Command, folder:
         (folder / "bad.yaml").write_text(reading.dump(data), encoding="utf-8")
         result = dmpo("train", "bad.yaml", "--output", "run")
         path = ".".join(place)
-        given = f"{name}: {path} = {config.at(data, place)!r:.100}\n{result.err[:2000]}"
+        given = f"{name}: {path} = {loading.at(data, place)!r:.100}\n{result.err[:2000]}"
         assert result.status == 2, given
         assert result.out == "", given
         lines = result.err.splitlines()
@@ -176,7 +176,7 @@ def test_a_value_at_its_bound_is_loaded_or_refused_together_with_another() -> No
             if "minimum" not in node or place[0] == "scenario":
                 continue
             try:
-                experiment = config.check(put(data, place, node["minimum"])).experiment
+                experiment = loading.check(put(data, place, node["minimum"])).experiment
             except ConfigError as error:
                 refused += 1
                 assert all(
@@ -184,5 +184,5 @@ def test_a_value_at_its_bound_is_loaded_or_refused_together_with_another() -> No
                 )
             else:
                 loaded += 1
-                assert config.at(experiment.model_dump(), place) == node["minimum"]
+                assert loading.at(experiment.model_dump(), place) == node["minimum"]
     assert loaded > 5 * refused

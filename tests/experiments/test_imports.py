@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from experiments import runner
 from experiments.errors import RunError
+from experiments.runs import runner
 
 from .conftest import TINY
 

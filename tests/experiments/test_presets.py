@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+from tests.experiments.runs.test_runner import Silence
 
-from experiments import config, plots, runner
+from experiments.config import loading
+from experiments.drawing import plots
+from experiments.runs import runner
 from tests.experiments.conftest import metrics_of
-from tests.experiments.test_runner import Silence
 
 SHORT = ("scenario.horizon=20", "evaluate.scenario.horizon=20", "train.num_envs=2", "train.threads=1")
 FEW = {
@@ -21,17 +23,17 @@ FEW = {
 }
 
 
-@pytest.mark.parametrize("preset", sorted(config.presets()))
+@pytest.mark.parametrize("preset", sorted(loading.presets()))
 def test_it_trains_from_its_first_evaluation_to_its_last(
     preset: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[str] = []  # made, but not turned into pixels, which takes as long as the training
     monkeypatch.setattr(plots, "save", lambda figure, path: drawn.append(path.name))
-    algorithm = config.load(preset).experiment.algorithm.model_dump()
+    algorithm = loading.load(preset).experiment.algorithm.model_dump()
     few = [f"algorithm.{key}={value}" for key, value in FEW.items() if key in algorithm]
-    repeat = config.load(preset).experiment.scenario.action_repeat
+    repeat = loading.load(preset).experiment.scenario.action_repeat
     steps = 3 * 2 * FEW["rollout_steps"] * repeat  # three iterations
-    experiment = config.load(preset, [*SHORT, *few, f"train.env_steps={steps}"]).experiment
+    experiment = loading.load(preset, [*SHORT, *few, f"train.env_steps={steps}"]).experiment
     runner.train(experiment, folder / "run", Silence())
     lines = metrics_of(folder / "run")
     assert [line["env_steps"] for line in lines if "eval/reward" in line] == [0, steps]

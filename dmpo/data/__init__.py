@@ -1,0 +1,1 @@
+"""Batches of steps: on-policy rollouts and the replay buffer."""

@@ -1,0 +1,1 @@
+"""Localized models of the dynamics: fitting, rolling out, measuring."""

@@ -1,0 +1,126 @@
+"""The localized models: p̂_i(s_i', r_i, d_i | states of N_i^1, a_i), one graph convolution (DMPO paper, eqs. 2-4)."""
+
+from typing import NamedTuple
+
+import networkx as nx
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn import MessagePassing
+
+from dmpo.nn.layers import StackedColumns, parameters_of, stacked
+from graphs import Neighborhood
+
+END_LOGIT = -5.0  # ends are rare, and before any is seen none should be imagined
+EMBEDDING = 4  # numbers that stand for a discrete action
+
+
+class Prediction(NamedTuple):
+    """What the models say follows, all (N, B, ...), in normalised units."""
+
+    change: Tensor  # (N, B, D), s' - s
+    reward: Tensor  # (N, B)
+    end: Tensor  # (N, B), the logit of d
+
+
+class LocalModel(MessagePassing):  # type: ignore[misc]
+    """One model per agent, with its own parameters and one message function of its own on each edge.
+
+    h_i⁰ = f_i^enc(s_i);  h_(i,j) = f_(i,j)^edge(h_i⁰, h_j⁰);  h_i¹ = f_i^node(Σ_{j∈N_i^1} h_(i,j), a_i);
+    s_i' = s_i + f_i^state(h_i¹),  r_i = f_i^reward(h_i¹),  d_i = σ(f_i^done(h_i¹)).
+
+    With `hears_actions` it is p̂_i(· | states and actions of N_i^1): h_i⁰ = f_i^enc(s_i, a_i). Where an agent senses
+    others, such as its gap to the one in front, what they do moves its own state within the step, and a model that does
+    not hear of it takes its neighbours' actions for chance.
+
+    N_i^1 is closed: there is an edge from each agent to itself, so that one alone on the graph sees its own state.
+
+    Args:
+        graph: who talks to whom.
+        features: D, numbers in one agent's state.
+        actions: A where actions are continuous; the number of actions where they are discrete.
+        discrete: which of the two.
+        hears_actions: whether neighbours' actions are told as well as their states.
+        encoding: width of h⁰.
+        hidden: width of the two hidden layers of f^edge and f^node.
+        message: width of the messages.
+        generator: where the initial weights are drawn from.
+
+    Shapes:
+        states (N, B, D), actions (N, B, A) or (N, B) int64 -> a `Prediction`. The agents come first, as the parameters
+        are stacked over them.
+    """
+
+    def __init__(
+        self,
+        graph: nx.Graph,
+        features: int,
+        actions: int,
+        discrete: bool,
+        hears_actions: bool,
+        encoding: int,
+        hidden: int,
+        message: int,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__(aggr=None, node_dim=0)
+        near = Neighborhood(graph, hops=1)
+        self.num_agents, self.features = near.num_agents, features
+        target, place = near.mask.nonzero(as_tuple=True)  # (M,) edges, those to oneself included
+        self.register_buffer("edges", torch.stack([near.index[target, place], target]))  # (2, M): from j, to i
+        n = self.num_agents
+        width = EMBEDDING if discrete else actions
+        told = features + width if hears_actions else features
+        self.encoder = StackedColumns(n, [told, encoding], True, generator)
+        self.edge = StackedColumns(len(target), [2 * encoding, hidden, hidden, message], False, generator)
+        self.actions, self.discrete, self.hears_actions = actions, discrete, hears_actions
+        chosen = EMBEDDING, actions if discrete else 0
+        self.embedding = nn.Parameter(torch.randn(n, *chosen, generator=generator))  # (N, EMBEDDING, actions)
+        self.node = StackedColumns(n, [message + width, hidden, hidden, encoding], True, generator)
+        self.heads = StackedColumns(n, [encoding, features + 2], False, generator)
+        nn.init.constant_(self.heads.get_parameter("0.bias")[:, -1], END_LOGIT)
+
+    def forward(self, states: Tensor, actions: Tensor) -> Prediction:
+        """(N, B, D) and (N, B, A) or (N, B) -> what follows."""
+        outputs = self.step(states.transpose(1, 2), self.acted(actions)).transpose(1, 2)  # (N, B, D + 2)
+        return Prediction(outputs[..., :-2], outputs[..., -2], outputs[..., -1])
+
+    def step(self, states: Tensor, acted: Tensor) -> Tensor:
+        """The same with the samples last, and with actions as `acted` has them.
+
+        (N, D, B) and (N, EMBEDDING or A, B) -> (N, D + 2, B), the changes, the reward and the logit of the end.
+        """
+        told = torch.cat([states, acted], 1) if self.hears_actions else states
+        received = self.propagate(self.edges, encoded=self.encoder(told))  # (N, message, B)
+        return stacked(torch.cat([received, acted], 1), self.node, self.heads)
+
+    def networks(self) -> dict[str, tuple[list[Tensor], bool]]:
+        """As `kernels.model_gradients` takes them."""
+        node = parameters_of([self.node, self.heads])
+        return {
+            "encoder": (parameters_of([self.encoder]), True),
+            "edge": (parameters_of([self.edge]), False),
+            "node": (node, False),
+        }
+
+    def parameter_groups(self) -> list[list[nn.Parameter]]:
+        """The parameters of agents, (N, ...) each, and those of edges, (M, ...) each."""
+        of_edges = list(self.edge.parameters())
+        known = set(map(id, of_edges))
+        return [[p for p in self.parameters() if id(p) not in known and p.numel()], of_edges]
+
+    def message(self, encoded_i: Tensor, encoded_j: Tensor) -> Tensor:
+        """h_(i,j) of all edges at once, (M, encoding, B) twice -> (M, message, B); eq. 3."""
+        messages: Tensor = self.edge(torch.cat([encoded_i, encoded_j], 1))
+        return messages
+
+    def aggregate(self, inputs: Tensor, index: Tensor) -> Tensor:
+        """Σ_{j∈N_i^1} h_(i,j), (M, message, B) -> (N, message, B); several times as fast as the library's scatter."""
+        return inputs.new_zeros(self.num_agents, *inputs.shape[1:]).index_add(0, index, inputs)
+
+    def acted(self, actions: Tensor) -> Tensor:
+        """What stands for actions, (N, B, A) or (N, B) -> (N, EMBEDDING or A, B)."""
+        if not self.discrete:
+            return actions.transpose(1, 2)
+        numbers = torch.arange(self.actions, device=actions.device).view(1, -1, 1)
+        chosen = (actions.unsqueeze(1) == numbers).to(self.embedding.dtype)  # (N, actions, B)
+        return torch.bmm(self.embedding, chosen)

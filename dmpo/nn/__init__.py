@@ -1,0 +1,1 @@
+"""Networks, distributions and losses of all agents at once; `functional` is the one door to the kernels."""

@@ -1,0 +1,215 @@
+"""Agents that remember, and tell their neighbours what they remember when they choose to (IC3Net, Singh et al. 2018).
+
+The communication is an action like any other: each agent draws one and decides in the same step whether its neighbours
+hear its hidden state in the next.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+import gymnasium
+import networkx as nx
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dmpo.nn.distributions import Categorical, Distribution
+from dmpo.nn.layers import HIDDEN_GAIN, StackedLinear, StackedTanh
+from dmpo.nn.normalization import ReturnMoments
+from graphs import Neighborhood
+
+HEAD_GAIN = 0.01  # the first policy hardly depends on the state
+RETURN_MEMORY = 0.95  # batches are short, and there are many of them
+GATE = gymnasium.spaces.Discrete(2)  # closed, open
+
+
+class Gated:
+    """An action, and independently of it the choice of a gate: log π(a, g) = log π(a) + log π(g).
+
+    Actions are (..., N, A+1) float32, or (..., N, 2) int64 where they are discrete, the gate last: 1 is open. The last
+    two parameters are the gate's log-probabilities. Otherwise as the distribution of the action.
+
+    Args:
+        inner: of the action.
+    """
+
+    def __init__(self, inner: Distribution) -> None:
+        self.inner, self.gate = inner, Categorical(GATE)
+        self.discrete = isinstance(inner, Categorical)
+        self.actions, self.outputs, self.scales = inner.actions, inner.outputs + self.gate.outputs, inner.scales
+
+    def start(self, mean: float, log_std: float) -> Tensor:
+        """(P',): a gate is as likely to be open as closed."""
+        return torch.cat([self.inner.start(mean, log_std), self.gate.start(0.0, 0.0)])
+
+    def parameters(self, outputs: Tensor, log_std: Tensor) -> Tensor:
+        """(..., N, P)."""
+        act, gate = self._parts(outputs)
+        return torch.cat([self.inner.parameters(act, log_std), self.gate.parameters(gate, log_std)], -1)
+
+    def sample(self, parameters: Tensor, generator: torch.Generator) -> Tensor:
+        """Drawn actions with gates."""
+        act, gate = self._parts(parameters)
+        return self._join(self.inner.sample(act, generator), self.gate.sample(gate, generator))
+
+    def mode(self, parameters: Tensor) -> Tensor:
+        """The likeliest actions with the likeliest gates."""
+        act, gate = self._parts(parameters)
+        return self._join(self.inner.mode(act), self.gate.mode(gate))
+
+    def log_prob(self, parameters: Tensor, actions: Tensor) -> Tensor:
+        """Log π(a) + log π(g), (..., N)."""
+        (act, gate), (action, opened) = self._parts(parameters), self.split(actions)
+        return self.inner.log_prob(act, action) + self.gate.log_prob(gate, opened.long())
+
+    def entropy(self, parameters: Tensor) -> Tensor:
+        """Of both, (..., N)."""
+        act, gate = self._parts(parameters)
+        return self.inner.entropy(act) + self.gate.entropy(gate)
+
+    def commands(self, actions: Tensor) -> np.ndarray[Any, Any]:
+        """What the environment is told, which knows nothing of gates."""
+        return self.inner.commands(self.split(actions)[0])
+
+    def split(self, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Actions as of the inner distribution, and (..., N) bool, whose gates are open."""
+        return actions[..., 0] if self.discrete else actions[..., :-1], actions[..., -1] == 1
+
+    def _join(self, actions: Tensor, gates: Tensor) -> Tensor:
+        gates = gates.unsqueeze(-1).to(actions.dtype)
+        return torch.cat([actions.unsqueeze(-1) if self.discrete else actions, gates], -1)
+
+    def _parts(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        return numbers[..., : -self.gate.outputs], numbers[..., -self.gate.outputs :]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What agents take with them into the next step."""
+
+    hidden: Tensor  # (..., E, N, H), h
+    cell: Tensor  # (..., E, N, H)
+    gate: Tensor  # (..., E, N) bool, whether neighbours will hear the hidden state
+
+    def __getitem__(self, index: Tensor) -> Self:
+        return type(self)(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    def flatten(self) -> Self:
+        """(T, E, N, ...) -> (T·E, N, ...)."""
+        return type(self)(**{f.name: getattr(self, f.name).flatten(0, 1) for f in fields(self)})
+
+    def forgotten(self, first: Tensor) -> Self:
+        """The same, but nothing where an episode begins, first (E,) bool."""
+        rows = first[:, None, None]
+        hidden, cell = self.hidden.masked_fill(rows, 0.0), self.cell.masked_fill(rows, 0.0)
+        return type(self)(hidden, cell, self.gate & ~first[:, None])
+
+
+class RecurrentPolicy(nn.Module):
+    """π_i(a_i, g_i | h_i) and V_i(h_i), one set of parameters for all agents (sections 3.1 and 3.2).
+
+    c_i^t = C · 1/|N_i| Σ_{j∈N_i} g_j^t h_j^t;  h_i^{t+1}, s_i^{t+1} = LSTM(e(o_i^t) + c_i^t, h_i^t, s_i^t),
+
+    where N_i are the neighbours of i without itself, the paper's all others on a complete graph; who has none is told
+    zero. h^t and the gates g^t are those of the step before, so that news travels one hop a step. Values are
+    mean + std · head(h_i), see `ReturnMoments`.
+
+    Args:
+        graph: who talks to whom.
+        features: D, numbers in one agent's state.
+        distribution: of one agent's actions and gate.
+        width: H, of the hidden state.
+        start: (P',) what the policy's head gives at first, whatever the state.
+        init_log_std: initial value of what the distribution learns that does not depend on the state.
+        generator: where the initial weights are drawn from.
+    """
+
+    def __init__(
+        self,
+        graph: nx.Graph,
+        features: int,
+        distribution: Gated,
+        width: int,
+        start: Tensor,
+        init_log_std: float,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.neighborhood = Neighborhood(graph, hops=1)
+        self.distribution, self.width = distribution, width
+        self.encoder = StackedTanh(1, features, width, HIDDEN_GAIN, generator)  # e
+
+        def drawn(*shape: int) -> nn.Parameter:
+            bound = width**-0.5  # as PyTorch draws them
+            return nn.Parameter(torch.empty(1, *shape).uniform_(-bound, bound, generator=generator))
+
+        self.message = drawn(width, width)  # C
+        self.input_weight, self.hidden_weight = drawn(4 * width, width), drawn(4 * width, width)
+        self.lstm_bias = drawn(4 * width)
+        self.head = StackedLinear(1, width, distribution.outputs, HEAD_GAIN, generator)
+        self.value_head = StackedLinear(1, width, 1, 1.0, generator)
+        with torch.no_grad():
+            self.head.bias.copy_(start)
+        self.log_std = nn.Parameter(torch.full((1, distribution.scales), init_log_std))  # (1, A), or (1, 0)
+        self.moments = ReturnMoments(1, RETURN_MEMORY)
+
+    def cold(self, environments: int) -> Memory:
+        """The memory of agents that begin an episode, (E, N, ...)."""
+        shape = environments, self.neighborhood.num_agents
+        hidden = self.message.new_zeros(*shape, self.width)
+        return Memory(hidden, hidden, hidden.new_zeros(shape, dtype=torch.bool))
+
+    def forward(self, states: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+        """One step: states (E, N, D) and what agents remember -> hidden states and cells (E, N, H)."""
+        return self._step(_each(self.encoder, states), memory)
+
+    def unroll(self, states: Tensor, first: Tensor, gates: Tensor, memory: Memory) -> Memory:
+        """The memory after each of T steps.
+
+        Args:
+            states: (T, E, N, D).
+            first: (T, E) bool, where an episode begins, before which nothing is remembered.
+            gates: (T, E, N) bool, drawn in these steps.
+            memory: (E, N, ...), that the first step begins with.
+
+        Returns:
+            (T, E, N, ...).
+        """
+        encoded = _each(self.encoder, states)  # (T, E, N, H)
+        hidden, cells = [], []
+        for t in range(len(states)):
+            memory = Memory(*self._step(encoded[t], memory.forgotten(first[t])), gates[t])
+            hidden.append(memory.hidden)
+            cells.append(memory.cell)
+        return Memory(torch.stack(hidden), torch.stack(cells), gates)
+
+    def decide(self, hidden: Tensor) -> Tensor:
+        """(..., N, H) -> (..., N, P), the parameters of the distribution."""
+        return self.distribution.parameters(_each(self.head, hidden), self.log_std)
+
+    def normalized_values(self, hidden: Tensor) -> Tensor:
+        """(..., N, H) -> (..., N), in units of the standard deviation of the returns."""
+        return _each(self.value_head, hidden).squeeze(-1)
+
+    def values(self, hidden: Tensor) -> Tensor:
+        """(..., N, H) -> (..., N), in units of the rewards."""
+        return self.moments.denormalize(self.normalized_values(hidden))
+
+    def told(self, memory: Memory) -> Tensor:
+        """1/|N_i| Σ_{j∈N_i} g_j h_j, (E, N, H), exactly zero where all gates are closed or there is nobody."""
+        said = memory.hidden.masked_fill(~memory.gate.unsqueeze(-1), 0.0)
+        others = self.neighborhood.gather(said)[..., 1:, :]  # (E, N, K, H) without oneself
+        return others.sum(-2) / (self.neighborhood.sizes - 1).clamp(min=1).unsqueeze(-1)
+
+    def _step(self, encoded: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+        inputs = encoded + self.told(memory) @ self.message[0]  # (E, N, H)
+        before = memory.hidden.flatten(0, 1), memory.cell.flatten(0, 1)
+        weights = self.input_weight[0], self.hidden_weight[0], self.lstm_bias[0]
+        hidden, cell = torch.lstm_cell(inputs.flatten(0, 1), before, *weights)  # (E·N, H)
+        return hidden.view_as(memory.hidden), cell.view_as(memory.cell)
+
+
+def _each(layer: nn.Module, x: Tensor) -> Tensor:
+    # One layer for all agents, (..., inputs) -> (..., outputs).
+    y: Tensor = layer(x.reshape(1, -1, x.shape[-1]))
+    return y.reshape(*x.shape[:-1], y.shape[-1])

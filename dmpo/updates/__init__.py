@@ -1,0 +1,1 @@
+"""Gradient steps of policies and critics, and the targets they are taken towards."""

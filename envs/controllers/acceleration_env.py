@@ -1,0 +1,81 @@
+"""An environment as a classical controller drives it: by accelerations, on what a driver knows of the road."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from envs.sumo.simulation import Floats
+from envs.vector.vector_env import VectorEnv
+
+
+class Situation(NamedTuple):
+    """What a driver knows, whatever the agents observe; each (E, N), to be read and, if it is to last, copied.
+
+    Attributes:
+        headway: free road to the vehicle in front, in m.
+        speed, front_speed: own, and of the vehicle in front, in m/s.
+        seconds: since the episode began; 0 at its first decision, where what a controller remembers is to be forgotten.
+    """
+
+    headway: Floats
+    speed: Floats
+    front_speed: Floats
+    seconds: Floats
+
+
+class Seats(NamedTuple):
+    """Where drivers sit who command no environment but some of its vehicles: those that do not learn.
+
+    Attributes:
+        num_envs: E.
+        num_agents: N, drivers in each environment.
+        step_seconds: between two commands.
+    """
+
+    num_envs: int
+    num_agents: int
+    step_seconds: float
+
+
+class Driven:
+    """An environment whose actions are accelerations (E, N) in m/s² and whose observations are situations (E, N, 4).
+
+    Every action is one simulated step of 0.1 s: the published controllers decide that often, whatever ``action_repeat``
+    the learners have.
+    """
+
+    action_repeat = 1
+
+    def __init__(self, env: VectorEnv) -> None:
+        self._env = env
+        self.num_envs, self.num_agents, self.horizon = env.num_envs, env.num_agents, env.horizon
+        self.step_seconds = env.step_seconds
+        self._clock = np.zeros(env.num_envs, dtype=np.int64)
+
+    def reset(
+        self, seed: int | None = None, options: Mapping[str, Mapping[str, ArrayLike]] | None = None
+    ) -> tuple[Floats, dict[str, Any]]:
+        """Begin a new episode in every environment; see ``VectorEnv.reset``."""
+        _, info = self._env.reset(seed, options)
+        self._clock[:] = 0
+        return self._situations(info["state"]), info
+
+    def step(
+        self, actions: ArrayLike
+    ) -> tuple[Floats, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        """Drive one simulated step; see ``VectorEnv.drive``."""
+        _, reward, terminated, truncated, info = self._env.drive(actions)
+        ended = terminated | truncated
+        self._clock = np.where(ended, 0, self._clock + 1)
+        begun, state = info["first_state"], info["state"]
+        now = {name: np.where(ended[:, None], begun[name], rows) for name, rows in state.items()}
+        return self._situations(now), reward, terminated, truncated, info
+
+    def _situations(self, state: Mapping[str, Floats]) -> Floats:
+        seconds = np.broadcast_to((self._clock * self._env.step_seconds)[:, None], state["speed"].shape)
+        situation = Situation(state["headway"], state["speed"], state["front_speed"], seconds)
+        return np.stack(situation, axis=-1)

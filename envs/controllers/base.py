@@ -1,0 +1,174 @@
+"""Policies that are written down rather than learnt: constant and random actions, and what drives by rule.
+
+    controller = controllers.make("idm", env, time_gap=1.2)
+    found = dmpo.evaluate(controller.env, controller)
+
+Those that come with the package are in `envs/classical.py`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from envs import plugins
+from envs.controllers.acceleration_env import Driven, Seats, Situation
+from envs.registry import scenario
+from envs.sumo.simulation import Floats
+from envs.vector.vector_env import VectorEnv
+from graphs.spelling import check_names
+
+Policy = Callable[[NDArray[Any]], NDArray[Any]]
+
+
+class ControllerParameters(BaseModel):
+    """Parameters that every controller has."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    name: str = Field(description="of the controller; a subclass narrows it to the Literal that it is registered under")
+
+
+P = TypeVar("P", bound=ControllerParameters)
+
+
+class Controller(ABC, Generic[P]):
+    """A policy for all agents of an environment, from its observations (E, N, D) to actions.
+
+    Args:
+        parameters: an instance of the class's ``Parameters``.
+        env: the environment.
+
+    Attributes:
+        env: the environment as this controller sees and drives it, for ``dmpo.evaluate(controller.env, controller)``.
+    """
+
+    Parameters: ClassVar[type[ControllerParameters]]
+
+    def __init__(self, parameters: P, env: VectorEnv) -> None:
+        self.parameters = parameters
+        self.env: VectorEnv | Driven = env
+
+    @abstractmethod
+    def __call__(self, observations: NDArray[Any]) -> NDArray[Any]:
+        """Actions for observations of ``self.env``."""
+
+
+class Driver(Controller[P]):
+    """A controller that commands accelerations every 0.1 s.
+
+    On the loops a learner does so as well; in the platoons it is more than a learner can, which chooses among four
+    pairs of gains. It can also drive the vehicles that do not learn, on ``Seats``; there it has no ``env``.
+    """
+
+    def __init__(self, parameters: P, env: VectorEnv | Seats) -> None:
+        self.parameters, self.step_seconds = parameters, env.step_seconds
+        self.law = parameters.model_dump(exclude={"name"})  # asked for ten times a second
+        if not isinstance(env, Seats):
+            self.env = Driven(env)
+
+    def __call__(self, observations: NDArray[Any]) -> Floats:
+        """See :class:`Controller`."""
+        return self.accelerations(Situation(*np.moveaxis(observations, -1, 0)))
+
+    @abstractmethod
+    def accelerations(self, situation: Situation) -> Floats:
+        """Commands (E, N) in m/s², which the scenario clips to what its vehicles can do."""
+
+    def get_state(self) -> dict[str, NDArray[Any]]:
+        """What it remembers from one command to the next, arrays (E, …): nothing, unless a subclass says otherwise."""
+        return {}
+
+    def set_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from what ``get_state`` gave."""
+
+
+_controllers: dict[str, type[Controller[Any]]] = {}
+_C = TypeVar("_C", bound=type[Controller[Any]])
+
+
+def register(name: str) -> Callable[[_C], _C]:
+    """Class decorator that makes a controller known under a name, for ``make`` and the command line.
+
+    Raises:
+        ValueError: another class has this name already, or its ``Parameters`` do not say the name.
+    """
+
+    def add(controller: _C) -> _C:
+        plugins.check_parameters("controller", name, controller, ControllerParameters)
+        plugins.enter(_controllers, "controller", name, controller)
+        return controller
+
+    return add
+
+
+def names() -> list[str]:
+    """Names of all controllers in alphabetical order."""
+    import_module("envs.controllers.classical")
+    return sorted(_controllers)
+
+
+def drivers() -> list[str]:
+    """Names of those that command accelerations, in alphabetical order."""
+    return [name for name in names() if issubclass(_controllers[name], Driver)]
+
+
+def parameters(name: str) -> type[ControllerParameters]:
+    """The pydantic model of a controller's parameters, ``name`` among its fields.
+
+    Raises:
+        ValueError: there is no such controller; the message names those there are.
+    """
+    check_names("controller", [name], names())
+    return _controllers[name].Parameters
+
+
+def make(name: str, env: VectorEnv, **changed: Any) -> Controller[Any]:
+    """A controller of an environment, with the parameters that suit its scenario but for those ``changed``.
+
+    Raises:
+        ValueError: an unknown controller, or parameters that it refuses (pydantic's ``ValidationError`` is one).
+    """
+    model = parameters(name)
+    check_names(f"parameter of {name}", changed, model.model_fields)
+    return _controllers[name](model(**{**env.scenario.controller_parameters.get(name, {}), **changed}), env)
+
+
+def seated(parameters: ControllerParameters, seats: Seats) -> Driver[Any]:
+    """The driver with these parameters, for vehicles that do not learn."""
+    kind: Any = _controllers[parameters.name]
+    driver: Driver[Any] = kind(parameters, seats)
+    return driver
+
+
+def suited(name: str, scenario_name: str) -> Mapping[str, Any]:
+    """The parameters in which a controller differs in a scenario from its own defaults.
+
+    Raises:
+        ValueError: there is no scenario of that name.
+    """
+    return scenario(scenario_name).controller_parameters.get(name, {})
+
+
+def constants(scenario_name: str) -> dict[str, Policy]:
+    """A scenario's constant actions as policies by name: every agent does the same all the time.
+
+    Raises:
+        ValueError: there is no scenario of that name.
+    """
+    return {label: _constant(action) for label, action in scenario(scenario_name).constant_actions.items()}
+
+
+def _constant(action: float | int) -> Policy:
+    def act(observations: NDArray[Any]) -> NDArray[Any]:
+        agents = observations.shape[:2]
+        # A discrete action is a number for each agent, an acceleration a vector of one component.
+        return np.full(agents if isinstance(action, int) else (*agents, 1), action)
+
+    return act

@@ -1,0 +1,220 @@
+"""The controllers: IDM, the optimal-velocity model, FollowerStopper, PI with saturation, and random actions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Annotated, Any, Literal, Self
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from envs.controllers.acceleration_env import Seats, Situation
+from envs.controllers.base import Controller, ControllerParameters, Driver, register
+from envs.controllers.car_following import (
+    GO_HEADWAY,
+    MAX_SPEED,
+    STOP_HEADWAY,
+    follower_stopper,
+    intelligent_driver,
+    optimal_velocity,
+    optimal_velocity_model,
+    saturated,
+)
+from envs.sumo.simulation import Floats
+from envs.vector.vector_env import VectorEnv
+
+_Positive = Annotated[float, Field(gt=0)]
+
+
+class IDMParameters(ControllerParameters):
+    """Intelligent driver model (Treiber, Hennecke and Helbing, 2000), with the defaults of Flow's IDMController."""
+
+    name: Literal["idm"] = "idm"
+    desired_speed: float = Field(30.0, gt=0, description="v0 in m/s: speed on a free road")
+    time_gap: float = Field(1.0, ge=0, description="T in s: time gap kept to the vehicle in front")
+    min_gap: float = Field(2.0, ge=0, description="s0 in m: gap kept at rest")
+    acceleration: float = Field(1.0, gt=0, description="a in m/s²: largest acceleration")
+    deceleration: float = Field(1.5, gt=0, description="b in m/s²: comfortable deceleration")
+    exponent: float = Field(4.0, gt=0, description="δ: how late acceleration falls towards the desired speed")
+
+
+@register("idm")
+class IDM(Driver[IDMParameters]):
+    """See :class:`IDMParameters`."""
+
+    Parameters = IDMParameters
+
+    def accelerations(self, situation: Situation) -> Floats:
+        """See :class:`~envs.controllers.Driver`."""
+        return intelligent_driver(situation.headway, situation.speed, situation.front_speed, **self.law)
+
+
+class OVMParameters(ControllerParameters):
+    """Optimal-velocity model with relative speed (Bando et al., 1995; Jin and Orosz, 2014), as in deeprl_network."""
+
+    name: Literal["ovm"] = "ovm"
+    alpha: float = Field(0.5, ge=0, description="α in 1/s: gain towards the optimal velocity")
+    beta: float = Field(0.5, ge=0, description="β in 1/s: gain towards the speed of the vehicle in front")
+    stop_headway: float = Field(STOP_HEADWAY, ge=0, description="headway in m up to which the optimal velocity is 0")
+    go_headway: float = Field(GO_HEADWAY, gt=0, description="headway in m from which it is the largest")
+    max_speed: float = Field(MAX_SPEED, gt=0, description="the largest optimal velocity in m/s")
+
+    @model_validator(mode="after")
+    def _range(self) -> Self:
+        if self.go_headway <= self.stop_headway:
+            raise ValueError(
+                f"go_headway = {self.go_headway:g} must be above stop_headway = {self.stop_headway:g}: the optimal "
+                "velocity grows between the two"
+            )
+        return self
+
+
+@register("ovm")
+class OVM(Driver[OVMParameters]):
+    """See :class:`OVMParameters`."""
+
+    Parameters = OVMParameters
+
+    def accelerations(self, situation: Situation) -> Floats:
+        """See :class:`~envs.controllers.Driver`."""
+        ours = self.parameters
+        wanted = optimal_velocity(situation.headway, ours.stop_headway, ours.go_headway, ours.max_speed)
+        return optimal_velocity_model(wanted, situation.speed, situation.front_speed, ours.alpha, ours.beta)
+
+
+class FollowerStopperParameters(ControllerParameters):
+    """FollowerStopper (Stern et al., 2018): a desired speed, slower only where the gap asks for it."""
+
+    name: Literal["follower_stopper"] = "follower_stopper"
+    desired_speed: float = Field(15.0, ge=0, description="U in m/s: speed commanded where there is room")
+    gaps: tuple[_Positive, _Positive, _Positive] = Field(
+        (4.5, 5.25, 6.0),
+        description="in m, at equal speeds: stop below the first, follow at the second, U from the third",
+    )
+    decelerations: tuple[_Positive, _Positive, _Positive] = Field(
+        (1.5, 1.0, 0.5), description="in m/s²: how the three gaps grow with the closing speed, by Δv²/(2d)"
+    )
+
+    @model_validator(mode="after")
+    def _order(self) -> Self:
+        if any(far <= near for near, far in pairwise(self.gaps)):
+            raise ValueError(f"gaps = {list(self.gaps)} must grow from one to the next")
+        if any(far > near for near, far in pairwise(self.decelerations)):
+            raise ValueError(
+                f"decelerations = {list(self.decelerations)} may not grow from one to the next, or the gaps would cross"
+            )
+        return self
+
+
+@register("follower_stopper")
+class FollowerStopper(Driver[FollowerStopperParameters]):
+    """See :class:`FollowerStopperParameters`. The speed it commands is to be reached within a step."""
+
+    Parameters = FollowerStopperParameters
+
+    def accelerations(self, situation: Situation) -> Floats:
+        """See :class:`~envs.controllers.Driver`."""
+        command = follower_stopper(situation.headway, situation.speed, situation.front_speed, **self.law)
+        return (command - situation.speed) / self.step_seconds
+
+
+class PIParameters(ControllerParameters):
+    """PI with saturation (Stern et al., 2018): the mean of its own past speed, a little more where the gap is wide."""
+
+    name: Literal["pi_saturation"] = "pi_saturation"
+    window: float = Field(38.0, gt=0, le=3600, description="seconds of its own speed to take the mean of")
+    catch_up: float = Field(1.0, ge=0, description="v_catch in m/s: added to that mean where the gap is wide")
+    gap_low: float = Field(7.0, ge=0, description="g_l in m: gap from which something is added")
+    gap_high: float = Field(30.0, gt=0, description="g_u in m: gap from which all is added")
+    safe_gap: float = Field(4.0, ge=0, description="in m: where it follows the vehicle in front and nothing else")
+    safe_time: float = Field(2.0, ge=0, description="in s: the safe gap is at least this times the relative speed")
+    transition: float = Field(2.0, gt=0, description="γ in m: width of the transition from following to the mean")
+
+    @model_validator(mode="after")
+    def _range(self) -> Self:
+        if self.gap_high <= self.gap_low:
+            raise ValueError(f"gap_high = {self.gap_high:g} must be above gap_low = {self.gap_low:g}")
+        return self
+
+
+@register("pi_saturation")
+class PIWithSaturation(Driver[PIParameters]):
+    """See :class:`PIParameters`.
+
+    With the mean U of the own speed over the window, Δx the headway and Δv = v_front − v:
+    v_target = U + v_catch sat(Δx; g_l, g_u), α = sat(Δx; Δx_s, Δx_s + γ) with Δx_s = max(2 s Δv, 4 m), β = 1 − α/2,
+    v_cmd ← β (α v_target + (1 − α) v_front) + (1 − β) v_cmd.
+
+    The memory, speeds and last command, is each environment's own and begins anew with its episodes; the command
+    before the first is the vehicle's speed.
+    """
+
+    Parameters = PIParameters
+
+    def __init__(self, parameters: PIParameters, env: VectorEnv | Seats) -> None:
+        super().__init__(parameters, env)
+        agents = (env.num_envs, env.num_agents)
+        self._past = np.zeros((max(1, round(parameters.window / self.step_seconds)), *agents))  # (W, E, N), in a circle
+        self._next, self._known = 0, np.zeros((env.num_envs, 1))
+        self._command = np.zeros(agents)
+
+    def accelerations(self, situation: Situation) -> Floats:
+        """See :class:`~envs.controllers.Driver`."""
+        ours = self.parameters
+        mean = self._mean_speed(situation)
+        target = mean + ours.catch_up * saturated(situation.headway, ours.gap_low, ours.gap_high)
+        safe = np.maximum(ours.safe_time * (situation.front_speed - situation.speed), ours.safe_gap)
+        alpha = saturated(situation.headway, safe, safe + ours.transition)
+        beta = 1 - 0.5 * alpha
+        follow = alpha * target + (1 - alpha) * situation.front_speed
+        self._command = beta * follow + (1 - beta) * self._command
+        return (self._command - situation.speed) / self.step_seconds
+
+    def _mean_speed(self, situation: Situation) -> Floats:
+        """Remember the speeds, and take their mean over the window, or over the episode where that is shorter."""
+        begun = situation.seconds[:, 0] == 0
+        self._past[:, begun], self._known[begun] = 0.0, 0.0
+        self._command[begun] = situation.speed[begun]
+        self._past[self._next] = situation.speed
+        self._next = (self._next + 1) % len(self._past)
+        self._known = np.minimum(self._known + 1, len(self._past))
+        mean: Floats = self._past.sum(axis=0) / self._known
+        return mean
+
+    def get_state(self) -> dict[str, NDArray[Any]]:
+        """See :class:`~envs.controllers.Driver`; the circle of speeds begins with the oldest."""
+        past = np.roll(self._past, -self._next, axis=0).swapaxes(0, 1)
+        return {"past": past, "known": self._known.copy(), "command": self._command.copy()}
+
+    def set_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """See :class:`~envs.controllers.Driver`."""
+        self._past[:], self._next = state["past"].swapaxes(0, 1), 0
+        self._known[:], self._command[:] = state["known"], state["command"]
+
+
+class RandomParameters(ControllerParameters):
+    """Actions drawn evenly from the whole action space, each agent's for itself."""
+
+    name: Literal["random"] = "random"
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="of the draws")
+
+
+@register("random")
+class RandomActions(Controller[RandomParameters]):
+    """See :class:`RandomParameters`."""
+
+    Parameters = RandomParameters
+
+    def __init__(self, parameters: RandomParameters, env: VectorEnv) -> None:
+        super().__init__(parameters, env)
+        self._random = np.random.default_rng(parameters.seed)
+        self._space, self._agents = env.action_space, (env.num_envs, env.num_agents)
+
+    def __call__(self, observations: NDArray[Any]) -> NDArray[Any]:
+        """See :class:`~envs.controllers.Controller`."""
+        if isinstance(self._space, gymnasium.spaces.Discrete):
+            return self._random.integers(self._space.n, size=self._agents)
+        return self._random.uniform(self._space.low, self._space.high, (*self._agents, *self._space.shape))

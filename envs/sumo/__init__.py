@@ -1,0 +1,1 @@
+"""All that speaks to SUMO: the simulation, networks and files for it."""

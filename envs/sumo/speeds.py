@@ -1,0 +1,105 @@
+"""Speeds of many vehicles, commanded and read: in one call from Python where that was built, one by one elsewhere."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Floats = NDArray[np.float64]
+
+# C++'s names of `libsumo::Vehicle::setSpeed(const std::string&, double)` and `getSpeed(const std::string&)`. They say
+# which library's strings are meant; where that is another, nothing is found and vehicles are told one by one.
+_STRING = "NSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE"
+_SET_SPEED, _GET_SPEED = (f"_ZN7libsumo7Vehicle8{name}ERK{_STRING}" for name in ("setSpeed", "getSpeed"))
+
+
+class Named:
+    """V vehicles by their names in SUMO.
+
+    Attributes:
+        ids: the names (V).
+        addresses: where C finds them.
+    """
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        self.ids = ids
+        self.addresses = (ctypes.c_char_p * len(ids))(*(identity.encode() for identity in ids))
+
+
+class Speeds:
+    """What sets and what reads speeds.
+
+    Args:
+        sumo: libsumo or traci.
+        together: whether to do it in one call where that can be done; it is the same, only sooner.
+
+    Attributes:
+        together: whether that is done.
+    """
+
+    def __init__(self, sumo: Any, together: bool = True) -> None:
+        # libsumo's functions are C++ in a Python wrapper that does nothing else, and takes part of each call's time.
+        native = getattr(getattr(sumo, "libsumo", None), "_libsumo", None)
+        vehicle = sumo.vehicle
+        self._set = native.vehicle_setSpeed if native else vehicle.setSpeed
+        self._get = native.vehicle_getSpeed if native else vehicle.getSpeed
+        functions = _functions(native.__file__) if native and together else None
+        self.together = functions is not None
+        self._setter, self._getter = functions or (0, 0)
+
+    def command(self, vehicles: Named, speeds: _Floats) -> None:
+        """Command speeds (V,) in m/s for the next step.
+
+        Raises:
+            ValueError: there are more of them than vehicles, or fewer.
+        """
+        speeds = np.ascontiguousarray(speeds, np.float64)
+        if speeds.shape != (len(vehicles.ids),):
+            raise ValueError(f"speeds.shape={speeds.shape} is not possible: allowed: ({len(vehicles.ids)},).")
+        done = self._call("command_speeds", self._setter, vehicles, speeds)
+        for identity, speed in zip(vehicles.ids[done:], speeds[done:].tolist(), strict=True):
+            self._set(identity, speed)
+
+    def read(self, vehicles: Named) -> _Floats:
+        """Speeds (V,) in m/s after the last step."""
+        speeds = np.empty(len(vehicles.ids))
+        done = self._call("read_speeds", self._getter, vehicles, speeds)
+        if done < len(speeds):
+            speeds[done:] = np.fromiter(map(self._get, vehicles.ids[done:]), np.float64, len(speeds) - done)
+        return speeds
+
+    def _call(self, name: str, function: int, vehicles: Named, speeds: _Floats) -> int:
+        """How many vehicles were told or asked; not those from the first on that SUMO refuses."""
+        library = _library() if self.together else None
+        if library is None:
+            return 0
+        return int(getattr(library, name)(function, vehicles.addresses, len(vehicles.ids), speeds.ctypes.data))
+
+
+@cache
+def _library() -> ctypes.CDLL | None:
+    spec = find_spec("envs.sumo.native_speeds")
+    if not spec or not spec.origin:
+        return None
+    library = ctypes.CDLL(spec.origin)
+    for function in (library.command_speeds, library.read_speeds):
+        function.argtypes = ctypes.c_void_p, ctypes.c_void_p, ctypes.c_long, ctypes.c_void_p
+        function.restype = ctypes.c_long
+    return library
+
+
+def _functions(file: str) -> tuple[int, int] | None:
+    """Addresses of libsumo's two functions; None where they are not to be had, or nothing was built to call them."""
+    libsumo = ctypes.CDLL(file)
+    try:
+        pair = libsumo[_SET_SPEED + "d"], libsumo[_GET_SPEED]
+    except AttributeError:
+        return None
+    setter, getter = (ctypes.cast(function, ctypes.c_void_p).value or 0 for function in pair)
+    return (setter, getter) if _library() else None

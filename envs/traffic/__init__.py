@@ -1,0 +1,1 @@
+"""Scenarios on roads, driven by SUMO."""

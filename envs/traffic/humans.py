@@ -1,0 +1,152 @@
+"""How vehicles drive that do not learn: as SUMO does, or as a classical controller does, with noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from envs.selection import selection
+from envs.sumo.simulation import STEP_SECONDS, Floats
+from graphs.spelling import check_names
+
+# `envs.controllers` is imported where it is used: controllers drive environments, which know of fleets.
+
+#: Instead of a controller's name: the vehicles are left to SUMO's own car-following model.
+SUMO = "sumo"
+
+# Steps whose noise is drawn at once: a call costs more than the numbers.
+_BLOCK = 32
+
+_Suited = Mapping[str, Mapping[str, Any]]
+
+
+def human_controllers() -> list[str]:
+    """Names of what can drive a human everywhere."""
+    from envs import controllers
+
+    return controllers.drivers()
+
+
+class HumanParameters(BaseModel):
+    """How the vehicles that do not learn drive."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    controller: str = Field(
+        default="idm",
+        description="who drives: a classical controller by name, or sumo, SUMO's own car-following model",
+        json_schema_extra=lambda schema: schema.update(enum=[SUMO, *human_controllers()]),
+    )
+    parameters: dict[str, Any] = Field(
+        default_factory=dict, description="of that controller, where they differ from those it has in this scenario"
+    )
+    noise: float = Field(
+        default=0.0,
+        ge=0,
+        description="times √0.1 the standard deviation of what is added to a controller's every acceleration, in m/s²",
+    )
+
+    @field_validator("controller")
+    @classmethod
+    def _known_controller(cls, name: str) -> str:
+        check_names("controller of humans", [name], [SUMO, *human_controllers()])
+        return name
+
+    @model_validator(mode="after")
+    def _possible_parameters(self) -> Self:
+        if self.controller != SUMO:
+            self.checked({})
+        elif self.parameters:
+            raise ValueError(f"parameters = {self.parameters}: sumo has none; leave them out or choose a controller")
+        return self
+
+    def checked(self, suited: _Suited) -> Any:
+        """The controller's parameters.
+
+        Args:
+            suited: those in which controllers differ in a scenario from their own defaults, by the controller's name.
+
+        Raises:
+            ValueError: the controller refuses them.
+        """
+        from envs import controllers
+
+        model = controllers.parameters(self.controller)
+        known = [key for key in model.model_fields if key != "name"]
+        try:
+            check_names(f"parameter of {self.controller}", self.parameters, known)
+            return model(**{**suited.get(self.controller, {}), **self.parameters})
+        except ValidationError as error:
+            problem = error.errors()[0]
+            given = f"{'.'.join(map(str, problem['loc']))} = {problem['input']!r}"
+            raise ValueError(f"parameters: {given} of {self.controller}: {problem['msg']}") from None
+        except ValueError as error:
+            raise ValueError(f"parameters: {error}") from None
+
+
+class Humans:
+    """The H vehicles of each of E environments that a controller drives, with noise.
+
+    acceleration = controller(situation) + noise √0.1 N(0, 1), drawn from each environment's own random stream, so that
+    the same seed gives the same drivers however the environments are spread. Source: Flow's ``BaseController``.
+
+    Args:
+        parameters: of their driving; the controller is not ``SUMO``.
+        suited: as in ``HumanParameters.checked``.
+        places: their numbers (H,) among the vehicles.
+        num_envs: E.
+    """
+
+    def __init__(self, parameters: HumanParameters, suited: _Suited, places: NDArray[np.int64], num_envs: int) -> None:
+        from envs import controllers
+        from envs.controllers.acceleration_env import Seats, Situation
+
+        self._places, self._deviation = selection(places), parameters.noise * STEP_SECONDS**0.5
+        self._driver = controllers.seated(parameters.checked(suited), Seats(num_envs, len(places), STEP_SECONDS))
+        self._situation = Situation
+        self._seconds = np.zeros((num_envs, len(places)))
+        self._noise = np.zeros((num_envs, _BLOCK, len(places)))  # of the next steps
+        self._used = _BLOCK  # of these
+
+    def accelerations(
+        self, state: Mapping[str, Floats], seconds: NDArray[Any], random: Sequence[np.random.Generator]
+    ) -> Floats:
+        """Commands (E, H) in m/s².
+
+        Args:
+            state: of all M vehicles, each (E, M): ``headway``, ``speed`` and ``front_speed``.
+            seconds: (E,), since the episodes began.
+            random: E generators, which go on only where there is noise, and by that of several steps at once.
+        """
+        headway, speed, front = (state[name][:, self._places] for name in ("headway", "speed", "front_speed"))
+        self._seconds[:] = seconds[:, None]
+        command = self._driver.accelerations(self._situation(headway, speed, front, self._seconds))
+        if self._deviation:
+            command = command + self._next_noise(random)
+        return command
+
+    def _next_noise(self, random: Sequence[np.random.Generator]) -> Floats:
+        # (E, H), all environments stepping together.
+        if self._used == _BLOCK:
+            for block, generator in zip(self._noise, random, strict=True):
+                generator.standard_normal(out=block)
+            self._noise *= self._deviation
+            self._used = 0
+        self._used += 1
+        return self._noise[:, self._used - 1]
+
+    def draw_anew(self) -> None:
+        """Forget the noise that is drawn already: the generators are others, or what was drawn is not kept."""
+        self._used = _BLOCK
+
+    def get_state(self) -> dict[str, NDArray[Any]]:
+        """What their controller remembers, arrays (E, …)."""
+        return self._driver.get_state()
+
+    def set_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from what ``get_state`` gave."""
+        self._driver.set_state(state)

@@ -1,0 +1,260 @@
+"""What agents of a road network sense and earn, put together in the YAML from small named pieces.
+
+A piece is a function from the agents' :class:`AgentVehicles` to one number for each of them, (N,)::
+
+    from envs.pieces import AgentVehicles, observations
+
+    @observations.register("slope", scale=10.0)
+    def slope(vehicles: AgentVehicles) -> Floats:
+        return vehicles.read("getSlope")  # degrees
+
+Where a slot is empty, whatever a piece says is replaced by zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from envs import plugins
+from envs.sumo.simulation import Bools, Floats
+from graphs.spelling import check_names
+
+#: How far, in m, a driver looks for the vehicle in front.
+LOOK_AHEAD = 100.0
+
+
+class AgentVehicles:
+    """The vehicles in the slots of N agents, as they are now; speeds in m/s, lengths in m, each (N,).
+
+    Attributes:
+        sumo: ``libsumo``, for what cannot be read of a single vehicle.
+        ids: SUMO's names of the vehicles, None for an empty slot.
+        target_speed: the scenario's parameter.
+    """
+
+    def __init__(self, sumo: Any, target_speed: float) -> None:
+        self.sumo, self.target_speed = sumo, target_speed
+        self._route_lengths: dict[tuple[str, str], float] = {}
+        self.see((), ())
+
+    def see(self, ids: Sequence[str | None], colliding: Collection[str]) -> None:
+        """Forget what was read: time went on, and these vehicles are in the slots now."""
+        self.ids = tuple(ids)
+        self.colliding = np.array([identity in colliding for identity in self.ids], dtype=np.bool_)
+        self._read: dict[str, Floats] = {}
+        self._leaders: tuple[Floats, Floats] | None = None
+
+    @property
+    def present(self) -> Bools:
+        """Which slots hold a vehicle."""
+        return np.array([identity is not None for identity in self.ids], dtype=np.bool_)
+
+    def read(self, getter: str) -> Floats:
+        """What a function of ``libsumo.vehicle``, such as ``getSlope``, says of each vehicle; read once a step.
+
+        Raises:
+            ValueError: SUMO has no such function.
+        """
+        if getter not in self._read:
+            function: Any = getattr(self.sumo.vehicle, getter, None)
+            if function is None:
+                known = [name for name in dir(self.sumo.vehicle) if name.startswith("get")]
+                check_names("function of libsumo.vehicle", [getter], known)
+            self._read[getter] = self.each(function)
+        return self._read[getter]
+
+    def each(self, function: Callable[[str], float]) -> Floats:
+        """What a function makes of each vehicle's name, zero where a slot is empty."""
+        return np.array([0.0 if identity is None else float(function(identity)) for identity in self.ids])
+
+    @property
+    def gap(self) -> Floats:
+        """Free road to the vehicle in front, bumper to bumper, at most and where nobody is in sight LOOK_AHEAD."""
+        return self._in_front()[0]
+
+    @property
+    def front_speed(self) -> Floats:
+        """Speed of the vehicle in front; one's own where nobody is in sight."""
+        return self._in_front()[1]
+
+    def _in_front(self) -> tuple[Floats, Floats]:
+        if self._leaders is None:
+            gap, speed = np.full(len(self.ids), LOOK_AHEAD), self.read("getSpeed").copy()
+            vehicle = self.sumo.vehicle
+            for slot, identity in enumerate(self.ids):
+                found = None if identity is None else vehicle.getLeader(identity, LOOK_AHEAD)
+                if found and found[0]:
+                    # SUMO counts from where a vehicle would stand, minGap behind the one in front.
+                    gap[slot] = min(found[1] + vehicle.getMinGap(identity), LOOK_AHEAD)
+                    speed[slot] = vehicle.getSpeed(found[0])
+            self._leaders = gap, speed
+        return self._leaders
+
+    def route_length(self, identity: str) -> float:
+        """Length of the edges of a vehicle's route."""
+        key = identity, self.sumo.vehicle.getRouteID(identity)
+        if key not in self._route_lengths:
+            edges = self.sumo.vehicle.getRoute(identity)
+            self._route_lengths[key] = sum(self.sumo.lane.getLength(f"{edge}_0") for edge in edges)
+        return self._route_lengths[key]
+
+
+Piece = Callable[[AgentVehicles], Floats]
+
+
+class Pieces:
+    """Pieces of one kind by name."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._functions: dict[str, Piece] = {}
+        self._scales: dict[str, float] = {}
+
+    def register(self, name: str, scale: float = 1.0) -> Callable[[Piece], Piece]:
+        """Decorator that makes a function known under a name for the YAML.
+
+        Args:
+            name: of the piece.
+            scale: what its values are divided by, so that a network sees numbers of about 1.
+
+        Raises:
+            ValueError: another function has this name already.
+        """
+
+        def add(function: Piece) -> Piece:
+            plugins.enter(self._functions, self._what, name, function)
+            self._scales[name] = scale
+            return function
+
+        return add
+
+    def check(self, names: Collection[str]) -> None:
+        """Raises ValueError, with the nearest name and all there are, for one that is not known."""
+        check_names(self._what, names, self.names())
+
+    def names(self) -> list[str]:
+        """All names there are now."""
+        return list(self._functions)
+
+    def read(self, name: str, vehicles: AgentVehicles) -> Floats:
+        """A piece's values over their scale, (N,); zero where a slot is empty.
+
+        Raises:
+            ValueError: the piece gave something else than a finite number an agent.
+        """
+        values = np.asarray(self._functions[name](vehicles))
+        if values.shape != (len(vehicles.ids),):
+            raise ValueError(f"the {self._what} '{name}' gave shape {values.shape}; (N,) = ({len(vehicles.ids)},) is "
+                             "needed, a number for each slot")  # fmt: skip
+        values = np.where(vehicles.present, values, 0.0) / self._scales[name]
+        if not np.isfinite(values).all():
+            raise ValueError(f"the {self._what} '{name}' gave {values[~np.isfinite(values)][0]}; finite numbers are "
+                             "needed")  # fmt: skip
+        return values
+
+
+#: ``@observations.register("my_own", scale=10.0)`` adds one.
+observations = Pieces("observation piece")
+#: ``@rewards.register("my_own")`` adds one; its weight stands in the YAML.
+rewards = Pieces("reward piece")
+
+
+def weighted(weights: Mapping[str, float], vehicles: AgentVehicles) -> Floats:
+    """Sum of reward pieces, each times its weight, (N,)."""
+    return sum((weight * rewards.read(name, vehicles) for name, weight in weights.items()), np.zeros(len(vehicles.ids)))
+
+
+@observations.register("present")
+def _present(vehicles: AgentVehicles) -> Floats:
+    return vehicles.present.astype(np.float64)
+
+
+@observations.register("speed", scale=10.0)
+def _speed(vehicles: AgentVehicles) -> Floats:
+    return vehicles.read("getSpeed")
+
+
+@observations.register("acceleration", scale=3.0)
+def _acceleration(vehicles: AgentVehicles) -> Floats:
+    return vehicles.read("getAcceleration")
+
+
+@observations.register("gap", scale=30.0)
+def _gap(vehicles: AgentVehicles) -> Floats:
+    return vehicles.gap
+
+
+@observations.register("relative_speed", scale=10.0)
+def _relative_speed(vehicles: AgentVehicles) -> Floats:
+    return vehicles.front_speed - vehicles.read("getSpeed")
+
+
+@observations.register("position")
+def position(vehicles: AgentVehicles) -> Floats:
+    """Share of its route that a vehicle has driven, from 0 to 1."""
+    length = np.maximum(vehicles.each(vehicles.route_length), 1.0)
+    return np.minimum(vehicles.read("getDistance") / length, 1.0)
+
+
+@observations.register("edge_position")
+def edge_position(vehicles: AgentVehicles) -> Floats:
+    """Share of its lane that a vehicle has driven, from 0 to 1; for loops, where routes are long."""
+    lane = vehicles.sumo.lane
+    length = vehicles.each(lambda identity: lane.getLength(vehicles.sumo.vehicle.getLaneID(identity)))
+    return vehicles.read("getLanePosition") / np.maximum(length, 1e-9)
+
+
+@observations.register("lane")
+def _lane(vehicles: AgentVehicles) -> Floats:
+    return vehicles.read("getLaneIndex")
+
+
+@observations.register("speed_limit", scale=10.0)
+def _speed_limit(vehicles: AgentVehicles) -> Floats:
+    return vehicles.read("getAllowedSpeed")
+
+
+@rewards.register("speed_towards_target")
+def speed_towards_target(vehicles: AgentVehicles) -> Floats:
+    """max(v* - |v* - v|, 0) / v*: 1 at the target speed v*, 0 at rest and from twice the target on."""
+    target = vehicles.target_speed
+    return np.maximum(target - np.abs(target - vehicles.read("getSpeed")), 0.0) / target
+
+
+@rewards.register("acceleration_cost")
+def acceleration_cost(vehicles: AgentVehicles) -> Floats:
+    """|a| in m/s², of what the vehicle did, whatever was commanded."""
+    return np.abs(vehicles.read("getAcceleration"))
+
+
+@rewards.register("standing")
+def standing(vehicles: AgentVehicles) -> Floats:
+    """1 below 0.1 m/s, which is where SUMO counts a vehicle as waiting."""
+    return (vehicles.read("getSpeed") < 0.1).astype(np.float64)
+
+
+@rewards.register("headway_cost")
+def headway_cost(vehicles: AgentVehicles) -> Floats:
+    """max(1 - h, 0) for a time headway of h seconds: 1 at the bumper in front, 0 from a second on."""
+    return np.maximum(1.0 - vehicles.gap / np.maximum(vehicles.read("getSpeed"), 1.0), 0.0)
+
+
+@rewards.register("co2")
+def co2(vehicles: AgentVehicles) -> Floats:
+    """CO₂ in g/s by SUMO's emission model of the vehicle's emission class."""
+    return vehicles.read("getCO2Emission") / 1000.0
+
+
+@rewards.register("fuel")
+def fuel(vehicles: AgentVehicles) -> Floats:
+    """Fuel in g/s by SUMO's emission model of the vehicle's emission class."""
+    return vehicles.read("getFuelConsumption") / 1000.0
+
+
+@rewards.register("collision")
+def collision(vehicles: AgentVehicles) -> Floats:
+    """1 in a step at whose end the vehicle collides."""
+    return vehicles.colliding.astype(np.float64)

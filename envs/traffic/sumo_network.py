@@ -1,0 +1,260 @@
+"""Roads and traffic of the user's own: any SUMO network, closed loops or vehicles that enter and leave.
+
+Every environment is a SUMO of its own, loaded anew for every episode. What was set on vehicles and signals of an
+arbitrary network cannot be put back in its place, so a saved state is the episode's seed and all commands since it
+began, and going on from it drives them again: SUMO does the same on the same, to the last bit.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import gymnasium
+import networkx as nx
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator, model_validator
+
+from envs.registry import register
+from envs.scenario import MAX_HORIZON, Actions, Scenario, ScenarioParameters, Spec, State
+from envs.starts import StartField
+from envs.sumo import road_files
+from envs.sumo.simulation import Bools, Floats
+from envs.traffic import pieces
+from envs.traffic.own_roads import Files, OwnRoads
+from envs.traffic.slots import Agents
+from graphs.spelling import hint
+
+_File = Annotated[str, Field(min_length=1, max_length=400)]
+_Piece = Annotated[str, Field(min_length=1, max_length=100)]
+_MAX_COMMANDS = 20_000_000
+_MAX_SEED = 2**31 - 1  # of SUMO's
+_STATE = ("speed", "position", "acceleration", "headway", "front_speed", "vehicle")
+
+
+def _list_observations(schema: dict[str, Any]) -> None:
+    schema["items"] = {"type": "string", "enum": pieces.observations.names()}
+
+
+def _list_rewards(schema: dict[str, Any]) -> None:
+    schema["propertyNames"] = {"enum": pieces.rewards.names()}
+
+
+class SumoParameters(ScenarioParameters):
+    """A SUMO network and traffic of your own; left out, a road with an on-ramp."""
+
+    name: Literal["sumo"] = "sumo"
+    horizon: int = Field(600, gt=0, le=MAX_HORIZON, description="simulated steps of 0.1 s in an episode")
+    network: _File = Field(
+        "merge.net.xml", description="SUMO network, relative to the working directory, or one that comes along"
+    )
+    routes: _File = Field("merge.rou.xml", description="SUMO routes, vehicles and flows on it, found likewise")
+    additional: tuple[_File, ...] = Field((), description="further SUMO files, such as of vehicle types or signals")
+    agents: Agents = Field(Agents(type="learner", count=8), description="which vehicles learn")
+    observation: tuple[_Piece, ...] = Field(
+        ("present", "speed", "gap", "relative_speed", "position"),
+        min_length=1,
+        max_length=100,
+        description="pieces that an agent senses, by name",
+        json_schema_extra=_list_observations,
+    )
+    reward: dict[_Piece, float] = Field(
+        {"speed_towards_target": 1.0, "acceleration_cost": -0.1},
+        min_length=1,
+        max_length=100,
+        description="pieces that an agent earns, and their weights: negative for what costs",
+        json_schema_extra=_list_rewards,
+    )
+    target_speed: float = Field(15.0, gt=0, le=100, description="speed in m/s that the reward asks for")
+    max_acceleration: float = Field(3.0, gt=0, le=20, description="in m/s²; actions are from minus this to this")
+    speed_mode: int = Field(
+        31, ge=0, le=127, description="SUMO's setSpeedMode for agents; 31 is all its checks, 0 obeys every command"
+    )
+    end_on_collision: bool = Field(True, description="whether an agent's collision ends the episode")
+    warm_up_steps: int = Field(
+        1, ge=0, le=MAX_HORIZON, description="simulated steps before an episode, in which SUMO drives everybody"
+    )
+    starts: int = Field(
+        4, ge=1, le=256, description="reference starts, seeds 0, 1, … of SUMO, that evaluation goes through"
+    )
+
+    @field_validator("network")
+    @classmethod
+    def _is_network(cls, name: str) -> str:
+        road_files.edges(name)
+        return name
+
+    @field_validator("routes")
+    @classmethod
+    def _is_traffic(cls, name: str) -> str:
+        road_files.demand([name])
+        return name
+
+    @field_validator("additional")
+    @classmethod
+    def _are_traffic(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        road_files.demand(names)
+        return names
+
+    @field_validator("observation")
+    @classmethod
+    def _known_observations(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        pieces.observations.check(names)
+        return names
+
+    @field_validator("reward")
+    @classmethod
+    def _known_rewards(cls, weights: dict[str, float]) -> dict[str, float]:
+        pieces.rewards.check(weights)
+        return weights
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> Self:
+        own = {"network", "routes", "agents"}
+        if "network" in self.model_fields_set and not own <= self.model_fields_set:
+            lacking = min(own - self.model_fields_set)
+            raise ValueError(f"{lacking} must be given for network = '{self.network}': without it is the example's")
+        demand = road_files.demand([self.routes, *self.additional])
+        stranger = road_files.missing(demand.edges, edges := road_files.edges(self.network))
+        if stranger is not None:
+            raise ValueError(f"routes = '{self.routes}': traffic is sent over the edge '{stranger}', which network = "
+                             f"'{self.network}' does not have{hint(stranger, edges)}")  # fmt: skip
+        self._check_agents(demand)
+        if self.horizon * self.agents.size > _MAX_COMMANDS:
+            raise ValueError(f"horizon = {self.horizon:,} steps of {self.agents.size:,} agents are too many commands "
+                             f"to keep for resuming; allowed: {_MAX_COMMANDS:,} in all")  # fmt: skip
+        return self
+
+    def _check_agents(self, demand: road_files.Demand) -> None:
+        strangers = [identity for identity in self.agents.ids or () if not demand.has_vehicle(identity)]
+        if strangers:
+            known = sorted(demand.vehicles | {f"{flow}.0" for flow in demand.flows})
+            raise ValueError(f"agents.ids: no vehicle '{strangers[0]}' enters{_choices(strangers[0], known)}")
+        kind = self.agents.type
+        if kind in demand.mixtures:
+            raise ValueError(f"agents.type = '{kind}' is a distribution; name one of the types in it"
+                             f"{_choices('', demand.types)}")  # fmt: skip
+        if kind is not None and kind not in demand.types:
+            raise ValueError(f"agents.type = '{kind}': there is no such vehicle type{_choices(kind, demand.types)}")
+
+
+def _choices(name: str, known: Any) -> str:
+    """The nearest of the known names, and the first of them all."""
+    listed = sorted(known)
+    more = ", …" if len(listed) > 10 else ""
+    return f"{hint(name, listed)} (there are: {', '.join(listed[:10])}{more})"
+
+
+@register("sumo")
+class SumoNetwork(Scenario[SumoParameters]):
+    """See :class:`SumoParameters`.
+
+    Raises:
+        ValueError: SUMO refuses the files; the message holds SUMO's own words.
+    """
+
+    Parameters = SumoParameters
+    simulation: OwnRoads
+    one_env_a_process = True
+
+    def __init__(self, parameters: SumoParameters, numbers: range, seed: int, folder: Path) -> None:
+        super().__init__(parameters, numbers, seed, folder)
+        if len(numbers) != 1:
+            raise ValueError(f"{len(numbers)} environments in one process; libsumo simulates one network a process")
+        self.simulation = OwnRoads(
+            Files(
+                road_files.find(parameters.network),
+                road_files.find(parameters.routes),
+                tuple(map(road_files.find, parameters.additional)),
+            ),
+            parameters.agents,
+            parameters.speed_mode,
+            parameters.warm_up_steps,
+            parameters.target_speed,
+        )
+        self._sumo_seed = np.zeros(1, dtype=np.int64)
+        self._commands = np.zeros((1, parameters.horizon, self.num_agents), dtype=np.float32)
+
+    @classmethod
+    def spec(cls, parameters: SumoParameters) -> Spec:
+        """See :class:`~envs.scenario.Spec`; the graph is the cycle of slots, one entered after the other."""
+        n, bound = parameters.agents.size, parameters.max_acceleration
+        return Spec(
+            num_vehicles=n,
+            places=tuple(range(n)),
+            graph=nx.cycle_graph(n) if n > 2 else nx.path_graph(n),
+            observation_space=gymnasium.spaces.Box(-np.inf, np.inf, (len(parameters.observation),), np.float32),
+            action_space=gymnasium.spaces.Box(-bound, bound, (1,), np.float32),
+            reference_starts=parameters.starts,
+            state_names=cls._seen_names(_STATE, parameters),
+            start={"seed": StartField(1)},
+        )
+
+    def _begin(self, env: int, start: State | None) -> None:
+        if start is not None:
+            seed = int(start["seed"][0]) % (_MAX_SEED + 1)
+        else:
+            reference = self.reference_start(env)
+            seed = int(self.random[env].integers(_MAX_SEED)) if reference is None else reference
+        self._load(seed)
+
+    def _load(self, seed: int) -> None:
+        self._sumo_seed[:], self._commands[:] = seed, 0.0
+        self.simulation.load(seed)
+
+    def _command(self, actions: Actions) -> Floats:
+        return actions[..., 0]
+
+    def _advance(self, acceleration: Floats) -> tuple[Floats, Bools, Bools]:
+        bound, roads = self.parameters.max_acceleration, self.simulation
+        # What is kept is what is driven, to the last bit.
+        self._commands[0, self.clock[0]] = np.clip(acceleration[0], -bound, bound)
+        roads.drive(self._commands[0, self.clock[0]].astype(np.float64))
+        collision = bool(roads.learning.colliding.any())
+        # With nobody on the road and nobody to come there is nothing left to earn.
+        ended = (collision and self.parameters.end_on_collision) or roads.is_over()
+        reward = pieces.weighted(self.parameters.reward, roads.learning)
+        return reward[None], np.array([ended]), np.array([collision])
+
+    def _add_emissions(self) -> None:
+        super()._add_emissions()
+        self._length[0] = self.simulation.lengths(0)
+
+    def observe(self) -> Floats:
+        """See :class:`~envs.scenario.Scenario`."""
+        seen = [pieces.observations.read(name, self.simulation.learning) for name in self.parameters.observation]
+        return np.stack(seen, axis=-1)[None]  # (E, N, D) with E = 1
+
+    def state(self) -> dict[str, Floats]:
+        """See :class:`~envs.scenario.Scenario`.
+
+        ``position`` is what was driven since entering; ``vehicle`` tells vehicles that had the same slot apart, and is
+        0 where it is empty, as ``speed`` is.
+        """
+        vehicles = self.simulation.learning
+        rows = (
+            vehicles.read("getSpeed"),
+            vehicles.read("getDistance"),
+            vehicles.read("getAcceleration"),
+            vehicles.gap,
+            vehicles.front_speed,
+            np.array(self.simulation.slots.numbers, dtype=np.float64),
+        )
+        return {name: row[None] for name, row in zip(_STATE, rows, strict=True)}
+
+    def _lane_names(self, env: int) -> list[str]:
+        return self.simulation.lanes()
+
+    def get_state(self) -> dict[str, NDArray[Any]]:
+        """Everything needed to go on; commands that are driven again lead exactly to where this simulation is."""
+        return self._written_down()
+
+    def _snapshot(self) -> dict[str, NDArray[Any]]:
+        return {"sumo_seed": self._sumo_seed.copy(), "commands": self._commands.copy()}
+
+    def _restore(self, env: int, snapshot: State) -> None:
+        self._load(int(snapshot["sumo_seed"][env]))
+        self._commands[:] = snapshot["commands"]
+        for command in self._commands[env, : int(snapshot["clock"][env])]:
+            self.simulation.drive(command.astype(np.float64))

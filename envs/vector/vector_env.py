@@ -1,0 +1,352 @@
+"""E environments side by side, simulated by SUMO in worker processes and seen through shared arrays."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import gymnasium
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from envs import plugins
+from envs.scenario import Scenario
+from envs.selection import selection
+from envs.starts import start_rows
+from envs.sumo.simulation import STEP_SECONDS, Floats, SimulationError, Vehicles
+from envs.vector.actions import checked, checked_actions
+from envs.vector.worker import Worker, cores, shared_memory
+from envs.vector.worker_process import Fields, Job, memory_size, views
+from graphs.spelling import check_names
+
+#: Seconds after which a worker that has not answered counts as hung, unless another number is given.
+ANSWER_SECONDS = 60.0
+_MAX_FAILURES_IN_A_ROW = 3
+_log = logging.getLogger(__name__)
+_Asked = list[tuple[Worker, tuple[str, Any]]]  # what was asked of each worker
+_Step = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
+
+
+class VectorEnv:
+    """E environments of one scenario behind Gymnasium's vector interface, with N agents each.
+
+    Episodes restart in the step that ends them (``AutoresetMode.SAME_STEP``). All arrays that ``reset`` and ``step``
+    return are views of shared memory, which the next call overwrites: copy what is to last.
+
+    Args:
+        scenario: the scenario's class.
+        parameters: an instance of its ``Parameters``.
+        num_envs: E.
+        workers: SUMO processes that share the environments; one for each where the scenario needs that.
+        seed: fixes every episode, however the environments are split over workers.
+        answer_seconds: how long a worker may take to start, or to answer, before it counts as hung and is replaced.
+        window: whether SUMO shows what happens in a window of its own, at the speed of real time.
+        watch: whether ``info`` also holds ``vehicles``, for each environment where SUMO has all its vehicles.
+
+    Raises:
+        ValueError: no environment, or more workers than environments.
+        SimulationError: SUMO did not start.
+    """
+
+    def __init__(
+        self,
+        scenario: type[Scenario[Any]],
+        parameters: Any,
+        num_envs: int = 16,
+        workers: int = 1,
+        seed: int = 0,
+        answer_seconds: float = ANSWER_SECONDS,
+        *,
+        window: bool = False,
+        watch: bool = False,
+    ) -> None:
+        if not 1 <= workers <= num_envs:
+            raise ValueError(
+                f"workers = {workers} must lie between 1 and num_envs = {num_envs}: every worker needs an environment"
+            )
+        workers = num_envs if scenario.one_env_a_process else workers
+        self.spec = scenario.spec(parameters)
+        self.scenario = scenario
+        self.num_envs, self.num_agents, self.graph = num_envs, self.spec.num_agents, self.spec.graph
+        self.observation_space, self.action_space = self.spec.observation_space, self.spec.action_space
+        self.reference_starts = self.spec.reference_starts
+        self.horizon, self.action_repeat = parameters.horizon, parameters.action_repeat
+        self.step_seconds = STEP_SECONDS
+        self.restarts, self._watch = 0, watch
+        self._lost = np.zeros(num_envs, dtype=np.bool_)
+        memory = shared_memory(memory_size(self.spec, num_envs))
+        self._fields: Fields = views(memory, self.spec, num_envs)
+        self._traffic, self._first_state = (
+            {name: self._fields[f"{which}.{name}"] for name in self.spec.state_names}
+            for which in ("traffic", "first_state")
+        )
+        self._learners = selection(np.array(self.spec.places))
+        bounds = [num_envs * worker // workers for worker in range(workers + 1)]
+        shares = [range(a, b) for a, b in itertools.pairwise(bounds)]
+        jobs = [
+            Job(scenario, parameters, share, seed, plugins.modules(), window, None if window else core)
+            for share, core in zip(shares, cores(workers), strict=True)
+        ]
+        self._begun = False
+        self._pending: _Asked = []  # of a step that is waited for
+        self._workers = [Worker(job, memory, num_envs, answer_seconds) for job in jobs]
+        try:
+            for worker in self._workers:
+                worker.answer()
+        except BaseException:
+            self.close()
+            raise
+
+    def reset(
+        self, seed: int | None = None, options: Mapping[str, Mapping[str, ArrayLike]] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Begin a new episode in every environment.
+
+        Args:
+            seed: starts all random streams anew; None goes on with them.
+            options: ``{"state": {…}}`` starts every environment exactly there. Loops: ``edge`` (names), ``offset`` (m),
+                ``speed`` (m/s); platoon: ``headway`` (m), ``speed``, ``leader_speed`` (T+1 values). Arrays (M,), of all
+                vehicles, or (E, M).
+
+        Returns:
+            Observations (E, N, D), and ``info`` with ``state`` and ``traffic``.
+
+        Raises:
+            ValueError: a start state of the wrong form.
+        """
+        start = self._start(options or {})
+        self._exchange(
+            ("reset", (seed, None if start is None else {name: rows[worker.rows] for name, rows in start.items()}))
+            for worker in self._workers
+        )
+        self._whole()
+        info: dict[str, Any] = {"state": self._state(), "traffic": self._traffic}
+        return self._fields["obs"], info | ({"vehicles": self.vehicles()} if self._watch else {})
+
+    def step(self, actions: ArrayLike) -> _Step:
+        """Drive all environments for ``action_repeat`` simulated steps.
+
+        Args:
+            actions: (E, N, A) accelerations in m/s², clipped to the action space, or (E, N) action numbers.
+
+        Returns:
+            Observations (E, N, D), rewards (E, N), terminated (E,), truncated (E,), and ``info`` with ``final_obs``
+            (E, N, D; valid where an episode ended), ``state`` (E, N; of the ended episode where one ended), ``traffic``
+            (E, M; the same of all vehicles), ``first_state`` (E, N; of the next; valid where one ended), ``collision``
+            (E,), ``lost`` (E,; its worker died or hung, the state is the next episode's), and ``restarts`` of workers.
+
+        Raises:
+            ValueError: actions of the wrong shape or kind, outside the action numbers, or not finite.
+            SimulationError: a worker fails again and again.
+        """
+        self.step_async(actions)
+        return self.step_wait()
+
+    def step_async(self, actions: ArrayLike) -> None:
+        """Begin a step and leave the workers to it; ``step_wait`` gives what comes of it.
+
+        Until then nothing else may be asked, and what the last step gave is being overwritten.
+
+        Args:
+            actions: as of ``step``.
+
+        Raises:
+            ValueError: as ``step``.
+        """
+        self._none_pending("step_async")
+        self._fields["actions"][:] = checked_actions(actions, self._fields["actions"].shape, self.action_space)
+        self._begin("step")
+
+    def drive(self, accelerations: ArrayLike) -> _Step:
+        """Drive all environments for one simulated step by accelerations, whatever actions and ``action_repeat`` are.
+
+        So a classical controller drives vehicles whose learners choose among gains, or decide less often.
+
+        Args:
+            accelerations: (E, N) in m/s², clipped to what the scenario's vehicles can do.
+
+        Returns:
+            As ``step``.
+
+        Raises:
+            ValueError: accelerations of the wrong shape, or not finite.
+            SimulationError: a worker fails again and again.
+        """
+        self._none_pending("drive")
+        self._fields["accelerations"][:] = checked(accelerations, self._fields["accelerations"].shape, "accelerations")
+        self._begin("drive")
+        return self.step_wait()
+
+    def _begin(self, command: str) -> None:
+        if not self._begun:
+            raise gymnasium.error.ResetNeeded("the first step needs a reset() or set_state() before it")
+        # A worker that lost its episodes since the last step has new ones, which this step shows from their beginning.
+        self._pending = self._ask(
+            ("reset", (None, None)) if worker.cut_off else (command, self._watch) for worker in self._workers
+        )
+
+    def step_wait(self) -> _Step:
+        """Wait for the step that ``step_async`` began.
+
+        Returns:
+            As ``step``.
+
+        Raises:
+            NoAsyncCallError: none was begun.
+            SimulationError: a worker fails again and again.
+        """
+        if not self._pending:
+            raise gymnasium.error.NoAsyncCallError("step_wait() needs a step_async() before it", "step")
+        pending, self._pending = self._pending, []
+        answers = self._answers(pending)
+        self._report_cut_off()
+        fields = self._fields
+        info = {
+            "final_obs": fields["final_obs"],
+            "state": self._state(),
+            "traffic": self._traffic,
+            "first_state": self._first_state,
+            "collision": fields["collision"],
+            "lost": self._lost,
+            "restarts": self.restarts,
+        }
+        if self._watch:
+            # An answer is missing where a worker failed, and its episodes with it.
+            info["vehicles"] = [seen for answer in answers for seen in answer] if all(answers) else self.vehicles()
+        return fields["obs"], fields["reward"], fields["terminated"], fields["truncated"], info
+
+    def _state(self) -> dict[str, Floats]:
+        """What traffic tells of the learners, (E, N)."""
+        return {name: rows[:, self._learners] for name, rows in self._traffic.items()}
+
+    def vehicles(self) -> list[Vehicles]:
+        """Where SUMO has the vehicles of each environment: its N agents, in order, and behind them the others."""
+        return [seen for answer in self._exchange(("vehicles", None) for _ in self._workers) for seen in answer]
+
+    def roads(self) -> list[list[Floats]]:
+        """Of each environment, the middle lines (P, 2) in m of the lanes driven on, in driving order."""
+        return [road for answer in self._exchange(("roads", None) for _ in self._workers) for road in answer]
+
+    def get_state(self) -> dict[str, NDArray[Any]]:
+        """Everything needed to go on exactly, as arrays (E, …); see ``set_state``."""
+        states = self._exchange(("get_state", None) for _ in self._workers)
+        return {name: np.concatenate([state[name] for state in states]) for name in states[0]}
+
+    def set_state(self, state: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """Go on from what ``get_state`` gave, bit for bit, under any number of workers; returns observations (E, N, D).
+
+        Raises:
+            ValueError: the state is that of other environments.
+        """
+        for name, rows in state.items():
+            if len(rows) != self.num_envs:
+                raise ValueError(f"the state holds {name} of {len(rows)} environments; here there are {self.num_envs}")
+        self._exchange(
+            ("set_state", {name: rows[worker.rows] for name, rows in state.items()}) for worker in self._workers
+        )
+        self._whole()
+        return self._fields["obs"]
+
+    def close(self) -> None:
+        """End all worker processes."""
+        for worker in self._workers:
+            worker.ask("close")
+        for worker in self._workers:
+            worker.process.join(timeout=5.0)
+            worker.kill()
+        self._workers, self._pending = [], []
+
+    def _exchange(self, requests: Iterable[tuple[str, Any]]) -> list[Any]:
+        """Make one request, a command and its argument, of each worker; returns their answers."""
+        return self._answers(self._ask(requests))
+
+    def _none_pending(self, what: str) -> None:
+        if self._pending:
+            raise gymnasium.error.AlreadyPendingCallError(f"{what} needs a step_wait() before it, for its step", "step")
+
+    def _ask(self, requests: Iterable[tuple[str, Any]]) -> _Asked:
+        if not self._workers:
+            raise gymnasium.error.ClosedEnvironmentError("this environment is closed; make a new one")
+        self._none_pending("this")
+        asked = list(zip(self._workers, requests, strict=True))
+        for worker, request in asked:
+            worker.ask(*request)
+        return asked
+
+    def _answers(self, asked: _Asked) -> list[Any]:
+        answers, failure = [], None
+        # All answers are taken before an error is raised: one left in a pipe would answer the next request.
+        for worker, request in asked:
+            try:
+                answers.append(self._answer(worker, *request))
+            except (SimulationError, ValueError) as error:
+                failure = error
+        if failure is not None:
+            raise failure
+        return answers
+
+    def _answer(self, worker: Worker, command: str, argument: Any) -> Any:
+        """Wait for an answer; a worker that dies or hangs is started again, and asked again for all but a step."""
+        while True:
+            try:
+                answer = worker.answer()
+            except SimulationError as error:
+                self._recover(worker, error)
+                if command in ("step", "drive"):
+                    return None
+                worker.ask(command, argument)
+            else:
+                worker.failures = 0
+                return answer
+
+    def _recover(self, worker: Worker, error: SimulationError) -> None:
+        """Start a worker again; the episodes it had end where they were last seen."""
+        if worker.job.window:
+            raise error  # somebody may have closed the window, and wants no other
+        if not worker.cut_off:
+            self._fields["final_obs"][worker.rows] = self._fields["obs"][worker.rows]
+            worker.cut_off = True
+        while worker.failures < _MAX_FAILURES_IN_A_ROW:
+            worker.failures += 1
+            self.restarts += 1
+            _log.warning("%s; its episodes are cut off and it is started again", error)
+            try:
+                worker.restart()
+            except SimulationError as again:
+                error = again
+            else:
+                return
+        raise SimulationError(f"{error}; it was started again {worker.failures} times in a row") from error
+
+    def _report_cut_off(self) -> None:
+        self._lost[:] = False
+        for worker in self._workers:
+            if worker.cut_off:
+                self._lost[worker.rows] = True
+                for name, value in (("reward", 0.0), ("terminated", False), ("truncated", True), ("collision", False)):
+                    self._fields[name][worker.rows] = value
+                worker.cut_off = False
+
+    def _whole(self) -> None:
+        """All environments are where they were asked to be: no lost episode is left to report."""
+        self._begun = True
+        for worker in self._workers:
+            worker.cut_off = False
+
+    def _start(self, options: Mapping[str, Mapping[str, ArrayLike]]) -> dict[str, NDArray[Any]] | None:
+        """The start state among the options of ``reset``, a row an environment; None where there is none."""
+        check_names("option", options, ["state"])
+        if not options:
+            return None
+        return start_rows(options["state"], self.spec.start, self.num_envs)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

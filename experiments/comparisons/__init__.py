@@ -1,0 +1,1 @@
+"""Many runs: training them side by side, statistics, reports."""

@@ -1,0 +1,300 @@
+"""What `dmpo compare` compares: one variant for each file, or for each combination of the values in its `compare:`.
+
+With `compare: {algorithm.kappa: [1, 2], graph.name: [cycle, complete]}` there are four, kappa=1-cycle and so on. With
+`evaluate_on: {alone: [graph.name=empty]}` beside it, each trained policy is evaluated there as well.
+"""
+
+import hashlib
+import itertools
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import dmpo
+import envs
+import graphs
+from experiments.config import loading, reading
+from experiments.config.messages import at
+from experiments.config.schema import AXES, COMPARING, Experiment, Train
+from experiments.errors import ConfigError, refusal, shown, suggestion
+from experiments.runs.evaluation import elsewhere, make_learner
+
+MAX_VARIANTS = 1_000
+_MAX_LABEL = 60
+_FILE_NAME = r"[A-Za-z0-9][A-Za-z0-9_.=+\-]*"
+_LISTED = 3
+_KINDS = {"scenario": envs.names, "graph": graphs.names, "algorithm": dmpo.names}
+
+EvaluateOn = dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is trained with several seeds.
+
+    Attributes:
+        label: tells it from the others in its scenario.
+        stem: tells it from all others, safe as the name of a folder: the label, with the scenario where that varies.
+        experiment: with the first of its seeds.
+        evaluate_on: overrides with which the trained policies are evaluated as well, by their label.
+    """
+
+    label: str
+    stem: str
+    experiment: Experiment
+    evaluate_on: EvaluateOn
+
+    def seeded(self, number: int) -> Experiment:
+        """The experiment with the seed that comes so many after its first."""
+        train = self.experiment.train
+        return self.experiment.model_copy(update={"train": train.model_copy(update={"seed": train.seed + number})})
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A variant before it is checked."""
+
+    file: str
+    source: str
+    label: str
+    stem: str
+    data: reading.Mapping
+    evaluate_on: EvaluateOn
+
+
+def load(files: Sequence[str], overrides: Sequence[str]) -> tuple[list[Variant], list[str]]:
+    """The variants in files and presets, in order, all with the same overrides; and notes on what those made void.
+
+    Raises:
+        ConfigError: anything that cannot be run, with the variant's label and the key's path; one line a problem.
+    """
+    given = [keys for keys, _ in reading.parse_overrides(overrides)]
+    problems: list[str] = []
+    drafts: list[_Draft] = []
+    notes: dict[str, None] = {}
+    for file in files:
+        try:
+            for draft, told in _drafts(file, given):
+                drafts.append(draft)
+                notes.update(dict.fromkeys(told))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    variants: list[Variant] = []
+    refused: dict[str, list[str]] = {}
+    for draft in _told_apart(drafts):
+        try:
+            loaded = loading.check(draft.data, overrides)
+            variants.append(_checked(draft, loaded.experiment))
+            notes.update(dict.fromkeys(loaded.notes))
+        except ConfigError as error:
+            for problem in error.problems:
+                refused.setdefault(problem, []).append(draft.stem)
+    if refused:
+        raise ConfigError([f"{_listed(stems)}: {problem}" for problem, stems in refused.items()])
+    _check_different(variants)
+    return variants, list(notes)
+
+
+def _checked(draft: _Draft, experiment: Experiment) -> Variant:
+    """The variant, once everything about it can be run."""
+    make_learner(experiment, experiment.scenario)
+    problems = []
+    for label, overrides in draft.evaluate_on.items():
+        try:
+            elsewhere(experiment, overrides)
+        except ConfigError as error:
+            problems += [f"evaluate_on.{label}: {problem}" for problem in error.problems]
+    if problems:
+        raise ConfigError(problems)
+    # Runs share the cores: each has one, and its SUMO mostly works while it waits.
+    train = Train.model_validate(experiment.train.model_dump() | {"threads": experiment.train.threads or 1})
+    return Variant(draft.label, draft.stem, experiment.model_copy(update={"train": train}), draft.evaluate_on)
+
+
+def _drafts(file: str, given: Sequence[list[str]]) -> Iterator[tuple[_Draft, list[str]]]:
+    """Each combination of the values in a file, with notes on what they made void."""
+    path = loading.find(file)
+    data = reading.read_file(path)
+    axes, evaluate_on = (data.pop(part, {}) for part in COMPARING)
+    problems = [*_wrong_axes(axes, given), *_wrong_labels(evaluate_on)]
+    if problems:
+        raise ConfigError([f"{file}: {problem}" for problem in problems])
+    source = _safe(path.stem) or "file"
+    for combination in itertools.product(*(_choices(key, values, list(axes)) for key, values in axes.items())):
+        parts_last = sorted(combination, key=lambda choice: choice.key.count("."))
+        varied, notes = loading.apply_overrides(data, [(choice.key.split("."), choice.value) for choice in parts_last])
+        label = "-".join(choice.label for choice in combination if choice.label) or _without_scenario(source, varied)
+        stem = "-".join(choice.stem for choice in combination if choice.stem) or source
+        if axes:
+            varied["name"] = re.sub(r"[^A-Za-z0-9_.\-]", "_", f"{data.get('name', source)}-{stem}")[:100]
+        yield _Draft(file, source, _short(label), _short(stem), varied, evaluate_on), notes
+
+
+def _without_scenario(source: str, data: reading.Mapping) -> str:
+    """A file's name as a label, which is one within a scenario: `dppo_ring` in the ring is `dppo`, as elsewhere."""
+    scenario = at(data, ["scenario", "name"])
+    return re.sub(rf"_{re.escape(str(scenario))}(?=_|$)", "", source)
+
+
+def _wrong_axes(axes: Any, given: Sequence[list[str]]) -> list[str]:
+    """What is wrong with a `compare:` part, or with the paths of overrides beside it."""
+    if not isinstance(axes, dict):
+        return [refusal("compare", axes, "a mapping of dotted keys to lists, such as algorithm.kappa: [1, 2]")]
+    problems = []
+    for key, values in axes.items():
+        path = f"compare.{key}"
+        if not isinstance(values, list) or not values:
+            allowed = f"a list of values, such as {key}: [1, 2]; a deeper key is written with dots"
+            problems.append(refusal(path, values, allowed))
+            continue
+        problems += [f"{path}: {shown(v)} is there twice" for k, v in enumerate(values) if v in values[:k]]
+        if key == "train.seed":
+            problems.append(f"{path}: seeds are not compared but repeated; how many says --seeds")
+        if key in AXES:
+            problems += [_wrong_whole(path, key, v) for v in values if isinstance(v, str) and v not in _wholes(key)]
+        problems += [f"{'.'.join(keys)}: is what {path} varies; leave it out of the command line"
+                     for keys in given if keys == key.split(".")[: len(keys)]]  # fmt: skip
+    count = math.prod(len(values) for values in axes.values() if isinstance(values, list))
+    if count > MAX_VARIANTS:
+        problems.append(f"compare: {count:,} combinations are too many; allowed: at most {MAX_VARIANTS:,}")
+    return problems
+
+
+def _wrong_labels(evaluate_on: Any) -> list[str]:
+    """What is wrong with the form of an `evaluate_on:` part."""
+    allowed = "a mapping of labels to lists of overrides, such as alone: [graph.name=empty]"
+    if not isinstance(evaluate_on, dict):
+        return [refusal("evaluate_on", evaluate_on, allowed)]
+    problems = []
+    for label, overrides in evaluate_on.items():
+        if len(label) > _MAX_LABEL or not re.fullmatch(_FILE_NAME, label):
+            words = f"a label of at most {_MAX_LABEL} letters, digits and . _ = + -, as it names a file"
+            problems.append(refusal("evaluate_on", label, words))
+        elif not isinstance(overrides, list) or not overrides or not all(isinstance(o, str) for o in overrides):
+            problems.append(refusal(f"evaluate_on.{label}", overrides, "a list such as [graph.name=empty]"))
+    return problems
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """One of the values on an axis, and what it adds to the label and to the folder's name."""
+
+    key: str
+    value: Any
+    label: str
+    stem: str
+
+
+def _choices(key: str, values: list[Any], keys: list[str]) -> list[_Choice]:
+    """The values of an axis, named by as little as tells them apart: `dmpo`, `kappa=1`, `dmpo-kappa=1`."""
+    axis, _, rest = key.partition(".")
+    last = key.rpartition(".")[2]
+    word = key if sum(other.rpartition(".")[2] == last for other in keys) > 1 else last
+    wholes = [_whole(key, value) for value in values]
+    names = [_name(key, value) for value in values]
+    found = []
+    for value, whole, name in zip(values, wholes, names, strict=True):
+        alike = [other for other, its in zip(wholes, names, strict=True) if its == name]
+        details = _details(whole, alike) if key in AXES else []
+        said = name or f"{word}={_word(value)}"
+        # Labels are unique within a scenario, so that one label may stand for the same thing in several.
+        among = [] if axis == "scenario" and rest in ("", "name") and name else [said]
+        found.append(_Choice(key, whole, _safe("-".join([*among, *details])), _safe("-".join([said, *details]))))
+    return found
+
+
+def _name(key: str, value: Any) -> str:
+    """What a value on the axis of a kind is called; nothing where it is a plain value."""
+    if key in AXES and isinstance(value, dict):
+        value = value.get("name")
+    return value if isinstance(value, str) and key in (*AXES, *(f"{axis}.name" for axis in AXES)) else ""
+
+
+def _details(whole: Any, alike: list[Any]) -> list[str]:
+    """What tells a whole part from others of the same name."""
+    if not isinstance(whole, dict):
+        return []
+    keys = dict.fromkeys(key for other in alike for key in other)
+    varying = [key for key in keys if any(other.get(key) != alike[0].get(key) for other in alike)]
+    return [f"{key}={_word(whole[key])}" for key in varying if key in whole]
+
+
+def _whole(key: str, value: Any) -> Any:
+    """What a value stands for: the name of a whole part for that with its defaults, or for the preset's."""
+    if key not in AXES or not isinstance(value, str):
+        return value
+    if value in _KINDS[key]():
+        return {"name": value}
+    return reading.read_file(loading.presets()[value])[key]
+
+
+def _wholes(axis: str) -> list[str]:
+    """The names that stand for a whole part."""
+    return [*_KINDS[axis](), *(loading.presets() if axis == "algorithm" else [])]
+
+
+def _wrong_whole(path: str, axis: str, name: str) -> str:
+    what = "give a mapping {name: …} or a name" + (", also a preset's" if axis == "algorithm" else "")
+    return f"{path}: {shown(name)} is unknown; {what}; {suggestion(name, _wholes(axis))}"
+
+
+def _told_apart(drafts: Sequence[_Draft]) -> list[_Draft]:
+    """The drafts with unique labels: those of a file that repeat an earlier file's begin with the file's name."""
+    found: list[_Draft] = []
+    for file, group in itertools.groupby(drafts, key=lambda draft: draft.file):
+        mine, taken = list(group), {name for draft in found for name in _claims(draft)}
+        if taken & {name for draft in mine for name in _claims(draft)}:
+            mine = [_prefixed(draft) for draft in mine]
+        for draft in mine:
+            if taken & _claims(draft):
+                raise ConfigError(f"{file}: its runs would be called {draft.stem}, as others are: is it given twice? "
+                                  "A file is called by its name without the folder: rename one")  # fmt: skip
+            taken |= _claims(draft)
+            found.append(draft)
+    return found
+
+
+def _prefixed(draft: _Draft) -> _Draft:
+    return replace(draft, label=_short(f"{draft.source}-{draft.label}"), stem=_short(f"{draft.source}-{draft.stem}"))
+
+
+def _claims(draft: _Draft) -> set[tuple[str, ...]]:
+    """What no other draft may have: the folder's name, and the label within the scenario."""
+    return {("folder", draft.stem.casefold()), ("label", str(at(draft.data, ["scenario", "name"])), draft.label)}
+
+
+def _check_different(variants: Sequence[Variant]) -> None:
+    """Refuse what would be the same runs under two labels."""
+    seen: dict[str, str] = {}
+    for variant in variants:
+        data = variant.experiment.model_dump_json(exclude={"name"})
+        if data in seen:
+            raise ConfigError(f"{seen[data]}, {variant.stem}: are the same experiment; leave one out, or see whether "
+                              "an override sets what the files differ in")  # fmt: skip
+        seen[data] = variant.stem
+
+
+def _listed(stems: Sequence[str]) -> str:
+    rest = len(stems) - _LISTED
+    return ", ".join(stems[:_LISTED]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":")).strip("[]")
+
+
+def _safe(text: str) -> str:
+    """The text as part of a file name on any system."""
+    return re.sub(r"[^A-Za-z0-9_.=+\-]+", "_", text).strip("_.")
+
+
+def _short(label: str) -> str:
+    """The label, its end replaced by a digest where it is too long."""
+    if len(label) <= _MAX_LABEL:
+        return label
+    return f"{label[: _MAX_LABEL - 9]}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"

@@ -1,1 +1,0 @@
-"""Scripts to start from: `python -m experiments.examples.NAME`."""

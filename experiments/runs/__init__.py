@@ -1,0 +1,1 @@
+"""One run: its folder, training, evaluation, controllers, rendering."""

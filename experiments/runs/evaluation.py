@@ -1,0 +1,289 @@
+"""What a policy is worth on the reference starts of a scenario, beside classical controllers."""
+
+import os
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+import torch
+
+import dmpo
+import envs
+from experiments.config import loading, reading
+from experiments.config.checks import communication_graph, evaluation_scenario
+from experiments.config.schema import Experiment, Train
+from experiments.errors import ConfigError
+from experiments.runs.folder import RunFolder
+from experiments.runs.threads import use_processor
+from graphs import Neighborhood
+
+SEED = 0  # of every evaluation, so that all algorithms and seeds meet the same
+MAX_THREADS = 4
+_SAMPLED = ("eval/reward", "eval/collisions")
+_ACTING = ("policy", "observations")  # the parts of a learner's state that its actions depend on
+_VERSIONS = ("torch", "numpy", "eclipse-sumo", "libsumo")
+
+
+# What evaluation may change of an experiment.
+FREE_TO_CHANGE = (
+    "scenario",
+    "graph",
+    "evaluate",
+    "train.workers",
+    "train.threads",
+    "train.update_threads",
+    "train.device",
+    "train.precision",
+    "train.answer_seconds",
+)
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """One episode from each reference start, with the likeliest actions and again with drawn ones."""
+
+    metrics: dict[str, float]
+    deterministic: dmpo.Evaluation
+    sampled: dmpo.Evaluation
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained policy and the setting in which it is looked at; `scenario` is that of evaluation."""
+
+    experiment: Experiment
+    scenario: envs.ScenarioParameters
+    learner: dmpo.Learner
+    env_steps: int
+
+
+def with_threads(experiment: Experiment) -> Experiment:
+    """The experiment with numbers of CPU threads: where it leaves them open, those SUMO leaves over, and all.
+
+    Threads beyond the cores wait for one another by spinning: acting next to one SUMO on two cores then takes thirty
+    times as long. More than a few have nothing to do in networks of this size.
+    """
+    cores, train = len(os.sched_getaffinity(0)), experiment.train
+    numbers = {
+        "threads": train.threads or max(1, min(cores - train.workers, MAX_THREADS)),
+        "update_threads": train.update_threads or min(cores, MAX_THREADS),
+    }
+    return experiment.model_copy(update={"train": train.model_copy(update=numbers)})
+
+
+def set_threads(experiment: Experiment) -> Train:
+    """Give PyTorch the experiment's CPU threads; returns how it trains, with the numbers of both kinds of threads."""
+    train = with_threads(experiment).train
+    assert train.threads is not None
+    use_processor(train.threads)
+    return train
+
+
+def make_env(
+    scenario: envs.ScenarioParameters,
+    num_envs: int,
+    workers: int,
+    seed: int,
+    answer_seconds: float = envs.ANSWER_SECONDS,
+    *,
+    window: bool = False,
+    watch: bool = False,
+) -> envs.VectorEnv:
+    """The environments of a scenario with checked parameters."""
+    parameters = scenario.model_dump(exclude={"name"})
+    return envs.make(scenario.name, num_envs, workers, seed, answer_seconds, window=window, watch=watch, **parameters)
+
+
+def make_evaluation_env(
+    scenario: envs.ScenarioParameters, workers: int, answer_seconds: float = envs.ANSWER_SECONDS
+) -> envs.VectorEnv:
+    """One environment for each reference start."""
+    starts = envs.spec(scenario).reference_starts
+    return make_env(scenario, starts, min(workers, starts), SEED, answer_seconds)
+
+
+def make_learner(experiment: Experiment, scenario: envs.ScenarioParameters) -> dmpo.Learner:
+    """The learner that the experiment asks for, untrained.
+
+    Raises:
+        ConfigError: the algorithm cannot handle what the scenario's agents see or do.
+    """
+    here, graph = envs.spec(scenario), communication_graph(experiment, scenario)
+    train = experiment.train
+    try:
+        return dmpo.make_learner(
+            experiment.algorithm,
+            graph,
+            here.observation_space,
+            here.action_space,
+            train.seed,
+            train.device,
+            train.precision,
+        )
+    except ValueError as error:
+        raise ConfigError(f"algorithm: {error}") from error
+
+
+def assess(env: envs.VectorEnv, learner: dmpo.Learner) -> Assessment:
+    """Evaluate a learner; it learns nothing from it."""
+    deterministic = dmpo.evaluate(env, learner, deterministic=True, seed=SEED)
+    learner.seed_acting(SEED)
+    sampled = dmpo.evaluate(env, learner, deterministic=False, seed=SEED)
+    metrics = deterministic.metrics | {f"{key}_sampled": sampled.metrics[key] for key in _SAMPLED}
+    return Assessment(metrics, deterministic, sampled)
+
+
+def assess_controllers(env: envs.VectorEnv, scenario: envs.ScenarioParameters) -> dict[str, dict[str, float]]:
+    """Metrics of what a learner has to beat, by name: the scenario's constant actions, then every controller there is.
+
+    Each controller has the parameters that suit the scenario.
+    """
+    constants = envs.controllers.constants(scenario.name)
+    found = {name: dmpo.evaluate(env, policy, seed=SEED).metrics for name, policy in constants.items()}
+    return found | {
+        name: assess_controller(envs.controllers.make(name, env)).metrics for name in envs.controllers.names()
+    }
+
+
+def assess_controller(controller: envs.controllers.Controller[Any]) -> dmpo.Evaluation:
+    """Evaluate a controller on the same starts as everybody else."""
+    return dmpo.evaluate(controller.env, controller, seed=SEED)
+
+
+def evaluate_run(folder: RunFolder, overrides: Sequence[str], tell: Callable[[str], None]) -> dict[str, Any]:
+    """Evaluate the newest policy of a run, perhaps on another graph or in another setting of the scenario.
+
+    Args:
+        folder: of the run.
+        overrides: of its experiment.
+        tell: is given notes on the overrides.
+
+    Returns:
+        What `evaluation.json` would hold.
+
+    Raises:
+        ConfigError, dmpo.CheckpointError: see `trained`.
+    """
+    policy = trained(folder, overrides, tell)
+    train = policy.experiment.train
+    with make_evaluation_env(policy.scenario, train.workers, train.answer_seconds) as env:
+        return report(assess(env, policy.learner), assess_controllers(env, policy.scenario), policy.env_steps)
+
+
+def trained(folder: RunFolder, overrides: Sequence[str], tell: Callable[[str], None]) -> Trained:
+    """The newest policy of a run, perhaps put on another graph or into another setting of the scenario.
+
+    Args:
+        folder: of the run.
+        overrides: of its experiment.
+        tell: is given notes on the overrides.
+
+    Raises:
+        ConfigError: an override that cannot be, or that the policy's shapes do not allow.
+        dmpo.CheckpointError: there is no usable checkpoint.
+    """
+    begun = loading.load(folder.config).experiment
+    loaded = elsewhere(begun, overrides)
+    for note in loaded.notes:
+        tell(note)
+    experiment = loaded.experiment
+    scenario = evaluation_scenario(experiment)
+    learner, state = make_learner(experiment, scenario), folder.load_state()
+    set_threads(experiment)
+    if not _fits(learner, folder, state["trainer"]):
+        there, here = (_demands(e, s) for e, s in ((begun, evaluation_scenario(begun)), (experiment, scenario)))
+        raise ConfigError(
+            f"graph, scenario: the policies do not fit. They were trained for {there}; here are {here}. Policies of "
+            "each agent's own need the same number of agents and observations, and no more neighbours than they were "
+            "trained with; with algorithm.share_parameters=true in training, the number of agents is free"
+        )
+    return Trained(experiment, scenario, learner, state["env_steps"])
+
+
+def elsewhere(trained: Experiment, overrides: Sequence[str]) -> loading.Loaded:
+    """The experiment that a run's policies are evaluated in, with overrides.
+
+    Raises:
+        ConfigError: an override that cannot be, or that would be of the training.
+    """
+    loaded = loading.check(_preferring(overrides, trained.model_dump(mode="json")), overrides)
+    loading.check_unchanged(trained, loaded.experiment, FREE_TO_CHANGE, "and its policies are as they were trained")
+    return loaded
+
+
+def _fits(learner: dmpo.Learner, folder: RunFolder, trainer: dict[str, Any]) -> bool:
+    try:
+        return load_policy(learner, trainer["learner"])
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
+        raise dmpo.CheckpointError(f"{folder.checkpoint} does not fit the run's config.yaml: {error}") from error
+
+
+def load_policy(learner: dmpo.Learner, state: dict[str, Any]) -> bool:
+    """Give an untrained learner the policy of a trained one, perhaps of another graph; false if it does not fit.
+
+    A policy that hears fewer neighbours than it has learnt to reads zeros in their places, as wherever a neighbour is
+    missing. What only training needs is taken over where it fits, and stays untrained where it does not.
+    """
+    fresh = learner.state_dict()
+    state = state | {"policy": _hearing_fewer(state["policy"], fresh["policy"])}
+    fitting = {name: part for name, part in state.items() if _shapes(part) == _shapes(fresh.get(name))}
+    if any(name in fresh and name not in fitting for name in _ACTING):
+        return False
+    learner.load_state_dict(fresh | fitting)
+    return True
+
+
+def report(assessment: Assessment, controllers: dict[str, dict[str, float]], env_steps: int) -> dict[str, Any]:
+    """What `evaluation.json` holds."""
+    return {
+        "env_steps": env_steps,
+        "metrics": assessment.metrics,
+        "episodes": episodes(assessment.deterministic),
+        "episodes_sampled": episodes(assessment.sampled),
+        "controllers": controllers,
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of what the numbers may depend on."""
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in _VERSIONS}}
+
+
+def episodes(evaluation: dmpo.Evaluation) -> list[dict[str, Any]]:
+    """One object a reference start, in order: the return of each agent, and their mean."""
+    returns = evaluation.episode_returns  # (E, N)
+    return [{"start": k, "return": float(row.mean()), "agents": row.tolist()} for k, row in enumerate(returns)]
+
+
+def _hearing_fewer(policy: dict[str, Any], fresh: dict[str, Any]) -> dict[str, Any]:
+    """A policy's parameters without those rows of (R, K·D, outputs) that meet neighbours who are not there."""
+    layer = next((name for name in fresh if name.endswith("weight") and fresh[name].dim() == 3), None)
+    if layer not in policy or policy[layer].dim() != 3:
+        return policy
+    return policy | {layer: policy[layer][:, : fresh[layer].shape[1]]}
+
+
+def _shapes(part: Any) -> Any:
+    if isinstance(part, dict):
+        return {key: _shapes(value) for key, value in part.items()}
+    return tuple(part.shape) if isinstance(part, torch.Tensor) else type(part)
+
+
+def _demands(experiment: Experiment, scenario: envs.ScenarioParameters) -> str:
+    """What a policy depends on, in words."""
+    here = envs.spec(scenario)
+    others = Neighborhood(communication_graph(experiment, scenario), hops=1).size - 1
+    return (
+        f"{here.num_agents} agents that hear up to {others} others, observe {here.observation_space.shape[0]} numbers "
+        f"each and act in {here.action_space}"
+    )
+
+
+def _preferring(overrides: Sequence[str], data: reading.Mapping) -> reading.Mapping:
+    """The file's mapping without those parameters of evaluation that an override sets for the whole scenario."""
+    given = {keys[1] for keys, _ in reading.parse_overrides(overrides) if keys[0] == "scenario" and len(keys) == 2}
+    kept = {key: value for key, value in data["evaluate"]["scenario"].items() if key not in given}
+    return data | {"evaluate": data["evaluate"] | {"scenario": kept}}

@@ -1,0 +1,372 @@
+"""Runs on real SUMO, with a budget of a few hundred steps."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import dmpo as learners
+from experiments.config import loading
+from experiments.config.schema import Experiment
+from experiments.runs import runner
+from experiments.runs.evaluation import load_policy, make_learner
+from experiments.runs.folder import RunFolder
+
+from .conftest import TINY, metrics_of
+
+ROOT = Path(__file__).parents[3]
+
+
+class Silence:
+    """Watches a run and remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.begun: list[tuple[int, int]] = []
+        self.steps: list[int] = []
+        self.evaluations: list[int] = []
+
+    def begin(self, env_steps: int, total: int) -> None:
+        self.begun.append((env_steps, total))
+
+    def advance(self, env_steps: int) -> None:
+        self.steps.append(env_steps)
+
+    def evaluated(self, env_steps: int, metrics: dict[str, float]) -> None:
+        self.evaluations.append(env_steps)
+
+
+def tiny_experiment(*overrides: str) -> Experiment:
+    return loading.check(loading.reading.read_text(TINY, "tiny.yaml"), overrides).experiment
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Silence]:
+    """The folder of a run that nobody disturbed, not to be changed, and what its watcher was told."""
+    folder, watch = tmp_path_factory.mktemp("runs") / "tiny", Silence()
+    runner.train(tiny_experiment(), folder, watch)
+    return folder, watch
+
+
+@pytest.fixture
+def run(finished: tuple[Path, Silence], folder: Path) -> Path:
+    """A copy of the finished run, in the working directory."""
+    return Path(shutil.copytree(finished[0], folder / "run"))
+
+
+def test_a_run_leaves_everything_in_its_folder(finished: tuple[Path, Silence]) -> None:
+    folder = finished[0]
+    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    assert files == [
+        "checkpoint/newest.pt",
+        "config.yaml",
+        "evaluation.json",
+        "metrics.jsonl",
+        "plots/learning_curve.png",
+        "plots/time_space.png",
+        "trajectory.npz",
+    ]
+
+
+def test_metrics_are_in_order_and_begin_with_the_untrained_policy(finished: tuple[Path, Silence]) -> None:
+    lines = RunFolder(finished[0]).read_metrics()
+    assert [line["env_steps"] for line in lines] == list(range(0, 401, 40))
+    assert lines == sorted(lines, key=lambda line: line["wall_seconds"])
+    evaluated = [line for line in lines if "eval/reward" in line]
+    assert [line["env_steps"] for line in evaluated] == [0, 120, 200, 320, 400]
+    names = {"eval/reward", "eval/reward_sampled", "eval/return", "eval/speed", "eval/collisions"}
+    assert all(names <= line.keys() for line in evaluated)
+    assert all("time/env_steps_per_second" in line and "comm/bytes_per_agent_step" in line for line in lines[1:])
+
+
+def test_the_watcher_is_told_of_every_step_and_evaluation(finished: tuple[Path, Silence]) -> None:
+    watch = finished[1]
+    assert watch.begun == [(0, 400)]
+    assert watch.steps == list(range(40, 401, 40))
+    assert watch.evaluations == [0, 120, 200, 320, 400]
+
+
+def test_the_last_evaluation_is_that_of_the_metrics(finished: tuple[Path, Silence]) -> None:
+    report = json.loads(RunFolder(finished[0]).evaluation.read_text(encoding="utf-8"))
+    last = RunFolder(finished[0]).read_metrics()[-1]
+    assert report["env_steps"] == last["env_steps"] == 400
+    assert report["metrics"] == {key: last[key] for key in report["metrics"]}
+    assert [episode["start"] for episode in report["episodes"]] == list(range(20))
+    assert all(len(episode["agents"]) == 3 for episode in report["episodes"])
+    mean = sum(episode["return"] for episode in report["episodes"]) / 20
+    assert mean == pytest.approx(report["metrics"]["eval/return"])
+    assert {"constant (0, 0)", "constant (0.5, 0.5)"} <= report["controllers"].keys()
+    assert {"python", "torch", "eclipse-sumo"} <= report["versions"].keys()
+
+
+# Ends itself by SIGKILL when a function has been called so many times.
+KILLER = """
+import os, signal, sys
+
+def kill_after(where, name, count):
+    original, calls = getattr(where, name), []
+
+    def deadly(*arguments, **named):
+        result = original(*arguments, **named)
+        calls.append(0)
+        if len(calls) == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(where, name, deadly)
+
+if __name__ == "__main__":
+    from experiments import cli, plots, runner
+
+    moments = {"checkpoint": (runner.Run, "_save", 1), "line before checkpoint": (runner.Run, "_write", 2),
+               "pictures": (plots, "draw_run", 1)}
+    kill_after(*moments[sys.argv.pop(1)])
+    cli.main()
+"""
+
+
+def test_a_run_killed_again_and_again_ends_like_one_that_never_was(
+    finished: tuple[Path, Silence], folder: Path, dmpo: Callable[..., Any]
+) -> None:
+    resume = ["train", "--resume", "run"]
+    kill_at(folder, "checkpoint", "train", str(finished[0] / "config.yaml"), "--output", "run")
+    assert RunFolder(Path("run")).load_state()["env_steps"] == 120
+    kill_at(folder, "line before checkpoint", *resume)
+    assert metrics_of(Path("run"))[-1]["env_steps"] == 200
+    assert RunFolder(Path("run")).load_state()["env_steps"] == 120
+    kill_at(folder, "pictures", *resume)
+    assert dmpo(*resume).status == 0
+    assert metrics_of(Path("run")) == metrics_of(finished[0])
+    assert_equal(state_of(Path("run")), state_of(finished[0]))
+    for name in ("evaluation.json", "config.yaml"):
+        assert (Path("run") / name).read_bytes() == (finished[0] / name).read_bytes()
+
+
+def _heed_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def test_a_run_that_is_stopped_says_how_to_go_on(tiny: Path) -> None:
+    command = [sys.executable, "-m", "experiments", "train", "tiny.yaml", "train.env_steps=1e9", "--output"]
+    # A shell's background job ignores Ctrl-C, and so would everything that it starts.
+    pipes: dict[str, Any] = {"stderr": subprocess.PIPE, "text": True, "preexec_fn": _heed_ctrl_c}
+    runs = {
+        number: subprocess.Popen([*command, number.name], env=environment(), **pipes)
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    deadline = time.monotonic() + 60
+    for number, process in runs.items():
+        while not RunFolder(Path(number.name)).checkpoint.exists():
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, told = process.communicate(timeout=30)
+        assert process.returncode == 128 + number
+        assert told.splitlines()[-1] == f"error: stopped; go on with: dmpo train --resume {number.name}"
+        assert "Traceback" not in told
+
+
+def test_a_finished_run_says_so(run: Path, dmpo: Callable[..., Any]) -> None:
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    result = dmpo("train", "--resume", run)
+    assert result.status == 0
+    assert "is finished (400 steps)" in result.out
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_a_finished_run_goes_on_when_it_is_given_more_steps(run: Path, dmpo: Callable[..., Any]) -> None:
+    before = metrics_of(run)
+    result = dmpo("train", "--resume", run, "train.env_steps=480")
+    assert result.status == 0
+    assert metrics_of(run)[: len(before)] == before
+    assert [line["env_steps"] for line in metrics_of(run)[len(before) :]] == [440, 480]
+    assert yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["train"]["env_steps"] == 480
+    assert json.loads((run / "evaluation.json").read_text(encoding="utf-8"))["env_steps"] == 480
+
+
+def test_a_resumed_run_stays_what_it_was(run: Path, tiny: Path, dmpo: Callable[..., Any]) -> None:
+    for arguments, key in (
+        (["algorithm.kappa=0"], "algorithm.kappa"),
+        (["graph.name=empty"], "graph.name"),
+        (["train.seed=1"], "train.seed"),
+    ):
+        result = dmpo("train", "--resume", run, *arguments)
+        assert result.status == 2
+        assert f"error: {key}: " in result.err
+        assert "train.env_steps" in result.err
+    result = dmpo("train", tiny, "--resume", run, "--output", "other")
+    assert result.status == 2
+    assert "--output" in result.err
+    assert "is finished" in dmpo("train", tiny, "--resume", run).out
+
+
+def test_an_existing_run_is_not_trained_into(run: Path, tiny: Path, dmpo: Callable[..., Any]) -> None:
+    result = dmpo("train", tiny, "--output", run)
+    assert result.status == 2
+    assert result.err == (
+        f'error: --output: "{run}" is not empty; go on with it (dmpo train --resume {run}), '
+        "or choose another with --output\n"
+    )
+
+
+def test_a_damaged_checkpoint_ends_in_a_message(run: Path, dmpo: Callable[..., Any]) -> None:
+    RunFolder(run).checkpoint.write_bytes(b"PK\x03\x04 nothing")
+    for command in (["train", "--resume", run], ["evaluate", run]):
+        result = dmpo(*command)
+        assert result.status == 1
+        assert "cannot be read" in result.err
+        assert "Traceback" not in result.err
+
+
+def test_evaluating_again_finds_what_training_found(run: Path, dmpo: Callable[..., Any]) -> None:
+    result = dmpo("evaluate", run, "--output", "again.json")
+    assert result.status == 0
+    again, report = (
+        json.loads(path.read_text(encoding="utf-8")) for path in (Path("again.json"), run / "evaluation.json")
+    )
+    for part in ("episodes", "episodes_sampled", "controllers", "metrics"):
+        assert again[part] == report[part]
+    for row in ("trained, likeliest", "trained, drawn", "constant (0.5, 0.5)"):
+        assert row in result.out
+
+
+def test_a_policy_is_evaluated_elsewhere_as_far_as_its_shapes_allow(run: Path, dmpo: Callable[..., Any]) -> None:
+    fits = dmpo("evaluate", run, "graph.name=complete", "scenario.horizon=20", "--output", "there.json")
+    assert fits.status == 0
+    found = json.loads(Path("there.json").read_text(encoding="utf-8"))
+    assert found["metrics"]["eval/length"] == 20
+    for override, what in (
+        ("scenario.num_vehicles=4", "here are 4 agents"),
+        ("algorithm.kappa=0", "allowed to change: scenario, graph"),
+        ("graph.name=k_nearest", "graph.k"),
+    ):
+        refused = dmpo("evaluate", run, override)
+        assert refused.status == 2
+        assert what in refused.err
+        assert "Traceback" not in refused.err
+
+
+def test_a_policy_reads_zeros_where_a_neighbour_is_missing_and_does_not_fit_where_there_are_more() -> None:
+    complete, path, empty = (
+        tiny_experiment("scenario.num_vehicles=4", f"graph.name={name}") for name in ("complete", "path", "empty")
+    )
+    trained = make_learner(complete, complete.scenario)
+    for module in trained.policy.modules():
+        for parameter in module.parameters(recurse=False):
+            torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(len(parameter)))
+    states = torch.randn(6, 4, 5, generator=torch.Generator().manual_seed(0))
+    for there in (path, empty):
+        learner = make_learner(there, there.scenario)
+        assert load_policy(learner, trained.state_dict())
+        heard = learner.policy.neighborhood.gather(states).flatten(-2)  # (B, N, K·D)
+        with_zeros = torch.nn.functional.pad(heard, (0, 4 * 5 - heard.shape[-1]))
+        expected = trained.policy.distribution.parameters(trained.policy.network(with_zeros), trained.policy.log_std)
+        torch.testing.assert_close(learner.policy(states), expected)
+        assert not load_policy(make_learner(complete, complete.scenario), learner.state_dict())
+
+
+def test_a_shared_policy_fits_any_number_of_agents() -> None:
+    small, large = (
+        tiny_experiment(
+            "algorithm.share_parameters=true", f"scenario.num_vehicles={n}", "graph.name=cycle", "algorithm.kappa=2"
+        )
+        for n in (4, 9)
+    )
+    trained, learner = (make_learner(experiment, experiment.scenario) for experiment in (small, large))
+    assert load_policy(learner, trained.state_dict())
+    assert_equal(learner.state_dict()["policy"], trained.state_dict()["policy"])
+    own = tiny_experiment("scenario.num_vehicles=9", "graph.name=cycle")
+    assert not load_policy(make_learner(own, own.scenario), trained.state_dict())
+
+
+@pytest.mark.parametrize("algorithm", ["dppo", "dmpo"])
+def test_a_shared_policy_drives_a_longer_ring_as_it_drove_its_own(algorithm: str) -> None:
+    small, large = (
+        loading.check(
+            {
+                "scenario": {"name": "ring", "num_vehicles": n, "ring_length": 11 * n, "observation": "relative"},
+                "algorithm": {"name": algorithm, "share_parameters": True, "normalize_observations": True},
+            }
+        ).experiment
+        for n in (6, 12)
+    )
+    trained, learner = (make_learner(experiment, experiment.scenario) for experiment in (small, large))
+    random = torch.Generator().manual_seed(0)
+    trained.policy.network.head.weight.data.normal_(generator=random)
+    trained.seen.update(3 + 5 * torch.randn(50, 6, trained.features, generator=random))
+    assert load_policy(learner, trained.state_dict())
+    states = 3 + 5 * torch.randn(4, 12, trained.features, generator=random)
+    commands = learner.act(states, deterministic=True)
+    here, there = trained.policy.neighborhood.index[2], learner.policy.neighborhood.index  # (K,), (N, K)
+    for i in range(12):
+        around = torch.zeros(4, 6, trained.features)
+        around[:, here] = states[:, there[i]]
+        np.testing.assert_allclose(commands[:, i], trained.act(around, deterministic=True)[:, 2], atol=1e-6)
+    assert commands.std() > 0.01
+
+
+def test_a_policy_that_remembers_fits_any_number_of_agents_and_neighbours() -> None:
+    tiny, large = (
+        loading.check(yaml.safe_load(TINY) | {"algorithm": {"name": "ic3net"}}, overrides).experiment
+        for overrides in ([], ["scenario.num_vehicles=9", "graph.name=complete"])
+    )
+    trained, learner = (make_learner(experiment, experiment.scenario) for experiment in (tiny, large))
+    trained.explore(torch.ones(2, 3, 5), torch.ones(2, dtype=torch.bool))  # what it remembers stays behind
+    assert load_policy(learner, trained.state_dict())
+    assert_equal(learner.state_dict()["policy"], trained.state_dict()["policy"])
+
+
+def test_lines_between_evaluations_are_as_far_apart_as_asked(tmp_path: Path) -> None:
+    # A run that was killed before its first checkpoint begins again.
+    experiment, folder = tiny_experiment("log.every=80", "evaluate.every=200"), RunFolder(tmp_path / "run")
+    folder.create(loading.dump(experiment))
+    folder.metrics.write_text('{"env_steps": 0}\n{"env', encoding="utf-8")
+    runner.resume(experiment, folder, Silence())
+    lines = metrics_of(folder.path)
+    assert [line["env_steps"] for line in lines] == [0, 80, 160, 200, 240, 320, 400]
+    assert lines[1]["iteration"] == 2
+
+
+def test_a_line_holds_means_over_its_iterations() -> None:
+    metrics = [{"env_steps": 1.0, "iteration": 1.0, "a": 1.0}, {"env_steps": 2.0, "iteration": 2.0, "a": 3.0, "b": 5.0}]
+    assert runner._means(metrics) == {"iteration": 2, "a": 2.0, "b": 5.0}
+
+
+def state_of(run: Path) -> Any:
+    return learners.load_checkpoint(RunFolder(run).checkpoint)["trainer"]
+
+
+def assert_equal(one: Any, other: Any) -> None:
+    """Equal to the last bit."""
+    assert type(one) is type(other)
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_equal(one[key], other[key])
+    elif isinstance(one, torch.Tensor):
+        assert one.dtype == other.dtype
+        assert torch.equal(one, other)
+    else:
+        assert one == other
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def kill_at(folder: Path, moment: str, *arguments: str) -> None:
+    (folder / "killer.py").write_text(KILLER, encoding="utf-8")
+    command = [sys.executable, "killer.py", moment, *arguments]
+    result = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=120)
+    assert result.returncode == -signal.SIGKILL, result.stderr
