@@ -42,7 +42,7 @@ class Sizes:
     steps: int = 25
     windows: int = 512
     window_steps: int = 4
-    fit_steps: int = 500
+    model_fit_steps: int = 500
 
 
 QUICK = Sizes(256, 5, 128, 4, 25)
@@ -157,8 +157,8 @@ def opened(
         ConfigError: there is no such scenario.
     """
     once = {"epochs": 1, "minibatches": 1, "kl_target": None, "kappa": 1, "rollout_steps": 120}
-    practice = {"model_starts": sizes.starts, "model_steps": sizes.steps, "loss_steps": sizes.window_steps}
-    fitting = {"fit_steps": sizes.fit_steps, "check_every": 25, "memory_steps": 20_000}
+    practice = {"model_starts": sizes.starts, "model_horizon": sizes.steps, "model_loss_steps": sizes.window_steps}
+    fitting = {"model_fit_steps": sizes.model_fit_steps, "model_validation_every": 25, "model_buffer_size": 20_000}
     algorithm = {"name": "dmpo", **once, **practice, **fitting}
     train = {"num_envs": ENVIRONMENTS, "device": options.device}
     experiment = loading.check({"scenario": dict(scenario), "algorithm": algorithm, "train": train}).experiment

@@ -1,9 +1,9 @@
 """DMPO the obvious way: networks of PyTorch's own for every agent and edge, and Python loops over them.
 
-Each agent has its own modules, its own Adam and its own clipping, hears its neighbours through a `torch.cat` of their
+Each agent has its own modules, its own Adam and its own clipping, hears its neighbors through a `torch.cat` of their
 states, and takes the whole batch at once. Parameters, moments and settings begin as copies of a stacked learner's, so
 that both do the same work: the suite times one against the other, and tests hold one against the other. Not repeated
-here are the stop at a divergence, minibatches, held-out data, shared parameters and optimisers that have gone on.
+here are the stop at a divergence, minibatches, held-out data, shared parameters and optimizers that have gone on.
 Matrices are multiplied as PyTorch comes, and not as in `dmpo.nn.matmul`.
 """
 
@@ -54,7 +54,7 @@ class Reference:
         return self.learner.distribution.commands(torch.stack(drawn, 1))
 
     def improve(self, batch: Rollout, epochs: int) -> None:
-        """Epochs of one gradient step each on a batch of normalised states."""
+        """Epochs of one gradient step each on a batch of normalized states."""
         self.ppo.improve(batch, epochs)
 
     def update(self, windows: Windows) -> None:
@@ -66,7 +66,7 @@ class Reference:
         """`model_starts` rollouts of T steps from states that are drawn from `starts` (S, N, D)."""
         count = self.learner.settings.model_starts
         states = list(starts[torch.randint(len(starts), (count,))].unbind(1))  # N times (B, D)
-        observations, actions, behaviour, rewards, ended = [torch.stack(states, 1)], [], [], [], []
+        observations, actions, behavior, rewards, ended = [torch.stack(states, 1)], [], [], [], []
         before = [torch.zeros(count, dtype=torch.bool, device=starts.device)]
         for _ in range(steps):
             told = self.learner.states(observations[-1])  # (B, N, D)
@@ -77,7 +77,7 @@ class Reference:
             states = [torch.where(over, *pair) for pair in zip(states, following, strict=True)]
             observations.append(torch.stack(states, 1))
             actions.append(torch.stack(drawn, 1))
-            behaviour.append(torch.stack([_parameters(distribution) for distribution in chosen], 1))
+            behavior.append(torch.stack([_parameters(distribution) for distribution in chosen], 1))
             rewards.append(torch.stack(paid, 1))
             ended.append(torch.stack(ends, 1).any(1))
             before.append(before[-1] | ended[-1])
@@ -85,7 +85,7 @@ class Reference:
         return Rollout(
             observations=torch.stack(observations),
             actions=torch.stack(actions),
-            behaviour=torch.stack(behaviour),
+            behavior=torch.stack(behavior),
             rewards=torch.stack(rewards),
             terminated=torch.stack(ended) & valid,
             truncated=torch.zeros_like(valid),
@@ -129,7 +129,7 @@ class AgentCritic(nn.Module):
         self.weight = float(critic.moments.weight)
 
     def forward(self, states: Tensor) -> Tensor:
-        """Normalised values."""
+        """Normalized values."""
         values: Tensor = self.network(torch.cat([states[:, j] for j in self.members], -1))
         return values.squeeze(-1)
 
@@ -200,11 +200,11 @@ class LoopedPPO:
         targets, advantages = self.prepare(batch)
         valid = batch.valid.flatten()
         # (T·E, N, ...), of what is no padding
-        states, actions, behaviour = (
-            x.flatten(0, 1)[valid] for x in (batch.observations[:-1], batch.actions, batch.behaviour)
+        states, actions, behavior = (
+            x.flatten(0, 1)[valid] for x in (batch.observations[:-1], batch.actions, batch.behavior)
         )
         with torch.no_grad():
-            old = [a.policy.described(behaviour[:, i]).log_prob(actions[:, i]) for i, a in enumerate(self.agents)]
+            old = [a.policy.described(behavior[:, i]).log_prob(actions[:, i]) for i, a in enumerate(self.agents)]
         for _ in range(epochs):
             for i, agent in enumerate(self.agents):
                 agent.step(self.loss(agent, states, actions[:, i], old[i], advantages[i], targets[i]))
@@ -224,7 +224,7 @@ class LoopedPPO:
 
     @torch.no_grad()
     def prepare(self, batch: Rollout) -> tuple[list[Tensor], list[Tensor]]:
-        """Normalised returns and standardised advantages of each agent, N times (S,), of what is no padding."""
+        """Normalized returns and standardized advantages of each agent, N times (S,), of what is no padding."""
         settings, valid = self.settings, batch.valid.flatten()
         values, following = zip(*(agent.critic.values(batch) for agent in self.agents), strict=True)
         rewards = batch.rewards.unbind(-1)
@@ -243,7 +243,7 @@ class LoopedPPO:
 
 
 def gae(rewards: Tensor, values: Tensor, following: Tensor, batch: Rollout, gamma: float, lambda_: float) -> Tensor:
-    """Generalised advantage estimates of one agent, (T, E), step by step."""
+    """Generalized advantage estimates of one agent, (T, E), step by step."""
     alive = (~batch.terminated).float()
     joined = (~(batch.terminated | batch.truncated)).float()
     after, found = torch.zeros_like(rewards[0]), []
@@ -307,7 +307,7 @@ class LoopedModels:
         self.rewards, self.last_rewards = _of_agents(models.rewards), _of_agents(models.last_rewards)
 
     def outputs(self, states: list[Tensor], actions: list[Tensor]) -> list[Tensor]:
-        """What the models say of states and actions in the environment's units, normalised."""
+        """What the models say of states and actions in the environment's units, normalized."""
         near = [((x - mean) / std).clamp(-FAR, FAR) for x, (mean, std) in zip(states, self.states, strict=True)]
         if self.model.discrete:
             return self.model(near, actions)
@@ -336,7 +336,7 @@ class LoopedModels:
                 error = (output[:, :-2] - change).square().mean()
                 paid = ((output[:, -2] - reward).square() * (1 - ends[h])).mean()
                 end = binary_cross_entropy_with_logits(output[:, -1], ends[h])
-                totals[i] = totals[i] + (error + self.settings.reward_weight * paid + end) / len(windows.actions)
+                totals[i] = totals[i] + (error + self.settings.model_reward_coef * paid + end) / len(windows.actions)
                 states[i] = states[i] + middle + spread * output[:, :-2]
         return totals
 

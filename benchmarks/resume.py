@@ -3,7 +3,7 @@
     python -m benchmarks.resume
 
 Every process of a run's group gets SIGKILL at a random moment: up to 3 s after its start, or up to 0.3 s after the run
-came to a random step, while it steps, learns, evaluates or saves. At the end parameters, optimisers, experience,
+came to a random step, while it steps, learns, evaluates or saves. At the end parameters, optimizers, experience,
 generators and environment must be equal to the last bit, and `metrics.jsonl` line by line but for times.
 """
 
@@ -40,9 +40,9 @@ _SMALL = {
 }
 ALGORITHMS: dict[str, dict[str, Any]] = {
     "dppo": {"rollout_steps": 20, "epochs": 4},
-    "dmpo": {"rollout_steps": 20, "epochs": 2, "inner_iterations": 3, "fit_steps": 25, "model_batch": 64}
-    | {"model_steps": 5, "model_starts": 32},
-    "dsac": {"rollout_steps": 20, "gradient_steps": 10, "batch": 64},
+    "dmpo": {"rollout_steps": 20, "epochs": 2, "inner_iterations": 3, "model_fit_steps": 25, "model_batch_size": 64}
+    | {"model_horizon": 5, "model_starts": 32},
+    "dsac": {"rollout_steps": 20, "gradient_steps": 10, "batch_size": 64},
 }
 
 
@@ -137,7 +137,7 @@ def _metrics(run: Path) -> list[dict[str, Any]]:
 def write_config(algorithm: str, folder: Path) -> Path:
     """The experiment file of a small platoon that learns by an algorithm."""
     path = folder / f"{algorithm}.yaml"
-    content = _SMALL | {"algorithm": {"name": algorithm, "kappa": 1, "hidden": [16], **ALGORITHMS[algorithm]}}
+    content = _SMALL | {"algorithm": {"name": algorithm, "kappa": 1, "hidden_sizes": [16], **ALGORITHMS[algorithm]}}
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
 

@@ -41,50 +41,63 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "action_repeat": 5,
     },
 }
-SMALL = {"rollout_steps": 20, "hidden": [16, 16]}
+SMALL = {"rollout_steps": 20, "hidden_sizes": [16, 16]}
 PPO = {**SMALL, "epochs": 2, "minibatches": 2}
-MODEL = {"model_starts": 32, "model_steps": 5, "fit_steps": 20, "check_every": 5, "memory_steps": 400}
-SAC = {"rollout_steps": 10, "hidden": [16, 16], "gradient_steps": 5, "warm_up_steps": 20, "batch": 64}
+MODEL = {
+    "model_starts": 32,
+    "model_horizon": 5,
+    "model_fit_steps": 20,
+    "model_validation_every": 5,
+    "model_buffer_size": 400,
+}
+SAC = {"rollout_steps": 10, "hidden_sizes": [16, 16], "gradient_steps": 5, "warm_up_steps": 20, "batch_size": 64}
 LEARNERS: dict[str, dict[str, Any]] = {
     "dppo": {"name": "dppo", "kappa": 2, **PPO},
     "cppo": {"name": "cppo", **PPO},
     "ia2c": {"name": "ia2c", **SMALL},
-    "ic3net": {"name": "ic3net", "rollout_steps": 10, "hidden": 16},
+    "ic3net": {"name": "ic3net", "rollout_steps": 10, "hidden_size": 16},
     "dmpo": {"name": "dmpo", "kappa": 2, "inner_iterations": 4, **PPO, **MODEL},
     "dsac": {"name": "dsac", "kappa": 1, **SAC},
-    "dmpo_sac": {"name": "dmpo_sac", "kappa": 1, "inner_iterations": 2, **SAC, **MODEL, "model_steps": 2},
+    "dmpo_sac": {"name": "dmpo_sac", "kappa": 1, "inner_iterations": 2, **SAC, **MODEL, "model_horizon": 2},
 }
 # What changes how a learner computes, each upon one of the above: learner, scenario, what is set besides.
 OPTIONS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "dppo_shared": ("dppo", "ring", {"algorithm": {"share_parameters": True, "neighbour_order": "cyclic"}}),
+    "dppo_shared": ("dppo", "ring", {"algorithm": {"share_parameters": True, "neighbor_order": "cyclic"}}),
     "dmpo_shared": ("dmpo", "figure_eight", {"algorithm": {"share_parameters": True, "normalize_observations": True}}),
     "dmpo_consensus": (
         "dmpo",
         "figure_eight",
-        {"algorithm": {"consensus": 0.5, "neighbour_order": "cyclic"}, "graph": {"name": "crossed_cycle"}},
+        {"algorithm": {"consensus": 0.5, "neighbor_order": "cyclic"}, "graph": {"name": "crossed_cycle"}},
     ),
     "dmpo_bfloat16": ("dmpo", "platoon", {"train": {"precision": "bfloat16"}}),
     "dmpo_open_loop": (
         "dmpo",
         "platoon",
-        {"algorithm": {"loss_steps": 4, "model_actions": "neighbours", "warm_up_steps": 100, "warm_up_fit_steps": 40}},
+        {
+            "algorithm": {
+                "model_loss_steps": 4,
+                "model_actions": "neighbors",
+                "warm_up_steps": 100,
+                "model_warm_up_fit_steps": 40,
+            }
+        },
     ),
     "dmpo_fading": (
         "dmpo",
         "ring",
-        {"algorithm": {"model_share": 1.0, "model_share_final": 0.0, "model_steps_final": 8, "lr_decay": True}},
+        {"algorithm": {"model_share": 1.0, "model_share_final": 0.0, "model_horizon_final": 8, "lr_decay": True}},
     ),
     "dppo_entropy": (
         "dppo",
         "platoon",
-        {"algorithm": {"entropy_coefficient": 0.01, "entropy_coefficient_final": 0.001, "kl_target": None}},
+        {"algorithm": {"entropy_coef": 0.01, "entropy_coef_final": 0.001, "kl_target": None}},
     ),
     "dppo_normalized": ("dppo", "ring", {"algorithm": {"normalize_observations": True, "minibatches": 1}}),
     "cppo_selfish": ("cppo", "slowdown", {"algorithm": {"objective": "selfish"}}),
     "ia2c_consensus": ("ia2c", "ring", {"algorithm": {"consensus": 1.0}, "graph": {"name": "k_nearest", "k": 4}}),
     "dsac_shared": ("dsac", "platoon", {"algorithm": {"share_parameters": True, "normalize_observations": True}}),
     "dsac_bfloat16": ("dsac", "ring", {"train": {"precision": "bfloat16"}}),
-    "dmpo_sac_open_loop": ("dmpo_sac", "ring", {"algorithm": {"loss_steps": 3, "model_actions": "neighbours"}}),
+    "dmpo_sac_open_loop": ("dmpo_sac", "ring", {"algorithm": {"model_loss_steps": 3, "model_actions": "neighbors"}}),
     "ic3net_decay": ("ic3net", "platoon", {"algorithm": {"lr_decay": True, "normalize_observations": True}}),
     "dppo_workers": ("dppo", "figure_eight", {"train": {"workers": 2}}),
 }

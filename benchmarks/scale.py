@@ -21,8 +21,8 @@ from experiments.runs.threads import use_processor
 
 AGENTS = (8, 22, 100, 400, 1_000)
 METRES = 245 / 22  # of ring for each vehicle, as the published ring has on average
-SIZES = Sizes(starts=128, steps=10, windows=256, window_steps=4, fit_steps=25)
-QUICK = Sizes(starts=32, steps=5, windows=64, window_steps=4, fit_steps=25)
+SIZES = Sizes(starts=128, steps=10, windows=256, window_steps=4, model_fit_steps=25)
+QUICK = Sizes(starts=32, steps=5, windows=64, window_steps=4, model_fit_steps=25)
 SCENARIOS = ("ring", "platoon")
 BARE_STEPS = 200  # simulated
 

@@ -31,14 +31,17 @@ CASES: dict[str, tuple[str, list[str]]] = {
     ),
     "dmpo_sac, platoon": (
         "dmpo_cacc_catchup_paper",
-        ["algorithm.warm_up_steps=0", "algorithm.warm_up_fit_steps=null"],
+        ["algorithm.warm_up_steps=0", "algorithm.model_warm_up_fit_steps=null"],
     ),
     "cppo, platoon": ("cppo_cacc_catchup", []),
     "ia2c, platoon": ("ia2c_cacc_catchup", []),
     "ic3net, platoon": ("ic3net_cacc_catchup", []),
 }
 QUICK = ("dppo, ring", "dmpo, platoon")
-FEW = ["algorithm.fit_steps=25", "algorithm.inner_iterations=1"]  # of a learner with models, where it shall be quick
+FEW = [
+    "algorithm.model_fit_steps=25",
+    "algorithm.inner_iterations=1",
+]  # of a learner with models, where it shall be quick
 
 
 def rows(options: Options) -> Iterator[Row]:
@@ -66,17 +69,17 @@ def measure(what: str, options: Options) -> Row:
     learner: Any = make_learner(experiment, scenario)
     with make_env(scenario, train.num_envs, train.workers, train.seed) as env:
         trainer = dmpo.Trainer(env, learner, train.env_steps, train.seed, train.update_threads)
-        modelling = clocked(learner)
+        modeling = clocked(learner)
         iterations = trainer.iterations()
         next(iterations)
-        modelling.clear()
+        modeling.clear()
         begun, start = trainer.env_steps, perf_counter()
         found = [next(iterations) for _ in range(2 if options.quick else 5)]
         taken, steps, memory = perf_counter() - start, trainer.env_steps - begun, peak_megabytes()
         acting, stepping = (sum(m[f"time/{name}_seconds"] for m in found) for name in ("act", "env"))
-        update = sum(m["time/update_seconds"] for m in found) - sum(modelling)
+        update = sum(m["time/update_seconds"] for m in found) - sum(modeling)
         agents = env.num_agents
-    parts = {"environment": stepping, "acting": acting, "update": update, "model": sum(modelling)}
+    parts = {"environment": stepping, "acting": acting, "update": update, "model": sum(modeling)}
     threads = f"{train.threads} and {train.update_threads}"  # while SUMO steps, and while it waits
     parameters = scenario.model_dump(exclude={"name"})
     with Bare(scenario.name, train.num_envs, train.workers, parameters) as bare:

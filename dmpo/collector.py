@@ -48,12 +48,12 @@ class Collector:
             self.env.step_async(exploration.commands)
             asked = perf_counter()
             self._let_learn(t, progress)
-            learnt = perf_counter()
+            learned = perf_counter()
             ends += self._step(storage, t)
-            stepping += asked - decided + perf_counter() - learnt
-            acting, learning = acting + decided - start, learning + learnt - asked
+            stepping += asked - decided + perf_counter() - learned
+            acting, learning = acting + decided - start, learning + learned - asked
         storage.observations[-1].copy_(torch.from_numpy(self._observation))
-        seen = {"reward": storage.rewards, "observation": storage.observations, "policy": storage.behaviour}
+        seen = {"reward": storage.rewards, "observation": storage.observations, "policy": storage.behavior}
         for name, x in seen.items():
             check_finite(name, x.movedim(2, 0), self.env.num_agents)
         metrics = {"time/act_seconds": acting, "time/env_seconds": stepping, "time/update_seconds": learning}
@@ -80,7 +80,7 @@ class Collector:
             self._storage = _empty(steps, self._observation, exploration)
         self._storage.observations[t].copy_(torch.from_numpy(self._observation))
         self._storage.actions[t].copy_(exploration.actions)
-        self._storage.behaviour[t].copy_(exploration.behaviour)
+        self._storage.behavior[t].copy_(exploration.behavior)
         return self._storage
 
     def _let_learn(self, t: int, progress: float) -> None:
@@ -110,20 +110,20 @@ class Collector:
 
     def _reward_metrics(self, storage: Rollout, ends: list[tuple[Array, Array, Array]]) -> dict[str, float]:
         # Per simulated step and agent; and, of the episodes that ended, summed over them.
-        metrics = {"train/reward": float(storage.rewards.mean()) / self.env.action_repeat}
+        metrics = {"policy/train_reward": float(storage.rewards.mean()) / self.env.action_repeat}
         finished = [returns for _, _, returns in ends]
         if finished:
-            metrics["train/return"] = float(np.concatenate(finished).mean())
-        return metrics | {"train/episodes": float(sum(map(len, finished)))}
+            metrics["policy/train_return"] = float(np.concatenate(finished).mean())
+        return metrics | {"policy/train_episodes": float(sum(map(len, finished)))}
 
 
 def _empty(steps: int, observation: Array, exploration: Exploration) -> Rollout:
     environments, agents, features = observation.shape
-    actions, behaviour = exploration.actions, exploration.behaviour
+    actions, behavior = exploration.actions, exploration.behavior
     return Rollout(
         observations=torch.empty(steps + 1, environments, agents, features),
         actions=torch.empty(steps, *actions.shape, dtype=actions.dtype),
-        behaviour=torch.empty(steps, *behaviour.shape),
+        behavior=torch.empty(steps, *behavior.shape),
         rewards=torch.empty(steps, environments, agents),
         terminated=torch.empty(steps, environments, dtype=torch.bool),
         truncated=torch.empty(steps, environments, dtype=torch.bool),

@@ -1,4 +1,4 @@
-"""What the learners need of an environment: the vectorised interface, and nothing of what happens on the road."""
+"""What the learners need of an environment: the vectorized interface, and nothing of what happens on the road."""
 
 from typing import Any, Protocol
 

@@ -12,7 +12,7 @@ _SMALLER_STEPS = (
     "without bounds."
 )
 _SHORTER_ROLLOUTS = (
-    "Lower algorithm.model_steps or algorithm.lr_model; the metrics model/open_loop_error.K show how fast errors grow "
+    "Lower algorithm.model_horizon or algorithm.lr_model; the metrics model/open_loop_error.K show how fast errors grow "
     "over K steps."
 )
 

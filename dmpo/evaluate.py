@@ -1,4 +1,4 @@
-"""What a policy is worth: one episode of each environment, nothing learnt and nothing counted as experience."""
+"""What a policy is worth: one episode of each environment, nothing learned and nothing counted as experience."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -93,7 +93,7 @@ def evaluate(
             return Evaluation(metrics, record.returns, trajectory)
     raise EvaluationError(
         f"Episodes were lost in each of {ATTEMPTS} evaluations in a row: simulations died or did not answer, and the "
-        "log says why. On a busy machine give them longer with answer_seconds."
+        "log says why. On a busy machine give them longer with worker_timeout."
     )
 
 

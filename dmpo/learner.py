@@ -13,7 +13,7 @@ class Exploration(NamedTuple):
 
     commands: np.ndarray[Any, Any]  # (E, N, A) float32 or (E, N) int64, in the environment's units
     actions: Tensor  # the same in the policy's units
-    behaviour: Tensor  # (E, N, P), parameters of the distributions they were drawn from
+    behavior: Tensor  # (E, N, P), parameters of the distributions they were drawn from
 
 
 class Learner(Protocol):

@@ -96,7 +96,7 @@ def acceleration(speed: Array, seconds: float) -> Array:
 
 
 def distance(speed: Array, seconds: float) -> float:
-    """Metres that all vehicles drove together, from speeds (T+1, M) in m/s by the trapezoid rule."""
+    """Meters that all vehicles drove together, from speeds (T+1, M) in m/s by the trapezoid rule."""
     return float(0.5 * seconds * (speed[:-1] + speed[1:]).sum())
 
 

@@ -46,7 +46,7 @@ class LearnerSettings(BaseModel):
         0.5, gt=0, description="Largest norm of one agent's gradient, or of that of the parameters all share."
     )
     normalize_observations: bool = Field(
-        False, description="Whether each agent normalises its state by what it has seen, feature by feature."
+        False, description="Whether each agent normalizes its state by what it has seen, feature by feature."
     )
 
     def rate(self, progress: float) -> float:
@@ -59,17 +59,17 @@ class AgentSettings(LearnerSettings):
 
     lr_policy: float = Field(1e-3, gt=0, description="Learning rate of the policies.")
     lr_value: float = Field(1e-3, gt=0, description="Learning rate of the value functions.")
-    hidden: list[Width] = Field(
+    hidden_sizes: list[Width] = Field(
         [64, 64], max_length=8, description="Widths of the hidden layers of policies and values."
     )
     share_parameters: bool = Field(
-        False, description="Whether all agents share one network; each still sees only its neighbourhood."
+        False, description="Whether all agents share one network; each still sees only its neighborhood."
     )
-    neighbour_order: Order = Field(
+    neighbor_order: Order = Field(
         "number",
-        description="Where a network finds its neighbours in what it is given: nearest first, and of those equally far "
+        description="Where a network finds its neighbors in what it is given: nearest first, and of those equally far "
         "away by number, or cyclic, by how far on from its own number they are, modulo N; on loops all who share a "
-        "network then find the same neighbour, seen from where they are, in the same place.",
+        "network then find the same neighbor, seen from where they are, in the same place.",
     )
 
 
@@ -82,14 +82,14 @@ class ExtendedSettings(BaseModel):
 class EntropySettings(BaseModel):
     """A bonus for actions that stay mixed."""
 
-    entropy_coefficient: float = Field(0.0, ge=0, description="Weight of the entropy bonus, at the start.")
-    entropy_coefficient_final: float | None = Field(
+    entropy_coef: float = Field(0.0, ge=0, description="Weight of the entropy bonus, at the start.")
+    entropy_coef_final: float | None = Field(
         None, ge=0, description="Weight of the entropy bonus at the end, reached linearly; null keeps the first."
     )
 
     def entropy_weight(self, progress: float) -> float:
         """Linear from the first weight of the entropy bonus to the last."""
-        return scheduled(self.entropy_coefficient, self.entropy_coefficient_final, progress)
+        return scheduled(self.entropy_coef, self.entropy_coef_final, progress)
 
 
 class ActorCriticSettings(EntropySettings, AgentSettings):
@@ -102,7 +102,7 @@ class ActorCriticSettings(EntropySettings, AgentSettings):
         ge=0,
         le=1,
         description="How far each agent moves the parameters of its policy and values, after the gradient steps on a "
-        "batch, towards the mean of its neighbours' and its own; all then begin alike. 0 leaves each to itself.",
+        "batch, towards the mean of its neighbors' and its own; all then begin alike. 0 leaves each to itself.",
     )
 
     @model_validator(mode="after")
@@ -116,7 +116,7 @@ class ActorCriticSettings(EntropySettings, AgentSettings):
 
 
 class PPOSettings(ActorCriticSettings):
-    """Proximal policy optimisation."""
+    """Proximal policy optimization."""
 
     clip: float = Field(0.2, gt=0, description="ε of PPO-clip: how far a probability ratio may leave 1.")
     kl_target: float | None = Field(
@@ -170,11 +170,11 @@ class SACSettings(WarmUpSettings, ExtendedSettings, AgentSettings):
         description="Whether these steps are taken while the environment steps, from what was replayed before, instead "
         "of after all of an iteration's steps.",
     )
-    batch: int = Field(256, ge=1, le=100_000, description="Steps of all agents that a gradient step replays.")
-    replay_steps: int = Field(
+    batch_size: int = Field(256, ge=1, le=100_000, description="Steps of all agents that a gradient step replays.")
+    buffer_size: int = Field(
         100_000, ge=1, le=10_000_000, description="Actions of each agent, over all environments, to replay from."
     )
-    target_rate: float = Field(0.005, gt=0, le=1, description="τ: how far target networks follow at each step.")
+    tau: float = Field(0.005, gt=0, le=1, description="τ: how far target networks follow at each step.")
     target_entropy: float | None = Field(
         None,
         description="Entropy that each agent's temperature is tuned to, at the start, in nats; null means a third of "
@@ -190,31 +190,37 @@ class ModelSettings(WarmUpSettings):
     """Localized models, and how agents practise in them."""
 
     lr_model: float = Field(1e-3, gt=0, description="Learning rate of the models.")
-    model_actions: Literal["own", "neighbours"] = Field(
+    model_actions: Literal["own", "neighbors"] = Field(
         "own",
-        description="Whose actions a model is told: its own agent's, as in the paper, or its neighbours' as well, "
+        description="Whose actions a model is told: its own agent's, as in the paper, or its neighbors' as well, "
         "which matters where agents sense each other.",
     )
-    model_encoding: Width = Field(8, description="Width of an encoded state.")
-    model_hidden: Width = Field(16, description="Width of the hidden layers of a model.")
-    model_message: Width = Field(12, description="Width of a message between neighbours.")
-    model_batch: int = Field(512, ge=1, le=100_000, description="Windows in a gradient step of the models.")
+    model_encoding_size: Width = Field(8, description="Width of an encoded state.")
+    model_hidden_size: Width = Field(16, description="Width of the hidden layers of a model.")
+    model_message_size: Width = Field(12, description="Width of a message between neighbors.")
+    model_batch_size: int = Field(512, ge=1, le=100_000, description="Windows in a gradient step of the models.")
     model_max_grad_norm: float = Field(10.0, gt=0, description="Largest norm of one model's gradient.")
-    loss_steps: int = Field(
+    model_loss_steps: int = Field(
         1,
         ge=1,
         le=100,
         description="H: steps in open loop that the loss covers; with 1 each gradient is an agent's own.",
     )
-    reward_weight: float = Field(1.0, ge=0, description="c_r: weight of the reward's error beside the state's.")
-    fit_steps: int = Field(500, ge=1, le=1_000_000, description="Most gradient steps of the models per iteration.")
-    warm_up_fit_steps: int | None = Field(
+    model_reward_coef: float = Field(1.0, ge=0, description="c_r: weight of the reward's error beside the state's.")
+    model_fit_steps: int = Field(
+        500, ge=1, le=1_000_000, description="Most gradient steps of the models per iteration."
+    )
+    model_warm_up_fit_steps: int | None = Field(
         None, ge=1, le=1_000_000, description="The same for the first fit, after the warm-up; null means no other."
     )
-    check_every: int = Field(25, ge=1, le=100_000, description="Gradient steps between looks at the held-out error.")
-    patience: int = Field(4, ge=1, le=10_000, description="Looks without progress after which fitting stops.")
-    held_out: float = Field(0.125, ge=0, lt=1, description="Share of trajectories that the models never learn from.")
-    memory_steps: int = Field(
+    model_validation_every: int = Field(
+        25, ge=1, le=100_000, description="Gradient steps between looks at the held-out error."
+    )
+    model_patience: int = Field(4, ge=1, le=10_000, description="Looks without progress after which fitting stops.")
+    model_holdout: float = Field(
+        0.125, ge=0, lt=1, description="Share of trajectories that the models never learn from."
+    )
+    model_buffer_size: int = Field(
         6_000, ge=1, le=10_000_000, description="Actions of each agent, over all environments, that models learn from."
     )
     inner_iterations: int = Field(10, ge=1, le=1_000, description="B: batches to improve on per real rollout.")
@@ -222,21 +228,21 @@ class ModelSettings(WarmUpSettings):
     model_share_final: float | None = Field(
         None, ge=0, le=1, description="q0 later on; null keeps the first. Models learn no more once it has come to 0."
     )
-    model_share_change: Change = Field(
+    model_share_schedule: Change = Field(
         (0.0, 1.0), description="Shares of training between which q0 goes from the first to the final, linearly."
     )
     model_starts: int = Field(512, ge=1, le=100_000, description="Imagined rollouts in a batch.")
-    model_steps: int = Field(25, ge=1, le=10_000, description="T: steps of an imagined rollout, at first.")
-    model_steps_final: int | None = Field(None, ge=1, le=10_000, description="T later on; null keeps the first.")
-    model_steps_change: Change = Field(
+    model_horizon: int = Field(25, ge=1, le=10_000, description="T: steps of an imagined rollout, at first.")
+    model_horizon_final: int | None = Field(None, ge=1, le=10_000, description="T later on; null keeps the first.")
+    model_horizon_schedule: Change = Field(
         (0.0, 1.0), description="Shares of training between which T goes from the first to the final, linearly."
     )
 
 
 class DPPOSettings(ExtendedSettings, PPOSettings):
-    """Decentralised PPO with extended value functions (DMPO without its model)."""
+    """Decentralized PPO with extended value functions (DMPO without its model)."""
 
-    name: Literal["dppo"] = Field("dppo", description="Decentralised PPO.")
+    name: Literal["dppo"] = Field("dppo", description="Decentralized PPO.")
 
 
 class CPPOSettings(PPOSettings):
@@ -249,20 +255,20 @@ class CPPOSettings(PPOSettings):
 
 
 class IA2CSettings(ActorCriticSettings):
-    """Independent advantage actor-critic on one's own and one's neighbours' states."""
+    """Independent advantage actor-critic on one's own and one's neighbors' states."""
 
     name: Literal["ia2c"] = Field("ia2c", description="Independent advantage actor-critic.")
     gae_lambda: float = Field(1.0, ge=0, le=1, description="λ of the advantages; 1 is n-step returns less values.")
-    entropy_coefficient: float = Field(0.01, ge=0, description="Weight of the entropy bonus, at the start.")
+    entropy_coef: float = Field(0.01, ge=0, description="Weight of the entropy bonus, at the start.")
     rollout_steps: int = Field(
         20, ge=1, le=100_000, description="Actions of each agent, in each environment, per gradient step."
     )
 
 
 class DMPOSettings(ModelSettings, ExtendedSettings, PPOSettings):
-    """Decentralised model-based policy optimisation: DPPO whose agents practise in models of their own."""
+    """Decentralized model-based policy optimization: DPPO whose agents practise in models of their own."""
 
-    name: Literal["dmpo"] = Field("dmpo", description="Decentralised model-based policy optimisation.")
+    name: Literal["dmpo"] = Field("dmpo", description="Decentralized model-based policy optimization.")
     total_kl: float = Field(
         0.05,
         gt=0,
@@ -272,36 +278,36 @@ class DMPOSettings(ModelSettings, ExtendedSettings, PPOSettings):
 
     @model_validator(mode="after")
     def _windows_fit(self) -> Self:
-        if self.loss_steps > self.rollout_steps:
+        if self.model_loss_steps > self.rollout_steps:
             raise ValueError(
-                f"loss_steps = {self.loss_steps} is longer than a trajectory of rollout_steps = {self.rollout_steps}; "
+                f"model_loss_steps = {self.model_loss_steps} is longer than a trajectory of rollout_steps = {self.rollout_steps}; "
                 "choose fewer"
             )
         return self
 
 
 class DSACSettings(SACSettings):
-    """Decentralised SAC with extended action values."""
+    """Decentralized SAC with extended action values."""
 
-    name: Literal["dsac"] = Field("dsac", description="Decentralised SAC.")
+    name: Literal["dsac"] = Field("dsac", description="Decentralized SAC.")
 
 
 class DMPOSACSettings(ModelSettings, SACSettings):
-    """Decentralised model-based policy optimisation over SAC."""
+    """Decentralized model-based policy optimization over SAC."""
 
-    name: Literal["dmpo_sac"] = Field("dmpo_sac", description="Decentralised model-based policy optimisation over SAC.")
+    name: Literal["dmpo_sac"] = Field("dmpo_sac", description="Decentralized model-based policy optimization over SAC.")
     model_share: float = Field(0.5, ge=0, le=1, description="q0: share of replayed steps that come from the models.")
-    model_steps: int = Field(1, ge=1, le=10_000, description="T: steps of an imagined rollout, at first.")
+    model_horizon: int = Field(1, ge=1, le=10_000, description="T: steps of an imagined rollout, at first.")
     inner_iterations: int = Field(1, ge=1, le=1_000, description="B: times that steps are imagined anew per iteration.")
 
 
 class IC3NetSettings(EntropySettings, LearnerSettings):
-    """Agents that remember, and learn when to tell their neighbours."""
+    """Agents that remember, and learn when to tell their neighbors."""
 
-    name: Literal["ic3net"] = Field("ic3net", description="Individualised controlled continuous communication.")
+    name: Literal["ic3net"] = Field("ic3net", description="Individualized controlled continuous communication.")
     lr: float = Field(1e-3, gt=0, description="Learning rate of the one network.")
-    value_coefficient: float = Field(0.5, gt=0, description="Weight of the values' error beside the policy's gain.")
-    hidden: Width = Field(64, description="H, numbers in a hidden state, and in the message made of it.")
+    value_coef: float = Field(0.5, gt=0, description="Weight of the values' error beside the policy's gain.")
+    hidden_size: Width = Field(64, description="H, numbers in a hidden state, and in the message made of it.")
     rollout_steps: int = Field(
         10,
         ge=1,

@@ -15,14 +15,14 @@ from envs import controllers
 from envs.registry import names, parameters, register, scenario
 from envs.scenario import ScenarioParameters, Spec
 from envs.sumo.simulation import SimulationError, Vehicles
-from envs.vector.vector_env import ANSWER_SECONDS, VectorEnv
+from envs.vector.vector_env import WORKER_TIMEOUT, VectorEnv
 from graphs.spelling import check_names
 
 if TYPE_CHECKING:
     from envs.vector.pettingzoo_env import PettingZooEnv
 
 __all__ = [
-    "ANSWER_SECONDS",
+    "WORKER_TIMEOUT",
     "ScenarioParameters",
     "SimulationError",
     "Spec",
@@ -44,7 +44,7 @@ def make(
     num_envs: int = 16,
     workers: int = 1,
     seed: int = 0,
-    answer_seconds: float = ANSWER_SECONDS,
+    worker_timeout: float = WORKER_TIMEOUT,
     *,
     window: bool = False,
     watch: bool = False,
@@ -57,7 +57,7 @@ def make(
         SimulationError: SUMO did not start.
     """
     checked = _parameters(name, scenario_parameters)
-    return VectorEnv(scenario(name), checked, num_envs, workers, seed, answer_seconds, window=window, watch=watch)
+    return VectorEnv(scenario(name), checked, num_envs, workers, seed, worker_timeout, window=window, watch=watch)
 
 
 def spec(of: str | ScenarioParameters, **scenario_parameters: Any) -> Spec:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from experiments.runs.runner import Outcome
 
 app = typer.Typer(
-    help="Multi-agent reinforcement learning of road users that talk to neighbours on a graph.",
+    help="Multi-agent reinforcement learning of road users that talk to neighbors on a graph.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -17,11 +17,11 @@ MAX_BYTES = 64 * 2**20  # a complete graph of 2,000 agents is an edge list of 20
 
 @register("file")
 def file(n: int, path: str, directed: bool = False) -> nx.Graph:
-    """The graph in a file, its nodes labelled 0..n-1.
+    """The graph in a file, its nodes labeled 0..n-1.
 
     `.graphml` is GraphML, which says itself whether it is directed and lists every node. `.edgelist` and `.txt` hold
     one edge a line, two labels separated by white space, `.csv` by a comma; columns after the second are ignored, `#`
-    starts a comment, and agents in no line have no neighbours.
+    starts a comment, and agents in no line have no neighbors.
 
     Args:
         n: number of agents.

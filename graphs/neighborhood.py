@@ -1,4 +1,4 @@
-"""κ-hop neighbourhoods: the one operation through which an agent learns anything of another."""
+"""κ-hop neighborhoods: the one operation through which an agent learns anything of another."""
 
 import copy
 import math
@@ -27,7 +27,7 @@ class Neighborhood:
         hops: κ ≥ 0; 0 is the agent alone, N - 1 or more everybody from whom there is a path, None everybody there is.
         order: of those equally far away, "number" or "cyclic", by how far on from i they are: j - i modulo N. On graphs
             that look the same from every node, such as cycles and complete graphs, all agents then have the same
-            neighbour, seen from where they are, in the same place, which one network for all needs.
+            neighbor, seen from where they are, in the same place, which one network for all needs.
 
     Shapes:
         index: (N, K) int64, row i lists N_i^κ: i first, then by distance, then in `order`; padded with i itself.
@@ -46,7 +46,7 @@ class Neighborhood:
     hops: int | None
     order: Order = "number"
     num_agents: int = field(init=False)  # N
-    size: int = field(init=False)  # K, the size of the largest neighbourhood
+    size: int = field(init=False)  # K, the size of the largest neighborhood
     messages: int = field(init=False)  # pairs of a receiver and another agent it hears, Σ_i (|N_i^κ| - 1)
     index: Tensor = field(init=False, repr=False)
     mask: Tensor = field(init=False, repr=False)
@@ -59,9 +59,9 @@ class Neighborhood:
         check_graph(graph)
         if self.hops is not None and (not isinstance(self.hops, int) or self.hops < 0):
             allowed = "it is a whole number, at least 0, or None for everybody"
-            raise refusal("hops", self.hops, allowed, "Use 1 for the direct neighbours.")
+            raise refusal("hops", self.hops, allowed, "Use 1 for the direct neighbors.")
         if self.order not in ("number", "cyclic"):
-            raise refusal("order", self.order, "neighbours are ordered by 'number' or 'cyclic'", "Choose one of these.")
+            raise refusal("order", self.order, "neighbors are ordered by 'number' or 'cyclic'", "Choose one of these.")
         rows = _neighborhoods(graph, self.hops, self.order)
         n, k = len(rows), max(map(len, rows))
         index = torch.tensor([row + [agent] * (k - len(row)) for agent, row in enumerate(rows)], dtype=torch.int64)

@@ -73,7 +73,7 @@ def k_nearest(n: int, k: EvenDegree = 4) -> nx.Graph:
 
     Args:
         n: number of agents.
-        k: number of neighbours of each, even, at least 2 and below n.
+        k: number of neighbors of each, even, at least 2 and below n.
 
     Raises:
         ValueError: no such k.
@@ -110,7 +110,7 @@ def small_world(n: int, k: EvenDegree = 4, p: Probability = 0.1, seed: int = 0) 
 
     Args:
         n: number of agents.
-        k: mean number of neighbours, even, at least 2 and below n.
+        k: mean number of neighbors, even, at least 2 and below n.
         p: probability of rewiring: 0 is `k_nearest`, 1 a random graph.
         seed: the same seed gives the same graph.
 

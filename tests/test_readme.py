@@ -107,7 +107,7 @@ def test_the_commands_of_a_section_work_with_its_files(folder: Path, dmpo: Comma
         run = folder / run_of(command)
         assert (run / "evaluation.json").is_file()
         drawn = {path.name for path in (run / "plots").iterdir()}
-        practised = "model/updates" in (run / "metrics.jsonl").read_text(encoding="utf-8")  # not in a warm-up
+        practised = "model/gradient_steps" in (run / "metrics.jsonl").read_text(encoding="utf-8")  # not in a warm-up
         of_models = {"model_errors.png", "model_horizon.png"} if practised else set()
         assert drawn == {"learning_curve.png", "time_space.png"} | of_models
         warming_up = any(word.endswith("_paper") for word in command)

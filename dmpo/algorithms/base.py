@@ -95,7 +95,7 @@ class LearnerBase(ABC):
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Parameters, optimisers, moments, experience and random generators, as copies."""
+        """Parameters, optimizers, moments, experience and random generators, as copies."""
         state = {name: _copied(part.state_dict()) for name, part in self._parts().items()}
         return state | {"generator": self.generator.get_state(), "acting": self.acting.get_state()}
 
@@ -180,8 +180,8 @@ class Agents(LearnerBase):
     def _policy(self, graph: nx.Graph) -> Policy:
         settings, distribution = self.settings, self.distribution
         start = distribution.start(settings.init_mean, settings.init_log_std)
-        shape = settings.hidden, start, settings.init_log_std, self.stacks
-        policy = Policy(graph, self.features, distribution, *shape, self.initial, settings.neighbour_order)
+        shape = settings.hidden_sizes, start, settings.init_log_std, self.stacks
+        policy = Policy(graph, self.features, distribution, *shape, self.initial, settings.neighbor_order)
         policy.neighborhood = policy.neighborhood.to(self.device)
         return policy
 

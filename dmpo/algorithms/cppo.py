@@ -1,6 +1,6 @@
 """CPPO: PPO with local policies and central critics, the baseline of the DMPO paper (section 5).
 
-It is DPPO with two other neighbourhoods. V_i sees everybody's state, whether or not a path of the graph leads there;
+It is DPPO with two other neighborhoods. V_i sees everybody's state, whether or not a path of the graph leads there;
 advantages are those of the team, Â_i on (1/n) Σ_j r_j and (1/n) Σ_j V_j, j any agent, or selfish, on r_i and V_i.
 As V_j learns agent j's return (eq. 5), (1/n) Σ_j V_j is by linearity the team's, so that the team's CPPO is DPPO with κ
 of at least the graph's diameter, to the last bit.

@@ -1,4 +1,4 @@
-"""DMPO over decentralised SAC: the critics and policies of DSAC learn from steps that the agents' models imagine.
+"""DMPO over decentralized SAC: the critics and policies of DSAC learn from steps that the agents' models imagine.
 
 repeat:  τ ← real steps by everybody;  fit p̂_i on the latest real steps until held-out errors stop falling;
          repeat B times:  roll the models T steps from the latest real states;
@@ -37,10 +37,10 @@ class DMPOSAC(DSAC):
         return self.practice.fit(batch, progress)
 
     def improve(self, batch: Rollout, progress: float) -> dict[str, float]:
-        """As `DSAC`, on imagined and replayed steps; `policy/updates` are those on steps imagined at once."""
+        """As `DSAC`, on imagined and replayed steps; `policy/gradient_steps` are those on steps imagined at once."""
         metrics = super().improve(batch, progress)
-        if "policy/updates" in metrics:
-            metrics["policy/updates"] /= self.settings.inner_iterations
+        if "policy/gradient_steps" in metrics:
+            metrics["policy/gradient_steps"] /= self.settings.inner_iterations
             metrics["model/horizon"] = float(self.practice.horizon(progress))
         return metrics
 
@@ -70,7 +70,7 @@ class DMPOSAC(DSAC):
         return Transitions(states, rollout.actions[valid], rollout.rewards[valid], following, rollout.terminated[valid])
 
     def _mixed(self, replay: WindowSampler, imagined: Transitions, share: float) -> Transitions:
-        batch, random, device = self.settings.batch, self.generator, self.device
+        batch, random, device = self.settings.batch_size, self.generator, self.device
         count = int((torch.rand(batch, generator=random, device=device) < share).sum())
         index = torch.randint(len(imagined.rewards), (count,), generator=random, device=device)
         return imagined[index].joined(self._drawn(replay, batch - count))

@@ -1,4 +1,4 @@
-"""DPPO: decentralised PPO with extended value functions, which is DMPO without a model."""
+"""DPPO: decentralized PPO with extended value functions, which is DMPO without a model."""
 
 from typing import cast
 

@@ -1,4 +1,4 @@
-"""DSAC: decentralised soft actor-critic with extended action values, from replayed real steps."""
+"""DSAC: decentralized soft actor-critic with extended action values, from replayed real steps."""
 
 from collections.abc import Callable
 from functools import partial
@@ -31,13 +31,16 @@ class DSAC(Agents):
         return super()._distribution(action_space)
 
     def _build(self, graph: nx.Graph, seed: int) -> None:
-        settings, shape = self.settings, (self.features, self.distribution.actions, self.settings.hidden, self.stacks)
-        order = settings.neighbour_order
+        settings, shape = (
+            self.settings,
+            (self.features, self.distribution.actions, self.settings.hidden_sizes, self.stacks),
+        )
+        order = settings.neighbor_order
         self.critic = ActionCritic(graph, settings.kappa, *shape, self.initial, order).to(self.device)
         self.critic.neighborhood = self.critic.neighborhood.to(self.device)
         kind = DiscreteSAC if isinstance(self.distribution, Categorical) else ContinuousSAC
         self.sac: SAC = kind(self.policy, self.critic, settings, self.generator)
-        self.replay = Memory(settings.replay_steps, 0.0, self.generator)
+        self.replay = Memory(settings.buffer_size, 0.0, self.generator)
         self._begin()
 
     def meanwhile(self, step: int, progress: float) -> None:
@@ -81,7 +84,7 @@ class DSAC(Agents):
             self._learn_from(self._replayed, portions, progress)
 
     def _learn_from(self, replay: WindowSampler, portions: int, progress: float) -> None:
-        self._steps(partial(self._drawn, replay, self.settings.batch), portions, progress)
+        self._steps(partial(self._drawn, replay, self.settings.batch_size), portions, progress)
 
     def _steps(self, draw: Callable[[], Transitions], count: int, progress: float) -> None:
         for _ in range(count):
@@ -100,7 +103,7 @@ class DSAC(Agents):
             return {}
         return {name: float(x.mean()) for name, x in self._averages().items()} | {
             "policy/temperature": float(self.sac.temperature.mean()),
-            "policy/updates": float(len(self._losses["policy/loss"])),
+            "policy/gradient_steps": float(len(self._losses["policy/loss"])),
         }
 
     def _drawn(self, replay: WindowSampler, count: int) -> Transitions:
@@ -113,7 +116,7 @@ class DSAC(Agents):
         return super()._parts() | {"critic": self.critic, **self.sac.parts(), "replay": self.replay}
 
     def _communication(self, width: int) -> dict[str, float]:
-        # Acting needs neighbours' states; training, of κ hops, states, actions and what Q_j says of them.
+        # Acting needs neighbors' states; training, of κ hops, states, actions and what Q_j says of them.
         near, far, actions = self.policy.neighborhood, self.critic.neighborhood, self.critic.actions
         return {
             "comm/bytes_per_agent_step": near.bytes_per_agent(width),

@@ -1,12 +1,12 @@
-"""IA2C: independent advantage actor-critic on one's own and one's neighbours' states.
+"""IA2C: independent advantage actor-critic on one's own and one's neighbors' states.
 
-Every agent runs the advantage actor-critic of Mnih et al. 2016 (algorithm S3) for itself, on what its neighbours tell
+Every agent runs the advantage actor-critic of Mnih et al. 2016 (algorithm S3) for itself, on what its neighbors tell
 of their states and for its own reward alone, as in the networked control of Chu et al. 2020. With each T steps and
 
     R_i^t = Σ_{l=0}^{T-t-1} γ^l r_i^{t+l} + γ^{T-t} V_i(s^T),    Â_i^t = R_i^t - V_i(s^t),
 
 one gradient step of π_i ascends log π_i(a_i^t | s_(N_i^1)^t) Â_i^t + β H(π_i), one of V_i descends (R_i^t - V_i)². With
-λ below 1 advantages mix those of fewer steps (GAE). Here Â_i is standardised and steps are Adam's, as in PPO.
+λ below 1 advantages mix those of fewer steps (GAE). Here Â_i is standardized and steps are Adam's, as in PPO.
 """
 
 import networkx as nx
@@ -35,7 +35,7 @@ class A2C(ActorCritic):
         self._check_losses(losses)
         self._check_parameters()
         self._agree()
-        metrics |= {"policy/updates": 1.0, "value/loss": float(losses.value.mean())}
+        metrics |= {"policy/gradient_steps": 1.0, "value/loss": float(losses.value.mean())}
         return metrics | self._measure(samples)
 
     def objective(self, log_probs: Tensor, samples: Samples) -> Tensor:

@@ -1,6 +1,6 @@
-"""IC3Net: individualised controlled continuous communication (Singh, Jain, Sukhbaatar 2018).
+"""IC3Net: individualized controlled continuous communication (Singh, Jain, Sukhbaatar 2018).
 
-repeat:  T steps by everybody, who remember, and hear those neighbours who chose in the step before to be heard;
+repeat:  T steps by everybody, who remember, and hear those neighbors who chose in the step before to be heard;
          one step up the gradient of  Σ_t (R_i^t - V_i^t) (log π(a_i^t) + log π(g_i^t)) - weight · (R_i^t - V_i^t)²
          through the T steps, R_i the return of agent i alone
 """
@@ -50,7 +50,7 @@ class IC3Net(LearnerBase):
     def _policy(self, graph: nx.Graph) -> RecurrentPolicy:
         settings, distribution = self.settings, self.distribution
         start = distribution.start(settings.init_mean, settings.init_log_std)
-        shape = settings.hidden, start, settings.init_log_std
+        shape = settings.hidden_size, start, settings.init_log_std
         policy = RecurrentPolicy(graph, self.features, distribution, *shape, self.initial)
         policy.neighborhood = policy.neighborhood.to(self.device)
         return policy
@@ -98,7 +98,7 @@ class IC3Net(LearnerBase):
 
         It begins with the memory that the segment began with, through which no gradient flows.
         """
-        assert self.began_with is not None, "a segment is collected before it is learnt from"
+        assert self.began_with is not None, "a segment is collected before it is learned from"
         ended = batch.terminated | batch.truncated  # (T, E)
         first = torch.cat([torch.zeros_like(ended[:1]), ended[:-1]])  # what it began with has forgotten what it had to
         gates = self.distribution.split(batch.actions)[1]
@@ -129,7 +129,7 @@ class IC3Net(LearnerBase):
         """
         super().load_state_dict(state)
         memory = Memory(**{name: x.to(self.device) for name, x in state["memory"].items()})
-        expected, found = (self.num_agents, self.settings.hidden), tuple(memory.hidden.shape[1:])
+        expected, found = (self.num_agents, self.settings.hidden_size), tuple(memory.hidden.shape[1:])
         if found != expected:
             remedy = "Load it with the settings and graph it was saved with."
             raise ValueError(f"That state is of memories (N, H) = {found}, here they are {expected}. {remedy}")
@@ -152,14 +152,14 @@ class IC3Net(LearnerBase):
         settings = self.settings
         policy_loss, value_loss, metrics = self.losses(batch, self.unroll(batch), progress)
         self.optimizer.zero_grad()
-        (policy_loss + settings.value_coefficient * value_loss).backward()  # type: ignore[no-untyped-call]
+        (policy_loss + settings.value_coef * value_loss).backward()  # type: ignore[no-untyped-call]
         everybody = torch.ones(1, dtype=torch.bool, device=self.device)  # (R,)
         self.optimizer.step(settings.rate(progress) * settings.lr, everybody)
         for name, x in (("policy loss", policy_loss), ("value loss", value_loss)):
             check_finite(name, x.view(1, 1), self.num_agents)
         for parameter in self.policy.parameters():
             check_finite("policy parameters", parameter, self.num_agents)
-        return metrics | {"value/loss": value_loss.item(), "policy/updates": 1.0}
+        return metrics | {"value/loss": value_loss.item(), "policy/gradient_steps": 1.0}
 
     @torch.no_grad()
     def _targets(self, batch: Rollout, memory: Memory) -> tuple[Tensor, Tensor]:
@@ -182,5 +182,5 @@ class IC3Net(LearnerBase):
         # (S, N) bool. A hidden state is sent where the gate is open; that nothing comes says that it is closed.
         sent = gates.float()
         heard = self.policy.neighborhood.reduce(sent, "sum") - sent  # (S, N), of others
-        size = self.settings.hidden * self.memory.hidden.element_size()
-        return {"comm/bytes_per_agent_step": float(heard.mean()) * size, "comm/gate": float(sent.mean())}
+        size = self.settings.hidden_size * self.memory.hidden.element_size()
+        return {"comm/bytes_per_agent_step": float(heard.mean()) * size, "comm/gate_open": float(sent.mean())}

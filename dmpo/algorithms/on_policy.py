@@ -34,8 +34,8 @@ class OnPolicy(Agents):
         """Who takes the gradient steps."""
 
     def _build_critic(self, graph: nx.Graph, kappa: int | None) -> Critic:
-        shape = (self.features, self.settings.hidden, self.stacks)
-        critic = Critic(graph, kappa, *shape, self.initial, self.settings.neighbour_order).to(self.device)
+        shape = (self.features, self.settings.hidden_sizes, self.stacks)
+        critic = Critic(graph, kappa, *shape, self.initial, self.settings.neighbor_order).to(self.device)
         critic.neighborhood = critic.neighborhood.to(self.device)
         return critic
 
@@ -43,7 +43,7 @@ class OnPolicy(Agents):
         return super()._parts() | {"critic": self.critic, **self._learning.parts()}
 
     def _communication(self, batch: Rollout) -> dict[str, float]:
-        # Acting needs neighbours' states; training those a critic sees, and values and rewards to reduce (eq. 6). Real
+        # Acting needs neighbors' states; training those a critic sees, and values and rewards to reduce (eq. 6). Real
         # and imagined steps cost the same; what models hear of each other while fitted and rolled is not in it.
         near, far, over = self.policy.neighborhood, self.critic.neighborhood, self._learning.over
         width = batch.observations.shape[-1]

@@ -17,7 +17,7 @@ class Rollout:
 
     observations: Tensor  # (T+1, E, N, D)
     actions: Tensor  # (T, E, N, A) float32 or (T, E, N) int64, in the policy's units, as its distribution draws them
-    behaviour: Tensor  # (T, E, N, P), parameters of the distributions the actions were drawn from
+    behavior: Tensor  # (T, E, N, P), parameters of the distributions the actions were drawn from
     rewards: Tensor  # (T, E, N)
     terminated: Tensor  # (T, E) bool
     truncated: Tensor  # (T, E) bool

@@ -32,25 +32,25 @@ class Practice:
             agents.features,
             agents.distribution.actions,
             discrete,
-            settings.model_actions == "neighbours",
-            settings.model_encoding,
-            settings.model_hidden,
-            settings.model_message,
+            settings.model_actions == "neighbors",
+            settings.model_encoding_size,
+            settings.model_hidden_size,
+            settings.model_message_size,
             torch.Generator().manual_seed(seed),
         )
         self.models = ModelLearner(model.to(agents.device), settings, agents.generator)
 
     def fit(self, batch: Rollout, progress: float) -> dict[str, float]:
-        """Learn from a real batch, and measure how wrong the models are on what they have not learnt from.
+        """Learn from a real batch, and measure how wrong the models are on what they have not learned from.
 
         Once practice has faded out for good there is nothing to learn for, and no metrics.
         """
-        if self.settings.model_share_final == 0 and progress >= self.settings.model_share_change[1]:
+        if self.settings.model_share_final == 0 and progress >= self.settings.model_share_schedule[1]:
             return {}
         metrics = self.models.fit(batch)
         if not metrics:
             return {}
-        longest = max(self.settings.model_steps, self.settings.model_steps_final or 0)
+        longest = max(self.settings.model_horizon, self.settings.model_horizon_final or 0)
         for steps, errors in ((1, one_step_errors), (min(longest, len(batch.rewards)), open_loop_errors)):
             if (windows := self.models.unseen(steps)) is not None:
                 metrics |= errors(self.models, windows)
@@ -59,12 +59,14 @@ class Practice:
     def horizon(self, progress: float) -> int:
         """T at this share of training: linear between two points, as in MBPO's table 1."""
         settings = self.settings
-        return round(scheduled(settings.model_steps, settings.model_steps_final, progress, settings.model_steps_change))
+        return round(
+            scheduled(settings.model_horizon, settings.model_horizon_final, progress, settings.model_horizon_schedule)
+        )
 
     def share(self, progress: float) -> float:
         """q0 at this share of training, linear between two points as well."""
         settings = self.settings
-        return scheduled(settings.model_share, settings.model_share_final, progress, settings.model_share_change)
+        return scheduled(settings.model_share, settings.model_share_final, progress, settings.model_share_schedule)
 
     def imagine(self, starts: Tensor, steps: int) -> Rollout:
         """`model_starts` rollouts from states that are drawn from `starts` (S, N, D)."""

@@ -1,4 +1,4 @@
-"""How wrong the models are on what they have not learnt from (DMPO paper, Figure 3), and how far they can be rolled."""
+"""How wrong the models are on what they have not learned from (DMPO paper, Figure 3), and how far they can be rolled."""
 
 import torch
 from torch import Tensor

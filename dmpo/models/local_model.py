@@ -15,7 +15,7 @@ EMBEDDING = 4  # numbers that stand for a discrete action
 
 
 class Prediction(NamedTuple):
-    """What the models say follows, all (N, B, ...), in normalised units."""
+    """What the models say follows, all (N, B, ...), in normalized units."""
 
     change: Tensor  # (N, B, D), s' - s
     reward: Tensor  # (N, B)
@@ -30,7 +30,7 @@ class LocalModel(MessagePassing):  # type: ignore[misc]
 
     With `hears_actions` it is p̂_i(· | states and actions of N_i^1): h_i⁰ = f_i^enc(s_i, a_i). Where an agent senses
     others, such as its gap to the one in front, what they do moves its own state within the step, and a model that does
-    not hear of it takes its neighbours' actions for chance.
+    not hear of it takes its neighbors' actions for chance.
 
     N_i^1 is closed: there is an edge from each agent to itself, so that one alone on the graph sees its own state.
 
@@ -39,7 +39,7 @@ class LocalModel(MessagePassing):  # type: ignore[misc]
         features: D, numbers in one agent's state.
         actions: A where actions are continuous; the number of actions where they are discrete.
         discrete: which of the two.
-        hears_actions: whether neighbours' actions are told as well as their states.
+        hears_actions: whether neighbors' actions are told as well as their states.
         encoding: width of h⁰.
         hidden: width of the two hidden layers of f^edge and f^node.
         message: width of the messages.

@@ -20,7 +20,7 @@ def branch(
     states: Callable[[Tensor], Tensor],
     generator: torch.Generator,
 ) -> Rollout:
-    """Let all agents act in their models at once, each step's predictions being exchanged with the neighbours.
+    """Let all agents act in their models at once, each step's predictions being exchanged with the neighbors.
 
     A rollout ends where one of its agents predicts its end, which all others are told, as they are of real ends; what
     lies behind is padding. At the last step it is cut off, so that the value of the state it is in counts.
@@ -30,7 +30,7 @@ def branch(
         policy: who acts.
         starts: (B, N, D), real states.
         steps: T.
-        states: what the policy makes of states, such as normalising them.
+        states: what the policy makes of states, such as normalizing them.
         generator: where actions are drawn from.
 
     Returns:
@@ -39,7 +39,7 @@ def branch(
     Raises:
         TrainingError: a model exploded on the way.
     """
-    observations, actions, behaviour, rewards, ended = [starts], [], [], [], []
+    observations, actions, behavior, rewards, ended = [starts], [], [], [], []
     over = [torch.zeros_like(starts[:, 0, 0], dtype=torch.bool)]  # (B,), whether there was an end before that step
     for _ in range(steps):
         parameters = policy(states(observations[-1]))  # (B, N, P)
@@ -49,7 +49,7 @@ def branch(
         following = torch.where(over[-1].view(-1, 1, 1), observations[-1], step.states.transpose(0, 1))
         observations.append(following.contiguous())
         actions.append(drawn)
-        behaviour.append(parameters)
+        behavior.append(parameters)
         rewards.append(step.rewards.T)
         ended.append(step.ends.any(0))
         over.append(over[-1] | ended[-1])
@@ -61,7 +61,7 @@ def branch(
     return Rollout(
         observations=followed,
         actions=torch.stack(actions),
-        behaviour=torch.stack(behaviour),
+        behavior=torch.stack(behavior),
         rewards=torch.stack(rewards),
         terminated=ends & valid,
         truncated=torch.zeros_like(ends),

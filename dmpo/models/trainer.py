@@ -36,7 +36,7 @@ class Step(NamedTuple):
 
 
 class _Known(NamedTuple):
-    # What windows tell, normalised, with the windows last.
+    # What windows tell, normalized, with the windows last.
 
     ratio: Tensor  # (N, D), units of changes in those of states
     drift: Tensor  # (N, D), the mean change in those
@@ -48,10 +48,10 @@ class _Known(NamedTuple):
 
 
 class ModelLearner:
-    """The models of all agents, with what they are learnt from.
+    """The models of all agents, with what they are learned from.
 
-    States, continuous actions, changes of state and rewards are normalised per agent by what the training trajectories
-    hold. What the end of an episode pays is learnt apart, as a mean per agent: it may be of another size than all other
+    States, continuous actions, changes of state and rewards are normalized per agent by what the training trajectories
+    hold. What the end of an episode pays is learned apart, as a mean per agent: it may be of another size than all other
     rewards, and the reward head would serve it before everything else.
 
     Args:
@@ -62,8 +62,8 @@ class ModelLearner:
 
     def __init__(self, model: LocalModel, settings: ModelSettings, generator: torch.Generator) -> None:
         self.model, self.settings, self.generator = model, settings, generator
-        self.memory = Memory(settings.memory_steps, settings.held_out, generator)
-        self.ready = False  # whether they have learnt anything, before which nobody practises in them
+        self.memory = Memory(settings.model_buffer_size, settings.model_holdout, generator)
+        self.ready = False  # whether they have learned anything, before which nobody practises in them
         features = (model.features,)
         self.states, self.changes = self._moments(features), self._moments(features)
         self.rewards, self.last_rewards = self._moments(()), self._moments(())
@@ -80,22 +80,22 @@ class ModelLearner:
         self.memory.add(batch)
         if self.memory.added < settings.warm_up_steps:
             return {}
-        training, held_out = (self.memory.windows(settings.loss_steps, held) for held in (False, True))
+        training, held_out = (self.memory.windows(settings.model_loss_steps, held) for held in (False, True))
         if not len(training):
             return {}
-        most = settings.fit_steps if self.ready else settings.warm_up_fit_steps or settings.fit_steps
+        most = settings.model_fit_steps if self.ready else settings.model_warm_up_fit_steps or settings.model_fit_steps
         self.ready = True
         self._observe()
         judged = (held_out if len(held_out) else training).draw(JUDGED, self.generator)
         best, since, steps = self._judge(judged), 0, 0
-        while steps < most and since < settings.patience:
-            block = min(settings.check_every, most - steps)
+        while steps < most and since < settings.model_patience:
+            block = min(settings.model_validation_every, most - steps)
             for _ in range(block):
-                self.update(training.draw(settings.model_batch, self.generator))
+                self.update(training.draw(settings.model_batch_size, self.generator))
             steps += block
             loss = self._judge(judged)
             best, since = (loss, 0) if loss < best else (best, since + 1)
-        return {"model/updates": float(steps), "model/loss": best}
+        return {"model/gradient_steps": float(steps), "model/validation_loss": best}
 
     def unseen(self, steps: int) -> Windows | None:
         """Windows of so many steps that were held out; none where no trajectory is, or none goes on for so long."""
@@ -114,7 +114,7 @@ class ModelLearner:
             optimizer.step(self.settings.lr_model, everybody)
 
     def losses(self, windows: Windows) -> Tensor:
-        """MSE(s) + c_r MSE(r) + BCE(d) per agent (N,), over H steps in open loop; normalised units."""
+        """MSE(s) + c_r MSE(r) + BCE(d) per agent (N,), over H steps in open loop; normalized units."""
         known = self._known(windows)
         drift, ratio, state = known.drift.unsqueeze(2), known.ratio.unsqueeze(2), known.state  # (N, D, 1) and (N, D, B)
         outputs, states = [], []
@@ -128,7 +128,7 @@ class ModelLearner:
         ends = known.ends.unsqueeze(1)  # (H, 1, B)
         reward_error = ((reward - known.rewards).square() * (1 - ends)).mean(2)
         end_error = binary_cross_entropy_with_logits(end, ends.expand_as(end), reduction="none").mean(2)
-        return (state_error + self.settings.reward_weight * reward_error + end_error).mean(0)  # (H, N) -> (N,)
+        return (state_error + self.settings.model_reward_coef * reward_error + end_error).mean(0)  # (H, N) -> (N,)
 
     def _gradients(self, windows: Windows, share: float) -> None:
         # Those of the sum of so much of the losses, added to what parameters have.
@@ -139,7 +139,7 @@ class ModelLearner:
         known, (source, target) = self._known(windows), self.model.edges
         tensors = known._asdict() | {"pairs": torch.stack([target, source], 1), "targets": target}
         tensors["acted"] = known.acted.detach()
-        settings = {"hears": self.model.hears_actions, "far": FAR, "reward_weight": self.settings.reward_weight}
+        settings = {"hears": self.model.hears_actions, "far": FAR, "reward_weight": self.settings.model_reward_coef}
         found, to_acted = kernels.model_gradients(networks, tensors, **settings, scale=share)
         if known.acted.requires_grad:
             known.acted.backward(to_acted)  # type: ignore[no-untyped-call]
@@ -179,7 +179,7 @@ class ModelLearner:
         return self.states.normalize(states)
 
     def state_dict(self) -> dict[str, Any]:
-        """Models, moments, optimisers and memory."""
+        """Models, moments, optimizers and memory."""
         parts = {name: part.state_dict() for name, part in self._modules().items()}
         rest = {"ready": self.ready, "memory": self.memory.state_dict()}
         return {**parts, "optimizers": [o.state_dict() for o in self.optimizers], **rest}
@@ -194,7 +194,7 @@ class ModelLearner:
         self.ready = state["ready"]
 
     def _prepared(self, actions: Tensor) -> Tensor:
-        # Small ones would vanish beside the states if they were not normalised.
+        # Small ones would vanish beside the states if they were not normalized.
         return actions if self.model.discrete else _apply(self.actions, _clipped(actions), Moments.normalize)
 
     def _moments(self, features: tuple[int, ...]) -> Moments:

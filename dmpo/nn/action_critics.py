@@ -25,7 +25,7 @@ class ActionCritic(nn.Module):
         hidden: widths of the hidden layers.
         stacks: R, N for own parameters, 1 for shared ones.
         generator: where the initial weights are drawn from.
-        order: of the neighbours, see `Neighborhood`.
+        order: of the neighbors, see `Neighborhood`.
 
     Shapes:
         states (B, N, D), received actions (B, N, K, A) -> (2, B, N).

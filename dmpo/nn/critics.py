@@ -17,8 +17,8 @@ MEMORY = 0.5  # rewards change by orders of magnitude while an agent learns, so 
 class Critic(nn.Module):
     """V_i(s_j, j ∈ N_i^κ) = mean_i + std_i · network_i, own state first, padding zero.
 
-    The network learns returns normalised by their running mean and standard deviation, per agent, so that rewards of
-    any scale can be learnt. Advantages are normalised as well, so rewards need no scaling of their own.
+    The network learns returns normalized by their running mean and standard deviation, per agent, so that rewards of
+    any scale can be learned. Advantages are normalized as well, so rewards need no scaling of their own.
 
     Args:
         graph: who talks to whom.
@@ -27,7 +27,7 @@ class Critic(nn.Module):
         hidden: widths of the hidden layers.
         stacks: R, N for own parameters, 1 for shared ones.
         generator: where the initial weights are drawn from.
-        order: of the neighbours, see `Neighborhood`.
+        order: of the neighbors, see `Neighborhood`.
 
     Shapes:
         (B, N, D) -> (B, N), in units of the rewards.

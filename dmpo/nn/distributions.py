@@ -26,7 +26,7 @@ class Acting(Protocol):
         """(P',), what the network gives at first."""
 
     def parameters(self, outputs: Tensor, log_std: Tensor) -> Tensor:
-        """The P numbers (..., N, P) from a network's outputs and `scales` learnt numbers (N or 1, A)."""
+        """The P numbers (..., N, P) from a network's outputs and `scales` learned numbers (N or 1, A)."""
 
     def sample(self, parameters: Tensor, generator: torch.Generator) -> Tensor:
         """Drawn actions."""

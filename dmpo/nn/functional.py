@@ -1,7 +1,7 @@
 """Perceptrons of all agents, stacked and multiplied as one batch, with the gradient of all layers at once.
 
 R is the number of parameter sets: N where every agent has its own, 1 where all share one (agents are then folded into
-the batch). Nothing here mixes agents but `heard_perceptron`, by what a neighbourhood lets each of them hear.
+the batch). Nothing here mixes agents but `heard_perceptron`, by what a neighborhood lets each of them hear.
 
 Each is computed by the kernels where there are some for it, and otherwise by PyTorch.
 """
@@ -47,7 +47,7 @@ def heard_perceptron(
     parameters: Sequence[Tensor],
     precision: torch.dtype = torch.float32,
 ) -> Tensor:
-    """`perceptron` of what each agent hears of its neighbourhood, its own state first, padding zero.
+    """`perceptron` of what each agent hears of its neighborhood, its own state first, padding zero.
 
     Args:
         states: (B, N, D).

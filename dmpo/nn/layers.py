@@ -1,7 +1,7 @@
 """The networks of all agents, stacked and multiplied as one batch.
 
 R is the number of parameter sets: N where every agent has its own, 1 where all share one (agents are then folded into
-the batch). Nothing here mixes agents but `StackedMLP.hear`, by what a neighbourhood lets each hear.
+the batch). Nothing here mixes agents but `StackedMLP.hear`, by what a neighborhood lets each hear.
 """
 
 from collections.abc import Iterable, Sequence

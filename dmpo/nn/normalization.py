@@ -58,7 +58,7 @@ class Moments(nn.Module):
 
 
 class ReturnMoments(Moments):
-    """Of the returns that values learn in normalised form; the values' last layer moves with them.
+    """Of the returns that values learn in normalized form; the values' last layer moves with them.
 
     So that V = mean + std · layer(·) stays what it is when mean and std move (PopArt, van Hasselt et al. 2016).
 

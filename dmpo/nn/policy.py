@@ -25,7 +25,7 @@ class Policy(nn.Module):
         init_log_std: initial value of what the distribution learns that does not depend on the state.
         stacks: R, N for own parameters, 1 for shared ones.
         generator: where the initial weights are drawn from.
-        order: of the neighbours, see `Neighborhood`.
+        order: of the neighbors, see `Neighborhood`.
 
     Shapes:
         (B, N, D) -> (B, N, P), the parameters of the distribution.

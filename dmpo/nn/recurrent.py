@@ -1,6 +1,6 @@
-"""Agents that remember, and tell their neighbours what they remember when they choose to (IC3Net, Singh et al. 2018).
+"""Agents that remember, and tell their neighbors what they remember when they choose to (IC3Net, Singh et al. 2018).
 
-The communication is an action like any other: each agent draws one and decides in the same step whether its neighbours
+The communication is an action like any other: each agent draws one and decides in the same step whether its neighbors
 hear its hidden state in the next.
 """
 
@@ -89,7 +89,7 @@ class Memory:
 
     hidden: Tensor  # (..., E, N, H), h
     cell: Tensor  # (..., E, N, H)
-    gate: Tensor  # (..., E, N) bool, whether neighbours will hear the hidden state
+    gate: Tensor  # (..., E, N) bool, whether neighbors will hear the hidden state
 
     def __getitem__(self, index: Tensor) -> Self:
         return type(self)(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
@@ -110,7 +110,7 @@ class RecurrentPolicy(nn.Module):
 
     c_i^t = C · 1/|N_i| Σ_{j∈N_i} g_j^t h_j^t;  h_i^{t+1}, s_i^{t+1} = LSTM(e(o_i^t) + c_i^t, h_i^t, s_i^t),
 
-    where N_i are the neighbours of i without itself, the paper's all others on a complete graph; who has none is told
+    where N_i are the neighbors of i without itself, the paper's all others on a complete graph; who has none is told
     zero. h^t and the gates g^t are those of the step before, so that news travels one hop a step. Values are
     mean + std · head(h_i), see `ReturnMoments`.
 

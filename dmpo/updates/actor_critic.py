@@ -1,8 +1,8 @@
 """Policies that ascend advantages and values that learn returns, for all agents at once: what PPO and A2C share.
 
 Every loss is one number per agent and they are added up, so that no agent's gradient knows another's loss; clipping of
-gradients and steps are each agent's own. Nothing is scaled by hand: advantages are standardised and values learn
-standardised returns, both per agent.
+gradients and steps are each agent's own. Nothing is scaled by hand: advantages are standardized and values learn
+standardized returns, both per agent.
 """
 
 from abc import ABC, abstractmethod
@@ -39,9 +39,9 @@ class Samples:
 
     states: Tensor  # (B, N, D)
     actions: Tensor  # (B, N, A) or (B, N)
-    behaviour: Tensor  # (B, N, P)
+    behavior: Tensor  # (B, N, P)
     log_probs: Tensor  # (B, N), of the policy that collected the data
-    advantages: Tensor  # (B, N), standardised
+    advantages: Tensor  # (B, N), standardized
     targets: Tensor  # (B, N), returns in the critic's units
 
     def __len__(self) -> int:
@@ -136,12 +136,12 @@ class ActorCritic(ABC):
         metrics = value_metrics(values[valid], targets[valid])
         self.critic.observe(targets[valid])
         advantage = advantage.index_copy(0, valid, standardized(advantage[valid]))
-        actions, behaviour = batch.actions.flatten(0, 1), batch.behaviour.flatten(0, 1)
+        actions, behavior = batch.actions.flatten(0, 1), batch.behavior.flatten(0, 1)
         samples = Samples(  # B = T·E
             states=batch.observations[:-1].flatten(0, 1),  # (T·E, N, D)
             actions=actions,
-            behaviour=behaviour,
-            log_probs=self.distribution.log_prob(behaviour, actions),
+            behavior=behavior,
+            log_probs=self.distribution.log_prob(behavior, actions),
             advantages=advantage,
             targets=self.critic.moments.normalize(targets),
         )
@@ -172,7 +172,7 @@ class ActorCritic(ABC):
     @torch.no_grad()
     def _divergence(self, samples: Samples, parameters: Tensor) -> Tensor:
         # (B, N, P) -> (N,)
-        return self.distribution.kl(samples.behaviour, parameters).mean(0)
+        return self.distribution.kl(samples.behavior, parameters).mean(0)
 
     def _value_loss(self, samples: Samples) -> Tensor:
         # (N,)
@@ -250,12 +250,12 @@ class ActorCritic(ABC):
 
     def _check_losses(self, losses: Losses) -> None:
         agents = self.policy.neighborhood.num_agents
-        # Values first: one that is no number leaves its neighbours' policies without advantages.
+        # Values first: one that is no number leaves its neighbors' policies without advantages.
         check_finite("value loss", losses.value.unsqueeze(1), agents)
         check_finite("policy loss", losses.policy.unsqueeze(1), agents)
 
     def _agree(self) -> None:
-        # After the gradient steps on a batch, and after the check: neighbours would take over what is no number.
+        # After the gradient steps on a batch, and after the check: neighbors would take over what is no number.
         if self.consensus:
             self.consensus.step()
 

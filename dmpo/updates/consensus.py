@@ -1,13 +1,13 @@
-"""Agents that agree on their parameters with their neighbours, each of which still has its own.
+"""Agents that agree on their parameters with their neighbors, each of which still has its own.
 
 θ_i ← (1 - w) θ_i + w / |N_i^1| Σ_{j∈N_i^1} θ_j,
 
 as networked agents do with their values (Zhang et al. 2018, arXiv 1802.08757, their consensus step with equal weights),
-here for policies and value functions. Repeated, it carries what one agent has learnt over the whole graph, one hop at a
-time; nobody hears more than its neighbours. A mean of unlike networks is none, so all begin with the same parameters.
+here for policies and value functions. Repeated, it carries what one agent has learned over the whole graph, one hop at a
+time; nobody hears more than its neighbors. A mean of unlike networks is none, so all begin with the same parameters.
 
-Where all have as many neighbours it leaves the mean over agents what it is, elsewhere those with many weigh more. It is
-for agents whose networks are given the same thing in the same place: on loops that is `neighbour_order` cyclic. Moments
+Where all have as many neighbors it leaves the mean over agents what it is, elsewhere those with many weigh more. It is
+for agents whose networks are given the same thing in the same place: on loops that is `neighbor_order` cyclic. Moments
 of observations and returns stay each agent's own, as their units are.
 """
 
@@ -22,7 +22,7 @@ PIECE = 4_194_304  # numbers that agents hear at a time, which bounds the memory
 
 
 class Consensus:
-    """Parameters that move towards those of the neighbours.
+    """Parameters that move towards those of the neighbors.
 
     Args:
         modules: whose parameters (N, ...) begin alike and move.
@@ -40,7 +40,7 @@ class Consensus:
 
     @torch.no_grad()
     def step(self) -> None:
-        """One exchange with the neighbours."""
+        """One exchange with the neighbors."""
         self._exchanges += 1
         for parameter in self.parameters:
             parameter.lerp_(self._mean(parameter.flatten(1)).view_as(parameter), self.weight)

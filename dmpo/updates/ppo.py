@@ -1,7 +1,7 @@
-"""Proximal policy optimisation with extended value functions (DMPO paper, section 4.2), for all agents at once.
+"""Proximal policy optimization with extended value functions (DMPO paper, section 4.2), for all agents at once.
 
 Clipping, steps and the stop are each agent's own, as everything in `ActorCritic` is but for an exchange with the
-neighbours after them, where one is asked for (`dmpo.updates.consensus`).
+neighbors after them, where one is asked for (`dmpo.updates.consensus`).
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ class PPO(ActorCritic):
             batch: of real or imagined steps.
             progress: in [0, 1), drives what is annealed.
             active: (R,) bool, whose policies may take steps; all if left out. With `consensus` those of the others
-                move too, towards their neighbours'.
+                move too, towards their neighbors'.
         """
         settings = self.settings
         samples, metrics = self.prepare(batch)
@@ -51,8 +51,8 @@ class PPO(ActorCritic):
                 steps += active
         self._check_parameters()
         self._agree()
-        metrics["policy/updates"] = float(steps.mean())
-        metrics["policy/stopped"] = 1 - float(active.float().mean())
+        metrics["policy/gradient_steps"] = float(steps.mean())
+        metrics["policy/kl_stopped"] = 1 - float(active.float().mean())
         metrics["value/loss"] = float(losses.value.mean())
         return metrics | self._measure(part)
 
@@ -69,7 +69,7 @@ class PPO(ActorCritic):
             targets=samples.log_probs,
             advantages=samples.advantages,
             actions=samples.actions,
-            behaviour=samples.behaviour if self._watched else None,
+            behavior=samples.behavior if self._watched else None,
             log_std=self.policy.log_std if kind == GAUSSIAN else None,
             clip=self.settings.clip,
             bonus=bonus,
@@ -78,9 +78,9 @@ class PPO(ActorCritic):
     @torch.no_grad()
     def divergence(self, batch: Rollout) -> Tensor:
         """Mean KL divergence (R,) of the policies from those that collected a batch, on part of its states."""
-        states, behaviour = batch.observations[:-1][batch.valid], batch.behaviour[batch.valid]  # (S, N, ...)
+        states, behavior = batch.observations[:-1][batch.valid], batch.behavior[batch.valid]  # (S, N, ...)
         part = slice(None, None, max(1, len(states) // MEASURED))
-        return self._per_stack(self.distribution.kl(behaviour[part], self.policy(states[part])).mean(0))
+        return self._per_stack(self.distribution.kl(behavior[part], self.policy(states[part])).mean(0))
 
     def _minibatches(self, samples: Samples) -> Iterator[Samples]:
         # Over time and environment jointly. The gradient of all samples at once does not ask for their order.

@@ -41,7 +41,7 @@ def advantages(
     gamma: float,
     lambda_: float,
 ) -> Tensor:
-    """Generalised advantage estimation (Schulman et al. 2015).
+    """Generalized advantage estimation (Schulman et al. 2015).
 
     δ_t = r_t + γ (1 - terminated_t) V(s^{t+1}) - V(s^t);  A_t = δ_t + γλ (1 - ended_t) A_{t+1}.
 

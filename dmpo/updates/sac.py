@@ -1,4 +1,4 @@
-"""Soft actor-critic with extended action values, for all agents at once: decentralised SAC.
+"""Soft actor-critic with extended action values, for all agents at once: decentralized SAC.
 
 Q_i learns  y_i = r_i + γ (1 - d) [min Q̄_i(s', a') - α_i log π_i(a'_i|s')],  a' drawn by everybody from its policy;
 π_i ascends  (1/n) Σ_{j∈N_i^κ} Q_j + α_i H(π_i)  with respect to its own action, which j tells it of its Q_j;
@@ -26,7 +26,7 @@ from dmpo.nn.optimizer import StackedAdam
 from dmpo.nn.policy import Policy
 from dmpo.settings import SACSettings, scheduled
 
-EPSILON = 1e-8  # of Adam: what neighbours say of one action is divided by n, and may be small
+EPSILON = 1e-8  # of Adam: what neighbors say of one action is divided by n, and may be small
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class SAC(ABC):
             metrics |= {"policy/loss": loss, "policy/entropy": entropy}
         with torch.no_grad():
             for old, new in zip(self.target.parameters(), self.critic.parameters(), strict=True):
-                old.lerp_(new, self.settings.target_rate)
+                old.lerp_(new, self.settings.tau)
         return metrics
 
     def observe(self, rewards: Tensor) -> None:

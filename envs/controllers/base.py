@@ -1,4 +1,4 @@
-"""Policies that are written down rather than learnt: constant and random actions, and what drives by rule.
+"""Policies that are written down rather than learned: constant and random actions, and what drives by rule.
 
     controller = controllers.make("idm", env, time_gap=1.2)
     found = dmpo.evaluate(controller.env, controller)

@@ -16,7 +16,7 @@ class Places(NamedTuple):
     """Where M vehicles stand: number of the lane in driving order (M,), and offset on it (M,) in m.
 
     A start is given so, and not as positions along the loop, because the crossing makes of a difference in the last
-    digit one of a micrometre within 300 steps.
+    digit one of a micrometer within 300 steps.
     """
 
     lane: NDArray[np.int64]
@@ -46,7 +46,7 @@ class Lanes:
             junction, following = simulation.next_lane(lane)
             names += [lane, junction]
             lane = following
-        # SUMO keeps lengths to the centimetre; rounding keeps the digits of the sum from drifting.
+        # SUMO keeps lengths to the centimeter; rounding keeps the digits of the sum from drifting.
         ends = np.round(np.cumsum([simulation.lane_length(name) for name in names]), 2)
         return cls(tuple(names), np.concatenate([[0.0], ends[:-1]]), float(ends[-1]))
 

@@ -22,7 +22,7 @@ from envs.traffic.observations import Observations
 
 RADIUS = 30.0
 ARC = 1.5 * np.pi * RADIUS
-# SUMO keeps lengths to the centimetre.
+# SUMO keeps lengths to the centimeter.
 NAMED_LENGTH = 4 * RADIUS + 2 * round(ARC, 2)
 _ARC_POINTS = 40
 _CENTER_RADIUS = 3.1
@@ -47,7 +47,7 @@ _TABLE = np.array(
 )
 #: Where the driven loop leaves the crossing northwards and westwards, in m.
 CROSSING_ENDS = (39.4, 250.37)
-# What a metre counts in it on each lane: those of the four small junctions have one position only.
+# What a meter counts in it on each lane: those of the four small junctions have one position only.
 _METRES = np.array([0.0 if lane in (3, 5, 9, 11) else 1.0 for lane in range(len(_TABLE))])
 
 #: Road and offset in m at which the published environment starts its 14 vehicles, as recorded, to the last digit: where

@@ -100,7 +100,7 @@ class LoopParameters(FleetParameters):
 
     @property
     def room(self) -> float:
-        """Metres that all vehicles need to stand one behind the other."""
+        """Meters that all vehicles need to stand one behind the other."""
         gaps = len(self.places) * self.min_gap + len(self.human_places) * self.humans.min_gap
         return self.num_vehicles * VEHICLE_LENGTH + gaps
 
@@ -303,8 +303,8 @@ def _next_speed(speed: Floats, acceleration: Floats) -> Floats:
 def laps(edges: Sequence[str], lap_length: float, horizon: int) -> list[str]:
     """Edges of a route round a loop that no episode of ``horizon`` steps drives to its end."""
     # SUMO looks 3,000 m ahead along the route; the end must stay out of sight at the speed limit.
-    metres = horizon * STEP_SECONDS * SPEED_LIMIT + 3000.0
-    return list(edges) * (int(metres / lap_length) + 2)
+    meters = horizon * STEP_SECONDS * SPEED_LIMIT + 3000.0
+    return list(edges) * (int(meters / lap_length) + 2)
 
 
 def _others(parameters: LoopParameters) -> Others:

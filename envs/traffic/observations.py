@@ -1,6 +1,6 @@
 """Observations by name: small functions from what a scenario knows to what an agent senses.
 
-What is sensed on the road, such as the gap to the vehicle in front, is the agent's own state, whoever its neighbours on
+What is sensed on the road, such as the gap to the vehicle in front, is the agent's own state, whoever its neighbors on
 the graph are; what it learns of others' states comes through the graph alone.
 """
 

@@ -36,7 +36,7 @@ class RingParameters(LoopParameters):
     num_vehicles: int = Field(22, gt=0, le=MAX_VEHICLES, description="vehicles on the ring")
     horizon: int = Field(3000, gt=0, le=MAX_HORIZON, description="simulated steps of 0.1 s in an episode")
     ring_length: _Length | tuple[_Length, _Length] = Field(
-        (220, 270), description="metres round the ring: one whole number, or [low, high] to draw from for each episode"
+        (220, 270), description="meters round the ring: one whole number, or [low, high] to draw from for each episode"
     )
     humans: RingHumans = Field(default_factory=RingHumans, description="how vehicles drive that do not learn")
 
@@ -137,7 +137,7 @@ def uniform_flow_speed(length: float, num_vehicles: int, min_gap: float = 2.5) -
 
 
 def _reference_lengths(parameters: RingParameters) -> range:
-    """Every tenth metre from the shortest ring to the longest."""
+    """Every tenth meter from the shortest ring to the longest."""
     return parameters.lengths[::10]
 
 

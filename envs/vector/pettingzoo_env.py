@@ -32,7 +32,7 @@ class PettingZooEnv(ParallelEnv[str, Any, Any]):
 
     Attributes:
         possible_agents: ``agent_0`` … in the order of the loop or the platoon, which is that of the graph's nodes.
-        graph: who is whose neighbour in the scenario, with agents as nodes.
+        graph: who is whose neighbor in the scenario, with agents as nodes.
         state_space: of ``state()``, (N, D).
     """
 

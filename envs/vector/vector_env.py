@@ -23,7 +23,7 @@ from envs.vector.worker_process import Fields, Job, memory_size, views
 from graphs.spelling import check_names
 
 #: Seconds after which a worker that has not answered counts as hung, unless another number is given.
-ANSWER_SECONDS = 60.0
+WORKER_TIMEOUT = 60.0
 _MAX_FAILURES_IN_A_ROW = 3
 _log = logging.getLogger(__name__)
 _Asked = list[tuple[Worker, tuple[str, Any]]]  # what was asked of each worker
@@ -42,7 +42,7 @@ class VectorEnv:
         num_envs: E.
         workers: SUMO processes that share the environments; one for each where the scenario needs that.
         seed: fixes every episode, however the environments are split over workers.
-        answer_seconds: how long a worker may take to start, or to answer, before it counts as hung and is replaced.
+        worker_timeout: how long a worker may take to start, or to answer, before it counts as hung and is replaced.
         window: whether SUMO shows what happens in a window of its own, at the speed of real time.
         watch: whether ``info`` also holds ``vehicles``, for each environment where SUMO has all its vehicles.
 
@@ -58,7 +58,7 @@ class VectorEnv:
         num_envs: int = 16,
         workers: int = 1,
         seed: int = 0,
-        answer_seconds: float = ANSWER_SECONDS,
+        worker_timeout: float = WORKER_TIMEOUT,
         *,
         window: bool = False,
         watch: bool = False,
@@ -92,7 +92,7 @@ class VectorEnv:
         ]
         self._begun = False
         self._pending: _Asked = []  # of a step that is waited for
-        self._workers = [Worker(job, memory, num_envs, answer_seconds) for job in jobs]
+        self._workers = [Worker(job, memory, num_envs, worker_timeout) for job in jobs]
         try:
             for worker in self._workers:
                 worker.answer()

@@ -49,13 +49,13 @@ class Worker:
     """One worker process as its environment sees it: started, spoken to, and started again if it dies or hangs.
 
     Attributes:
-        answer_seconds: how long it may take to answer before it counts as hung.
+        worker_timeout: how long it may take to answer before it counts as hung.
         failures: how often in a row it died or hung.
         cut_off: whether episodes were lost with its last process, which the next step has to report.
     """
 
-    def __init__(self, job: Job, memory: Any, num_envs: int, answer_seconds: float) -> None:
-        self.job, self._memory, self._num_envs, self.answer_seconds = job, memory, num_envs, answer_seconds
+    def __init__(self, job: Job, memory: Any, num_envs: int, worker_timeout: float) -> None:
+        self.job, self._memory, self._num_envs, self.worker_timeout = job, memory, num_envs, worker_timeout
         self._launches = self.failures = 0
         self.cut_off = self._begun = False
         self._launch(job.seed)
@@ -114,7 +114,7 @@ class Worker:
         try:
             if not self._wait():
                 raise SimulationError(
-                    f"SUMO worker {self.process.name} has not answered for answer_seconds = {self.answer_seconds:g}"
+                    f"SUMO worker {self.process.name} has not answered for worker_timeout = {self.worker_timeout:g}"
                 )
             answer = self._connection.recv()
         except (EOFError, OSError) as error:
@@ -130,5 +130,5 @@ class Worker:
         # In parts: where all processes were stopped (Ctrl-Z) and go on, one part has passed and not all of the time.
         # A poll object; the connection's own poll() makes a new selector for each of some thousand calls a second.
         stay_awake(self._ready, AWAITING_SECONDS)
-        part = 1000.0 * self.answer_seconds / _PARTS
+        part = 1000.0 * self.worker_timeout / _PARTS
         return any(self._ready.poll(part) for _ in range(_PARTS))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from experiments.comparisons.plots import plain
 from experiments.drawing.plots import (
-    GREY,
+    GRAY,
     INK,
     draw_vehicles,
     dress,
@@ -73,10 +73,10 @@ def communication_graph(graph: nx.Graph) -> Figure:
     lines = [(place[a], place[b]) for a, b in graph.edges if a != b]
     if graph.is_directed():
         for start, end in lines:
-            axes.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=8, color=GREY, lw=0.9,
+            axes.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=8, color=GRAY, lw=0.9,
                                            shrinkA=60 * radius, shrinkB=60 * radius))  # fmt: skip
     else:
-        axes.add_collection(LineCollection(lines, colors=GREY, linewidths=0.5 if len(lines) > 100 else 1.2))
+        axes.add_collection(LineCollection(lines, colors=GRAY, linewidths=0.5 if len(lines) > 100 else 1.2))
     _draw_nodes(axes, place, radius)
     return figure
 
@@ -95,7 +95,7 @@ def _draw_episode(column: Any, trajectory: Trajectory | None, rows: list[str], s
         dress(axes)
         if trajectory is None:
             axes.annotate("no episode kept\nby this run", (0.5, 0.5), xycoords="axes fraction", ha="center",
-                          va="center", color=GREY, fontsize=9)  # fmt: skip
+                          va="center", color=GRAY, fontsize=9)  # fmt: skip
         else:
             y = _heights(trajectory, name, shift, origin)
             draw_vehicles(axes, _time(trajectory), y, trajectory["speed"], np.array([0.9]))
@@ -118,7 +118,7 @@ def _speed_bar(figure: Figure, kept: Mapping[str, Trajectory]) -> None:
     lines = next(c for axes in figure.axes for c in axes.collections if isinstance(c, LineCollection))
     bar = figure.colorbar(lines, ax=figure.axes, pad=0.015, fraction=0.035, aspect=32)
     bar.set_label("speed (m/s)", color=INK)
-    bar.ax.tick_params(color=GREY, labelcolor=INK, labelsize=9)
+    bar.ax.tick_params(color=GRAY, labelcolor=INK, labelsize=9)
     bar.outline.set_visible(False)
 
 

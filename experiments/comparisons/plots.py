@@ -1,7 +1,7 @@
-"""Pictures of a comparison: learning curves, final results and model errors, a colour and a mark for each label.
+"""Pictures of a comparison: learning curves, final results and model errors, a color and a mark for each label.
 
-Narrow enough to be read on a phone. Colours are Okabe and Ito's, told apart by colour-blind readers; marks and dashes
-do the same in grey.
+Narrow enough to be read on a phone. Colors are Okabe and Ito's, told apart by color-blind readers; marks and dashes
+do the same in gray.
 """
 
 import math
@@ -18,14 +18,14 @@ from matplotlib.ticker import EngFormatter
 
 from experiments.comparisons.standings import REWARD, Curve, Entry, Standing
 from experiments.comparisons.statistics import Floats
-from experiments.drawing.plots import GREY, INK, dress, fit_scale, label_levels, new_figure
+from experiments.drawing.plots import GRAY, INK, dress, fit_scale, label_levels, new_figure
 
 _WIDTH = 4.8  # inches
 _SHOWN_CONTROLLERS = 3
 _LEGEND_ROW = 0.21  # inches
 _LONGEST = 30  # characters of a name
 _SHORT = 20  # characters of labels that fit beside one another in a legend
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#56b4e9", "#e69f00")
+_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#56b4e9", "#e69f00")
 _MARKS = ("o", "s", "^", "D", "v", "P", "X", "p", "h")
 _DASHES: tuple[str | tuple[float, ...], ...] = ("-", (5, 1.5), (1.2, 1.2), (5, 1.5, 1.2, 1.5))
 
@@ -34,13 +34,13 @@ _DASHES: tuple[str | tuple[float, ...], ...] = ("-", (5, 1.5), (1.2, 1.2), (5, 1
 class Look:
     """How a label is drawn, the same in every picture."""
 
-    colour: str
+    color: str
     mark: str
     dashes: str | tuple[float, ...]
 
     def line(self) -> Line2D:
         """For a legend."""
-        return Line2D([], [], color=self.colour, marker=self.mark, ms=5, mec="white", mew=0.6, lw=1.8, **self.dash())
+        return Line2D([], [], color=self.color, marker=self.mark, ms=5, mec="white", mew=0.6, lw=1.8, **self.dash())
 
     def dash(self) -> dict[str, Any]:
         """Of a line, as matplotlib's keyword."""
@@ -111,10 +111,10 @@ def final_results(standing: Standing, look: Mapping[str, Look]) -> Figure:
     lines = _lines(standing)
     fit_scale(axes, np.concatenate([*(entry.finals for entry in standing.entries), [*lines.values()]]), "x")
     for name, level in lines.items():
-        axes.axvline(level, color=GREY, lw=1.0, ls=(0, (4, 3)), zorder=0)
+        axes.axvline(level, color=GRAY, lw=1.0, ls=(0, (4, 3)), zorder=0)
         if name in standing.bounds:  # the controllers have rows with their names
             axes.annotate(plain(name), (level, 1.0), (0, 3), xycoords=("data", "axes fraction"), ha="center",
-                          va="bottom", textcoords="offset points", fontsize=8.5, color=GREY)  # fmt: skip
+                          va="bottom", textcoords="offset points", fontsize=8.5, color=GRAY)  # fmt: skip
     for row, what in enumerate(rows):
         if isinstance(what, str):
             _draw_controller(axes, row, standing.controllers[what][REWARD])
@@ -122,7 +122,7 @@ def final_results(standing: Standing, look: Mapping[str, Look]) -> Figure:
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     for row, text in enumerate(axes.get_yticklabels()):
-        text.set_color(INK if row < len(standing.entries) else GREY)
+        text.set_color(INK if row < len(standing.entries) else GRAY)
     axes.set_xlabel("final reward per step and agent")
     return figure
 
@@ -134,12 +134,12 @@ def plain(text: str) -> str:
 
 
 def _look(number: int) -> Look:
-    return Look(_COLOURS[number % len(_COLOURS)], _MARKS[number % len(_MARKS)], _DASHES[number % len(_DASHES)])
+    return Look(_COLORS[number % len(_COLORS)], _MARKS[number % len(_MARKS)], _DASHES[number % len(_DASHES)])
 
 
 def _draw_curve(axes: Axes, curve: Curve, look: Look) -> None:
     if curve.ends is not None:
-        axes.fill_between(curve.steps, *curve.ends, color=look.colour, alpha=0.15, lw=0)
+        axes.fill_between(curve.steps, *curve.ends, color=look.color, alpha=0.15, lw=0)
     every = max(1, len(curve.steps) // 10)
     style: dict[str, Any] = {
         "marker": look.mark,
@@ -149,27 +149,27 @@ def _draw_curve(axes: Axes, curve: Curve, look: Look) -> None:
         "markevery": every,
         **look.dash(),
     }
-    axes.plot(curve.steps, curve.middle, color=look.colour, lw=1.8, zorder=3, **style)
+    axes.plot(curve.steps, curve.middle, color=look.color, lw=1.8, zorder=3, **style)
 
 
 def _draw_result(axes: Axes, row: int, entry: Entry, look: Look) -> None:
     axes.plot(entry.finals, np.full(len(entry.finals), row + 0.22), ls="", marker=look.mark, ms=3.5, mew=0,
-              color=look.colour, alpha=0.4)  # fmt: skip
+              color=look.color, alpha=0.4)  # fmt: skip
     low, high = entry.final.low, entry.final.high
     if low is not None and high is not None:
-        axes.plot([low, high], [row, row], color=look.colour, lw=2.4, alpha=0.55, solid_capstyle="butt")
-    axes.plot(entry.final.value, row, marker=look.mark, ms=7.5, mec="white", mew=0.8, color=look.colour, zorder=3)
+        axes.plot([low, high], [row, row], color=look.color, lw=2.4, alpha=0.55, solid_capstyle="butt")
+    axes.plot(entry.final.value, row, marker=look.mark, ms=7.5, mec="white", mew=0.8, color=look.color, zorder=3)
 
 
 def _draw_controller(axes: Axes, row: int, level: float) -> None:
     """A tick or, where it is out of the picture, an arrow with the number."""
     low, high = axes.get_xlim()
     if low <= level <= high:
-        axes.plot(level, row, marker="|", ms=9, mew=1.8, color=GREY)
+        axes.plot(level, row, marker="|", ms=9, mew=1.8, color=GRAY)
         return
     text, edge, align = (f"◂ {level:.3g}", 0.0, "left") if level < low else (f"{level:.3g} ▸", 1.0, "right")
     axes.annotate(text.replace("-", "−"), (edge, row), (3 if align == "left" else -3, 0), ha=align, va="center",
-                  xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=8.5, color=GREY)  # fmt: skip
+                  xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=8.5, color=GRAY)  # fmt: skip
 
 
 def _lines(standing: Standing) -> dict[str, float]:

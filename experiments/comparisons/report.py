@@ -123,7 +123,7 @@ def _row(standing: Standing, entry: Entry, look: Look) -> dict[str, Any]:
     other, area = standing.over_best_other(entry), entry.area(standing.budget)
     return {
         "label": entry.label,
-        "colour": look.colour,
+        "color": look.color,
         "seeds": len(entry.runs),
         "final": wording.number(entry.final.value),
         "interval": wording.interval(entry.final),
@@ -259,7 +259,7 @@ def _episodes(standing: Standing, path: Path) -> list[Picture]:
 
 
 def _picture(figure: Figure, path: Path, caption: str, style: str = "", wide: bool = False) -> Picture:
-    run_plots.save(figure, path, few_colours=True)
+    run_plots.save(figure, path, few_colors=True)
     data = base64.b64encode(path.read_bytes()).decode("ascii")
     return Picture(f"data:image/png;base64,{data}", caption, style, wide)
 

@@ -71,7 +71,9 @@ def verdict(standing: Standing) -> str:
         return "No variant has a finite final reward in all of its runs."
     if controller is not None and standing.better_controllers(best):
         reward = number(standing.controllers[controller][REWARD])
-        opening = f"The controller {controller} wins with {reward}, and nothing was learnt for it. Of what was learnt, "
+        opening = (
+            f"The controller {controller} wins with {reward}, and nothing was learned for it. Of what was learned, "
+        )
         return f"{opening}{best.label} is best with {_result(best)}{_lead(standing)}."
     rest = "" if controller is None else (
         f" The best controller, {controller}, gets {number(standing.controllers[controller][REWARD])}."

@@ -41,8 +41,8 @@ class Train(BaseModel):
     )
     num_envs: int = Field(default=16, ge=1, le=4096, description="Environments side by side.")
     workers: int = Field(default=1, ge=1, le=256, description="SUMO processes that the environments are spread over.")
-    answer_seconds: float = Field(
-        default=envs.ANSWER_SECONDS,
+    worker_timeout: float = Field(
+        default=envs.WORKER_TIMEOUT,
         ge=1,
         le=86_400,
         description="How long a SUMO process may take to start or to answer before it counts as hung and is replaced.",

@@ -1,4 +1,4 @@
-"""A film of one episode: the road from above, its vehicles coloured by speed, and their messages as arcs.
+"""A film of one episode: the road from above, its vehicles colored by speed, and their messages as arcs.
 
 What stands still is drawn once; each frame redraws only what moves, on top of a copy of that picture.
 """
@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
-from experiments.drawing.plots import DRAWN, FAINT, GREY, INK, LIKELIEST, SPEEDS, speed_range
+from experiments.drawing.plots import DRAWN, FAINT, GRAY, INK, LIKELIEST, SPEEDS, speed_range
 
 Floats = NDArray[Any]
 
@@ -100,14 +100,14 @@ class Camera:
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
         self.norm = speed_range(scene.measured)  # as in the time-space diagram, which has no others
-        self.travelling = _travels(scene)
+        self.traveling = _travels(scene)
         low, high = self._window()
         self._figure, self._map, self._chart = _layout(scene.title, low, high)
         self._canvas = cast(Any, FigureCanvasAgg(self._figure))  # has no types
         pixels = self._map.get_position().width * self._figure.bbox.width / (high[0] - low[0])
-        # At true width; never so thin that the colour cannot be told.
+        # At true width; never so thin that the color cannot be told.
         self._width = max(_CAR, 8.0 / pixels)
-        self._focus = low + [0.5, 0.5] * (high - low) if not self.travelling else np.array([0.0, 1e6])
+        self._focus = low + [0.5, 0.5] * (high - low) if not self.traveling else np.array([0.0, 1e6])
         self._highest = 0.1 * (high - low)[0]
         self._edges = np.array([edge for edge in scene.graph.edges if edge[0] != edge[1]], dtype=int).reshape(-1, 2)
         self._draw_road()
@@ -132,7 +132,7 @@ class Camera:
     def _window(self) -> tuple[Floats, Floats]:
         """Lower left and upper right corner, in m; behind the first vehicle where the camera travels."""
         scene = self.scene
-        if self.travelling:
+        if self.traveling:
             behind = (scene.x.max(axis=1) - scene.x.min(axis=1)).max() + scene.length.max()
             margin = 0.03 * behind
             return np.array([-behind - margin, -0.1 * behind]), np.array([margin, 0.14 * behind])
@@ -142,20 +142,20 @@ class Camera:
 
     def _origin(self, moment: int) -> Floats:
         scene = self.scene
-        return np.array([scene.x[moment].max(), scene.roads[0][0, 1]]) if self.travelling else np.zeros(2)
+        return np.array([scene.x[moment].max(), scene.roads[0][0, 1]]) if self.traveling else np.zeros(2)
 
     def _draw_road(self) -> None:
         axes, low = self._map, self._map.get_xlim()
-        lines = [np.array([[low[0], 0.0], [low[1], 0.0]])] if self.travelling else list(self.scene.roads)
-        unit = _points_per_metre(axes)
+        lines = [np.array([[low[0], 0.0], [low[1], 0.0]])] if self.traveling else list(self.scene.roads)
+        unit = _points_per_meter(axes)
         lane = max(_LANE, 1.4 * self._width)
-        for width, colour in ((1.25 * lane, KERB), (lane, ROAD)):
-            axes.add_collection(LineCollection(lines, colors=colour, linewidths=width * unit, capstyle="round"))
-        legend = "outlined: learners   arcs: messages" + (f"   posts: every {_POSTS:g} m" if self.travelling else "")
-        axes.text(0.027, 0.0, legend, transform=axes.transAxes, fontsize=9, color=GREY, va="bottom")
+        for width, color in ((1.25 * lane, KERB), (lane, ROAD)):
+            axes.add_collection(LineCollection(lines, colors=color, linewidths=width * unit, capstyle="round"))
+        legend = "outlined: learners   arcs: messages" + (f"   posts: every {_POSTS:g} m" if self.traveling else "")
+        axes.text(0.027, 0.0, legend, transform=axes.transAxes, fontsize=9, color=GRAY, va="bottom")
 
     def _draw_chart(self) -> None:
-        """Mean speed over the episode, between the slowest and the fastest, beside the scale of colours."""
+        """Mean speed over the episode, between the slowest and the fastest, beside the scale of colors."""
         scene, axes = self.scene, self._chart
         speed = np.ma.masked_invalid(scene.measured)
         time = np.arange(len(speed)) * scene.seconds
@@ -175,7 +175,7 @@ class Camera:
         thin = 1.0 if len(self._edges) <= 4 * learners else 0.5
         cars = PolyCollection([], cmap=SPEEDS, norm=self.norm, edgecolors=outlines, linewidths=1.2)
         collections = {
-            "posts": LineCollection([], colors=GREY, linewidths=1.2),
+            "posts": LineCollection([], colors=GRAY, linewidths=1.2),
             "messages": LineCollection([], colors=LIKELIEST, linewidths=1.6 * thin, alpha=0.75 * thin),
             "cars": cars,
         }
@@ -215,7 +215,7 @@ class Camera:
 
     def _post_lines(self, moment: int) -> list[Floats]:
         """Posts beside a road that the camera travels along: what shows that it moves."""
-        if not self.travelling:
+        if not self.traveling:
             return []
         (low, high), leader = self._map.get_xlim(), self._origin(moment)[0]
         at = np.arange(np.ceil((leader + low) / _POSTS), np.floor((leader + high) / _POSTS) + 1) * _POSTS - leader
@@ -244,8 +244,8 @@ def _layout(title: str, low: Floats, high: Floats) -> tuple[Figure, Axes, Axes]:
     road.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xticks=[], yticks=[], aspect="equal")
     chart = figure.add_axes((0.115, 0.5 / height, 0.775, 1.1 / height))
     chart.spines[["top", "right"]].set_visible(False)
-    chart.spines[["left", "bottom"]].set_color(GREY)
-    chart.tick_params(color=GREY, labelcolor=INK, labelsize=10)
+    chart.spines[["left", "bottom"]].set_color(GRAY)
+    chart.tick_params(color=GRAY, labelcolor=INK, labelsize=10)
     chart.set_xlabel("time (s)", color=INK, fontsize=11, labelpad=1)
     chart.set_ylabel("speed (m/s)", color=INK, fontsize=11)
     figure.text(0.055, 1.0 - 0.3 / height, title, fontsize=13, fontweight="bold", color=INK)
@@ -277,14 +277,14 @@ def _arcs(places: Floats, edges: NDArray[np.int64], focus: Floats, highest: floa
     return np.moveaxis(curve, 0, 1)
 
 
-def _points_per_metre(axes: Axes) -> float:
+def _points_per_meter(axes: Axes) -> float:
     (left, _), (right, _) = axes.transData.transform([(0.0, 0.0), (1.0, 0.0)])
     return float(right - left) * 72.0 / _DPI
 
 
 def _write_gif(frames: Iterator[NDArray[np.uint8]], path: Path, fps: int) -> None:
     first = Image.fromarray(next(frames))
-    # One palette for the whole film; the picture itself has too few of the colours that will come.
+    # One palette for the whole film; the picture itself has too few of the colors that will come.
     palette = _palette(first)
     rest = (Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames)
     first.quantize(palette=palette, dither=Image.Dither.NONE).save(
@@ -293,11 +293,11 @@ def _write_gif(frames: Iterator[NDArray[np.uint8]], path: Path, fps: int) -> Non
 
 
 def _palette(picture: Image.Image) -> Image.Image:
-    """At most 256 colours for all that a film shows: those of speeds, of text and road, and the rest of a picture's."""
+    """At most 256 colors for all that a film shows: those of speeds, of text and road, and the rest of a picture's."""
     speeds = (SPEEDS(np.linspace(0.0, 1.0, 128))[:, :3] * 255).astype(np.uint8)
-    named = [ImageColor.getrgb(colour) for colour in ("white", INK, GREY, FAINT, LIKELIEST, DRAWN, WRECK, KERB, ROAD)]
+    named = [ImageColor.getrgb(color) for color in ("white", INK, GRAY, FAINT, LIKELIEST, DRAWN, WRECK, KERB, ROAD)]
     rest = np.reshape(picture.quantize(256 - len(speeds) - len(named)).getpalette() or [], (-1, 3))
-    # Pillow looks for the nearest colour only roughly: white must have none beside it.
+    # Pillow looks for the nearest color only roughly: white must have none beside it.
     far = np.abs(rest[:, None] - np.array(named)).max(axis=2).min(axis=1) > 8
     both = Image.new("P", (1, 1))
     both.putpalette(np.concatenate([speeds, named, rest[far]]).ravel().tolist())
@@ -308,7 +308,7 @@ def _write_mp4(frames: Iterator[NDArray[np.uint8]], path: Path, fps: int, encode
     first = next(frames)
     size = f"{first.shape[1]}x{first.shape[0]}"
     command = [encoder, "-y", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size]
-    # Pixels at half the resolution in colour are what every player knows.
+    # Pixels at half the resolution in color are what every player knows.
     command += ["-r", str(fps), "-i", "-", "-an", "-vcodec", "libx264", "-pix_fmt", "yuv420p", str(path)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE)
     assert process.stdin is not None

@@ -26,8 +26,8 @@ from experiments.runs.folder import RunFolder
 
 Floats = NDArray[Any]
 
-INK, GREY, FAINT = "#1f2430", "#6b7280", "#d9dce1"
-LIKELIEST, DRAWN = "#1f5fa8", "#e0803a"  # apart for colour-blind readers and in grey
+INK, GRAY, FAINT = "#1f2430", "#6b7280", "#d9dce1"
+LIKELIEST, DRAWN = "#1f5fa8", "#e0803a"  # apart for color-blind readers and in gray
 # Slow is dark, fast is bright; the brightest tenth would vanish on white.
 SPEEDS: Colormap = ListedColormap(colormaps["plasma"](np.linspace(0.0, 0.9, 256)))
 _ROW = 0.065  # of the height of the axes, what a line of text needs
@@ -52,10 +52,10 @@ def draw_run(
         learners: numbers of the vehicles that learn.
     """
     metrics = folder.read_metrics()
-    modelled = [line for line in metrics if line.get("model/state_error") is not None]
-    if modelled:
-        save(model_errors(modelled, name), folder.plots / "model_errors.png")
-    rolled = [line for line in modelled if _open_loop(line)]
+    modeled = [line for line in metrics if line.get("model/state_error") is not None]
+    if modeled:
+        save(model_errors(modeled, name), folder.plots / "model_errors.png")
+    rolled = [line for line in modeled if _open_loop(line)]
     if rolled:
         save(model_horizon(rolled, name), folder.plots / "model_horizon.png")
     lines = [line for line in metrics if line.get("eval/reward") is not None]
@@ -65,13 +65,13 @@ def draw_run(
         save(time_space(trajectory, name, step_seconds, learners), folder.plots / "time_space.png")
 
 
-def save(figure: Figure, path: Path, few_colours: bool = False) -> None:
-    """Write a figure; its name never holds half a picture. In 256 colours it takes a third of the bytes."""
+def save(figure: Figure, path: Path, few_colors: bool = False) -> None:
+    """Write a figure; its name never holds half a picture. In 256 colors it takes a third of the bytes."""
     drawn = BytesIO()
     kind = path.suffix.removeprefix(".")
     FigureCanvasAgg(figure).print_figure(drawn, dpi=200, bbox_inches="tight", facecolor="white", format=kind)
     with whole(path) as file:
-        if few_colours:
+        if few_colors:
             image = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
             image.save(file, kind, optimize=True)
         else:
@@ -90,9 +90,9 @@ def learning_curve(lines: Sequence[Mapping[str, Any]], levels: Mapping[str, floa
     steps = [line["env_steps"] for line in lines]
     curves = (("eval/reward_sampled", DRAWN, "drawn actions"), ("eval/reward", LIKELIEST, "likeliest actions"))
     shown = [value for key, *_ in curves for line in lines if (value := line.get(key)) is not None]
-    for key, colour, label in curves:
+    for key, color, label in curves:
         values = [np.nan if line.get(key) is None else line[key] for line in lines]
-        axes.plot(steps, values, color=colour, label=label, lw=1.8, marker="o", ms=3.5, mec="white", mew=0.6, zorder=3,
+        axes.plot(steps, values, color=color, label=label, lw=1.8, marker="o", ms=3.5, mec="white", mew=0.6, zorder=3,
                   clip_on=False)  # fmt: skip
     axes.set_xlim(0, max([*steps, 1]))
     fit_scale(axes, np.array([*shown, *levels.values()]))
@@ -113,12 +113,12 @@ def model_errors(lines: Sequence[Mapping[str, Any]], title: str) -> Figure:
     """
     figure, axes = new_figure(title, (7.2, 4.0))
     steps = [line["env_steps"] for line in lines]
-    for key, colour in zip(("reward_error", "change_error", "state_error"), (DRAWN, GREY, LIKELIEST), strict=True):
+    for key, color in zip(("reward_error", "change_error", "state_error"), (DRAWN, GRAY, LIKELIEST), strict=True):
         agents = sorted(name for name in lines[0] if name.startswith(f"model/{key}."))
         for name in agents:
-            axes.plot(steps, [line[name] for line in lines], color=colour, lw=0.5, alpha=0.35)
+            axes.plot(steps, [line[name] for line in lines], color=color, lw=0.5, alpha=0.35)
         label = key.replace("_error", "")
-        axes.plot(steps, [line[f"model/{key}"] for line in lines], color=colour, lw=1.8, label=label, zorder=3)
+        axes.plot(steps, [line[f"model/{key}"] for line in lines], color=color, lw=1.8, label=label, zorder=3)
     axes.set_yscale("log")
     axes.set_xlim(0, max([*steps, 1]))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -143,9 +143,9 @@ def model_horizon(lines: Sequence[Mapping[str, Any]], title: str) -> Figure:
         axes.plot(
             range(1, len(errors) + 1), errors, color=LIKELIEST, alpha=shade, lw=1.8, marker="o", ms=3, label=label
         )
-    axes.axhline(1.0, color=GREY, lw=1.0, ls=(0, (4, 3)))
+    axes.axhline(1.0, color=GRAY, lw=1.0, ls=(0, (4, 3)))
     axes.annotate("as wrong as the mean", (1.0, 1.0), xycoords=("axes fraction", "data"), ha="right", va="bottom",
-                  fontsize=8.5, color=GREY)  # fmt: skip
+                  fontsize=8.5, color=GRAY)  # fmt: skip
     axes.set_yscale("log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("steps imagined in a row")
@@ -166,7 +166,7 @@ def time_space(
     learners: Collection[int],
     which: str = "final policy, first reference start",
 ) -> Figure:
-    """Where each vehicle is over time, one line a vehicle, coloured by its speed; below, the headways if there are any.
+    """Where each vehicle is over time, one line a vehicle, colored by its speed; below, the headways if there are any.
 
     Where some learn, their lines are thick and those of the others thin. On a loop a line leaves at the top and comes
     back at the bottom. On a road that is long for the vehicles' distances the frame moves with their mean speed, in
@@ -182,11 +182,11 @@ def time_space(
     lines = draw_vehicles(axes, time, position - origin - shift * time[:, None], speed, widths)
     moving = f" − {shift:.1f} m/s · time" if shift else ""
     which += "; learners are thick" if len(set(widths)) > 1 else ""
-    axes.set_title(which, loc="right", fontsize=9, color=GREY, pad=10)
+    axes.set_title(which, loc="right", fontsize=9, color=GRAY, pad=10)
     axes.set_ylabel(f"position{moving} (m)")
     bar = figure.colorbar(lines, ax=figure.axes, pad=0.015, fraction=0.035, aspect=32)
     bar.set_label("speed (m/s)", color=INK)
-    bar.ax.tick_params(color=GREY, labelcolor=INK, labelsize=9)
+    bar.ax.tick_params(color=GRAY, labelcolor=INK, labelsize=9)
     bar.outline.set_visible(False)
     if headway is not None:
         axes.tick_params(labelbottom=False)
@@ -221,8 +221,8 @@ def new_figure(title: str, size: tuple[float, float], below: bool = False) -> tu
 def dress(axes: Axes) -> None:
     """Axes as they are in all pictures: two spines, and thin lines across."""
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(GREY)
-    axes.tick_params(color=GREY, labelcolor=INK, labelsize=9)
+    axes.spines[["left", "bottom"]].set_color(GRAY)
+    axes.tick_params(color=GRAY, labelcolor=INK, labelsize=9)
     axes.grid(axis="y", color=FAINT, lw=0.6)
     axes.set_axisbelow(True)
     for label in (axes.xaxis.label, axes.yaxis.label):
@@ -246,13 +246,13 @@ def line_widths(trajectory: Mapping[str, Floats], learners: Collection[int]) -> 
 
 
 def draw_vehicles(axes: Axes, time: Floats, y: Floats, speed: Floats, widths: Floats) -> LineCollection:
-    """One line a vehicle, (T, M), coloured by speed; broken where it begins a new lap, and where it is NaN."""
+    """One line a vehicle, (T, M), colored by speed; broken where it begins a new lap, and where it is NaN."""
     points = np.stack([np.broadcast_to(time[:, None], y.shape), y], axis=-1)  # (T, M, 2)
     pieces = np.stack([points[:-1], points[1:]], axis=2)  # (T-1, M, 2, 2)
     whole = np.abs(np.diff(y, axis=0)) < _lap_jump(y)
-    colours = (speed[:-1] + speed[1:]) / 2
+    colors = (speed[:-1] + speed[1:]) / 2
     lines = LineCollection(list(pieces[whole]), cmap=SPEEDS, norm=speed_range(speed))
-    lines.set_array(colours[whole])
+    lines.set_array(colors[whole])
     lines.set(linewidth=np.broadcast_to(widths, whole.shape)[whole], capstyle="round")
     axes.add_collection(lines)
     axes.set_xlim(0, max(float(time[-1]), 1e-9))
@@ -268,7 +268,7 @@ def with_margin(y: Floats) -> tuple[float, float]:
 
 
 def speed_range(speed: Floats) -> Normalize:
-    """Of the colours of speeds: from rest, unless nobody comes near it."""
+    """Of the colors of speeds: from rest, unless nobody comes near it."""
     low, high = _ends(speed)
     high = max(high, 1.0)
     low = low if low > high / 3 else 0.0
@@ -297,8 +297,8 @@ def moving_frame(position: Floats, time: Floats) -> tuple[float, float]:
     if len(time) < 4 or not steady.size or not steady.all():
         return 0.0, 0.0
     late = -len(time) // 4
-    travelled = float((position[-1] - position[0]).mean())
-    if travelled <= float(np.ptp(position[0])):
+    traveled = float((position[-1] - position[0]).mean())
+    if traveled <= float(np.ptp(position[0])):
         return 0.0, 0.0
     speed = float((position[-1] - position[late]).mean() / (time[-1] - time[late]))
     return speed, float(position[0].min())
@@ -348,7 +348,7 @@ def label_levels(axes: Axes, levels: Mapping[str, float]) -> None:
     """A line for each level, its name at the right; equal ones share a name, near ones are moved apart."""
     groups: list[tuple[float, list[str]]] = []
     for name, level in sorted(levels.items(), key=lambda item: item[1]):
-        axes.axhline(level, color=GREY, lw=1.0, ls=(0, (4, 3)), zorder=1)
+        axes.axhline(level, color=GRAY, lw=1.0, ls=(0, (4, 3)), zorder=1)
         here = _height(axes, level)
         if groups and here - groups[-1][0] < _ROW / 4:
             groups[-1][1].append(name)
@@ -361,6 +361,6 @@ def label_levels(axes: Axes, levels: Mapping[str, float]) -> None:
         text = "\n".join(names)
         axes.annotate(
             text, (1.0, here), (1.02, middle), xycoords="axes fraction", textcoords="axes fraction", va="center",
-            fontsize=8.5, color=GREY, linespacing=1.15,
+            fontsize=8.5, color=GRAY, linespacing=1.15,
         )  # fmt: skip
         top = middle + half

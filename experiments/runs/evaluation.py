@@ -36,7 +36,7 @@ FREE_TO_CHANGE = (
     "train.update_threads",
     "train.device",
     "train.precision",
-    "train.answer_seconds",
+    "train.worker_timeout",
 )
 
 
@@ -86,22 +86,22 @@ def make_env(
     num_envs: int,
     workers: int,
     seed: int,
-    answer_seconds: float = envs.ANSWER_SECONDS,
+    worker_timeout: float = envs.WORKER_TIMEOUT,
     *,
     window: bool = False,
     watch: bool = False,
 ) -> envs.VectorEnv:
     """The environments of a scenario with checked parameters."""
     parameters = scenario.model_dump(exclude={"name"})
-    return envs.make(scenario.name, num_envs, workers, seed, answer_seconds, window=window, watch=watch, **parameters)
+    return envs.make(scenario.name, num_envs, workers, seed, worker_timeout, window=window, watch=watch, **parameters)
 
 
 def make_evaluation_env(
-    scenario: envs.ScenarioParameters, workers: int, answer_seconds: float = envs.ANSWER_SECONDS
+    scenario: envs.ScenarioParameters, workers: int, worker_timeout: float = envs.WORKER_TIMEOUT
 ) -> envs.VectorEnv:
     """One environment for each reference start."""
     starts = envs.spec(scenario).reference_starts
-    return make_env(scenario, starts, min(workers, starts), SEED, answer_seconds)
+    return make_env(scenario, starts, min(workers, starts), SEED, worker_timeout)
 
 
 def make_learner(experiment: Experiment, scenario: envs.ScenarioParameters) -> dmpo.Learner:
@@ -168,7 +168,7 @@ def evaluate_run(folder: RunFolder, overrides: Sequence[str], tell: Callable[[st
     """
     policy = trained(folder, overrides, tell)
     train = policy.experiment.train
-    with make_evaluation_env(policy.scenario, train.workers, train.answer_seconds) as env:
+    with make_evaluation_env(policy.scenario, train.workers, train.worker_timeout) as env:
         return report(assess(env, policy.learner), assess_controllers(env, policy.scenario), policy.env_steps)
 
 
@@ -196,7 +196,7 @@ def trained(folder: RunFolder, overrides: Sequence[str], tell: Callable[[str], N
         there, here = (_demands(e, s) for e, s in ((begun, evaluation_scenario(begun)), (experiment, scenario)))
         raise ConfigError(
             f"graph, scenario: the policies do not fit. They were trained for {there}; here are {here}. Policies of "
-            "each agent's own need the same number of agents and observations, and no more neighbours than they were "
+            "each agent's own need the same number of agents and observations, and no more neighbors than they were "
             "trained with; with algorithm.share_parameters=true in training, the number of agents is free"
         )
     return Trained(experiment, scenario, learner, state["env_steps"])
@@ -223,7 +223,7 @@ def _fits(learner: dmpo.Learner, folder: RunFolder, trainer: dict[str, Any]) -> 
 def load_policy(learner: dmpo.Learner, state: dict[str, Any]) -> bool:
     """Give an untrained learner the policy of a trained one, perhaps of another graph; false if it does not fit.
 
-    A policy that hears fewer neighbours than it has learnt to reads zeros in their places, as wherever a neighbour is
+    A policy that hears fewer neighbors than it has learned to reads zeros in their places, as wherever a neighbor is
     missing. What only training needs is taken over where it fits, and stays untrained where it does not.
     """
     fresh = learner.state_dict()
@@ -259,7 +259,7 @@ def episodes(evaluation: dmpo.Evaluation) -> list[dict[str, Any]]:
 
 
 def _hearing_fewer(policy: dict[str, Any], fresh: dict[str, Any]) -> dict[str, Any]:
-    """A policy's parameters without those rows of (R, K·D, outputs) that meet neighbours who are not there."""
+    """A policy's parameters without those rows of (R, K·D, outputs) that meet neighbors who are not there."""
     layer = next((name for name in fresh if name.endswith("weight") and fresh[name].dim() == 3), None)
     if layer not in policy or policy[layer].dim() != 3:
         return policy

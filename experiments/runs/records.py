@@ -55,7 +55,7 @@ def read_record(label: str, path: Path) -> RunRecord:
 
 
 def read_named(path: Path) -> RunRecord:
-    """A finished run, labelled with the name of its folder less `-seedSEED`.
+    """A finished run, labeled with the name of its folder less `-seedSEED`.
 
     Raises:
         ConfigError: there is no run in that folder.

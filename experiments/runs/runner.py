@@ -40,7 +40,7 @@ FREE_TO_CHANGE = (
     "train.workers",
     "train.threads",
     "train.update_threads",
-    "train.answer_seconds",
+    "train.worker_timeout",
     "log.tensorboard",
     "log.wandb",
 )
@@ -150,7 +150,7 @@ def _parts(experiment: Experiment) -> Iterator[tuple[dmpo.Trainer, envs.VectorEn
     train = set_threads(experiment)
     with ExitStack() as stack:
         learner = make_learner(experiment, experiment.scenario)
-        patience = train.answer_seconds
+        patience = train.worker_timeout
         env = stack.enter_context(make_env(experiment.scenario, train.num_envs, train.workers, train.seed, patience))
         scenario = evaluation_scenario(experiment)
         evaluation_env = stack.enter_context(make_evaluation_env(scenario, train.workers, patience))
@@ -229,7 +229,7 @@ class Run:
         """A line: where we are, means over the iterations since the last line, and an evaluation if there is one."""
         line = {"env_steps": self.trainer.env_steps, "wall_seconds": round(time.monotonic() - self.started, 3)}
         if restarts := self._restarts():
-            line["env/restarts"] = restarts
+            line["time/env_restarts"] = restarts
         self.sinks.write(self.log.write(line | _means(self.pending) | (evaluated or {})))
         self.pending = []
 

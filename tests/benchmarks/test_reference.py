@@ -19,15 +19,22 @@ from tests.dmpo.learners import make_learner, random_batch
 DIRECTED = nx.DiGraph([(0, 1), (1, 2), (3, 1)])
 DIRECTED.add_node(4)
 GRAPHS = {"star": nx.star_graph(3), "directed": DIRECTED}
-QUICK = {"minibatches": 1, "kl_target": None, "fit_steps": 2, "check_every": 1, "model_batch": 8, "model_starts": 5}
+QUICK = {
+    "minibatches": 1,
+    "kl_target": None,
+    "model_fit_steps": 2,
+    "model_validation_every": 1,
+    "model_batch_size": 8,
+    "model_starts": 5,
+}
 
 
 @pytest.fixture(params=[(g, a) for g in GRAPHS for a in ("continuous", "discrete")], ids="-".join)
 def case(request: pytest.FixtureRequest) -> tuple[DMPO, Rollout]:
     """A learner that has fitted its models to a batch, and has improved once; and a batch."""
     graph, actions = request.param
-    told = "neighbours" if graph == "star" else "own"
-    settings: dict[str, Any] = QUICK | {"model_actions": told, "entropy_coefficient": 0.01, "loss_steps": 2}
+    told = "neighbors" if graph == "star" else "own"
+    settings: dict[str, Any] = QUICK | {"model_actions": told, "entropy_coef": 0.01, "model_loss_steps": 2}
     learner: Any = make_learner(GRAPHS[graph], actions, name="dmpo", lr_policy=0.01, **settings)
     learner.fit(random_batch(learner), 0.0)
     learner.ppo.improve(random_batch(learner), 0.0)  # the values' moments are those of returns, heads no longer small
@@ -38,7 +45,7 @@ def case(request: pytest.FixtureRequest) -> tuple[DMPO, Rollout]:
 
 
 def anew(learner: DMPO) -> Reference:
-    """Copies of a learner whose optimisers have not begun."""
+    """Copies of a learner whose optimizers have not begun."""
     ppo, models = learner.ppo, learner.practice.models
     learner.ppo = PPO(ppo.policy, ppo.critic, ppo.over, ppo.settings, ppo.generator)
     norm = models.settings.model_max_grad_norm
@@ -86,12 +93,12 @@ def test_minibatches_end_with_the_same_parameters(case: tuple[DMPO, Rollout], mo
     assert len(orders) == learner.settings.epochs
     targets, advantages = (torch.stack(parts, 1) for parts in reference.prepare(batch))  # (S, N)
     valid = batch.valid.flatten().nonzero().squeeze(1)  # (S,), which of the T·E
-    states, actions, behaviour = (x.flatten(0, 1) for x in (batch.observations[:-1], batch.actions, batch.behaviour))
+    states, actions, behavior = (x.flatten(0, 1) for x in (batch.observations[:-1], batch.actions, batch.behavior))
     for part in (part for order in orders for part in order.tensor_split(3)):
         for i, agent in enumerate(reference.agents):
             index = valid[part]
             mine = actions[index, i]
-            old = agent.policy.described(behaviour[index, i]).log_prob(mine)
+            old = agent.policy.described(behavior[index, i]).log_prob(mine)
             agent.step(reference.loss(agent, states[index], mine, old, advantages[part, i], targets[part, i]))
     found = Reference(learner)
     found.ppo = reference

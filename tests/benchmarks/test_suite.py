@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("threads")
 
 QUICK = Options(quick=True)
 PRECISIONS = ["float32", "bfloat16"] if multiplies_bfloat16("cpu") else ["float32"]
-TINY = Sizes(starts=4, steps=2, windows=4, window_steps=2, fit_steps=1)
+TINY = Sizes(starts=4, steps=2, windows=4, window_steps=2, model_fit_steps=1)
 
 
 def row(value: float | None, unit: str = "ms", size: str = "8 agents", **rest: float) -> Row:
@@ -131,7 +131,7 @@ def test_every_learner_is_trained() -> None:
 
 
 def test_the_shares_of_training_are_all_of_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    few = ["rollout_steps=10", "model_starts=4", "model_steps=2", "model_share=1", "epochs=1", "minibatches=1"]
+    few = ["rollout_steps=10", "model_starts=4", "model_horizon=2", "model_share=1", "epochs=1", "minibatches=1"]
     overrides = [f"algorithm.{each}" for each in few]
     monkeypatch.setattr(training, "CASES", {"dmpo": ("dmpo_cacc_catchup", overrides)})
     monkeypatch.setattr(training, "STEPS", 20)

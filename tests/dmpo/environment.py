@@ -16,7 +16,7 @@ STEP = 0.1
 class PointMasses:
     """N masses on a line, each of which shall come to rest at its own place.
 
-    An agent sees its distance from its place and its speed, pays for both, and for its neighbours' distance. `crash`
+    An agent sees its distance from its place and its speed, pays for both, and for its neighbors' distance. `crash`
     ends an episode, without a time limit, once any mass is further away than that.
     """
 
@@ -49,7 +49,7 @@ class PointMasses:
 
     @property
     def graph(self) -> nx.Graph:
-        """Who is whose neighbour."""
+        """Who is whose neighbor."""
         return self._graph
 
     @graph.setter

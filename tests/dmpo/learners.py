@@ -27,13 +27,13 @@ def make_learner(
 ) -> OnPolicy:
     """A small learner for agents with D numbers each."""
     observations = gymnasium.spaces.Box(-np.inf, np.inf, (D,), np.float32)
-    quick = {"hidden": [8], "kappa": 1, "epochs": 2, "minibatches": 2}
+    quick = {"hidden_sizes": [8], "kappa": 1, "epochs": 2, "minibatches": 2}
     return dmpo.make_learner(_chosen(name, quick, settings), graph, observations, SPACES[actions], seed)
 
 
 def learner_for(env: PointMasses, seed: int = 0, name: str = "dppo", **settings: Any) -> OnPolicy:
     """A small learner for an environment."""
-    quick = {"hidden": [16], "kappa": 1, "gamma": 0.95, "gae_lambda": 0.9, "rollout_steps": 10, "epochs": 2}
+    quick = {"hidden_sizes": [16], "kappa": 1, "gamma": 0.95, "gae_lambda": 0.9, "rollout_steps": 10, "epochs": 2}
     chosen = _chosen(name, quick, settings)
     return dmpo.make_learner(chosen, env.graph, env.observation_space, env.action_space, seed)
 
@@ -44,13 +44,13 @@ def random_batch(learner: OnPolicy, steps: int = 6, environments: int = 4, seed:
     agents = learner.policy.neighborhood.num_agents
     observations = torch.randn(steps + 1, environments, agents, D, generator=generator)
     first = torch.zeros(environments, dtype=torch.bool)
-    parameters = torch.stack([learner.explore(row, first).behaviour for row in observations[:-1]]).clone()
+    parameters = torch.stack([learner.explore(row, first).behavior for row in observations[:-1]]).clone()
     truncated = torch.zeros(steps, environments, dtype=torch.bool)
     truncated[2, 1] = True
     return Rollout(
         observations=observations,
         actions=learner.distribution.sample(parameters, generator),
-        behaviour=parameters,
+        behavior=parameters,
         rewards=torch.randn(steps, environments, agents, generator=generator),
         terminated=torch.zeros(steps, environments, dtype=torch.bool),
         truncated=truncated,

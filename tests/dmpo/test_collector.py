@@ -38,7 +38,7 @@ def test_last_states_are_kept_only_where_an_episode_ended() -> None:
     ended = (batch.terminated | batch.truncated).flatten().nonzero().squeeze(1)
     assert torch.equal(batch.final_index, ended)
     assert ended.tolist() == [12, 13, 14, 15, 28, 29, 30, 31]
-    assert metrics["train/episodes"] == 8
+    assert metrics["policy/train_episodes"] == 8
     # What follows in the rollout is another episode.
     assert not torch.equal(batch.observations[4], batch.final_observations[:4])
 
@@ -50,14 +50,14 @@ def test_the_next_rollout_goes_on_where_the_last_one_stopped() -> None:
     batch, metrics = collector.collect()
     assert torch.equal(batch.observations[0], last)
     assert len(batch.final_index) == 0
-    assert "train/return" not in metrics
+    assert "policy/train_return" not in metrics
 
 
 def test_distributions_are_those_the_actions_were_drawn_from() -> None:
     env = PointMasses()
     learner = learner_for(env)
     batch, _ = Collector(env, learner, seed=0).collect()
-    torch.testing.assert_close(batch.behaviour, learner.policy(batch.observations[:-1].flatten(0, 1)).view(T, 4, 3, 2))
+    torch.testing.assert_close(batch.behavior, learner.policy(batch.observations[:-1].flatten(0, 1)).view(T, 4, 3, 2))
 
 
 def test_the_learner_is_told_where_episodes_begin_also_by_a_collector_that_goes_on(
@@ -84,11 +84,11 @@ def test_returns_are_summed_over_whole_episodes_and_rewards_are_per_simulated_st
     collector = Collector(env, learner_for(env), seed=0)
     batch, metrics = collector.collect()
     rewards = batch.rewards.clone()
-    assert metrics["train/return"] == pytest.approx(float(rewards[:8].sum(0).mean()), rel=1e-5)
-    assert metrics["train/reward"] == pytest.approx(float(rewards.mean()) / 2, rel=1e-5)
+    assert metrics["policy/train_return"] == pytest.approx(float(rewards[:8].sum(0).mean()), rel=1e-5)
+    assert metrics["policy/train_reward"] == pytest.approx(float(rewards.mean()) / 2, rel=1e-5)
     batch, metrics = collector.collect()
     across = rewards[8:].sum(0) + batch.rewards[:6].sum(0)
-    assert metrics["train/return"] == pytest.approx(float(across.mean()), rel=1e-5)
+    assert metrics["policy/train_return"] == pytest.approx(float(across.mean()), rel=1e-5)
 
 
 def test_a_reward_that_is_not_finite_is_noticed_and_its_agent_named(monkeypatch: pytest.MonkeyPatch) -> None:

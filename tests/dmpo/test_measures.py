@@ -92,7 +92,7 @@ def test_fuel_is_what_was_burnt_over_the_way() -> None:
     burnt = np.full(shape, 50.0)  # mg in each action
     burnt[0] = 1e9  # before the start
     found = measured({"speed": np.full(shape, 10.0), "fuel": burnt, "co2": 3 * burnt})
-    assert found["eval/fuel"] == pytest.approx(50.0)  # 50 mg a metre
+    assert found["eval/fuel"] == pytest.approx(50.0)  # 50 mg a meter
     assert found["eval/co2"] == pytest.approx(150.0)
     assert "eval/fuel" not in measured({"speed": np.zeros(shape), "fuel": burnt})
 

@@ -25,7 +25,7 @@ def metrics_of(trainer: Trainer) -> list[dict[str, float]]:
 def test_a_run_that_is_saved_and_loaded_ends_as_one_that_was_not_interrupted(
     tmp_path: Path, actions: Literal["continuous", "discrete"]
 ) -> None:
-    settings = {"normalize_observations": True, "lr_decay": True, "entropy_coefficient": 0.1}
+    settings = {"normalize_observations": True, "lr_decay": True, "entropy_coef": 0.1}
     whole = make_trainer(actions, **settings)
     expected = []
     for metrics in whole.iterations():
@@ -79,7 +79,14 @@ def test_metrics_are_finite_numbers_with_the_names_of_the_plots() -> None:
     trainer = make_trainer(iterations=3)
     *_, metrics = trainer.iterations()
     named = {
-        *("env_steps", "train/reward", "train/return", "policy/entropy", "policy/kl", "policy/clip_fraction"),
+        *(
+            "env_steps",
+            "policy/train_reward",
+            "policy/train_return",
+            "policy/entropy",
+            "policy/kl",
+            "policy/clip_fraction",
+        ),
         *("value/explained_variance", "time/env_seconds", "time/act_seconds", "time/update_seconds"),
         *("time/env_steps_per_second", "comm/bytes_per_agent_step"),
     }

@@ -41,7 +41,7 @@ def test_impossible_scenarios_are_refused_before_anything_starts(
 
 def test_the_nearest_name_is_offered_only_where_one_is_near() -> None:
     assert hint("Horzon", ["horizon", "mode"]) == "; did you mean 'horizon'?"
-    assert hint("colour", ["horizon", "mode"]) == ""
+    assert hint("color", ["horizon", "mode"]) == ""
 
 
 @pytest.mark.parametrize("name", SMALL)

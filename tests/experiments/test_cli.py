@@ -177,7 +177,7 @@ def test_a_model_that_explodes_is_named_and_the_last_good_checkpoint_stays(
         return found
 
     monkeypatch.setattr(ModelLearner, "fit", spoilt)
-    settings = ("algorithm.name=dmpo", "algorithm.rollout_steps=20", "algorithm.model_steps=5", "algorithm.kappa=1")
+    settings = ("algorithm.name=dmpo", "algorithm.rollout_steps=20", "algorithm.model_horizon=5", "algorithm.kappa=1")
     result = dmpo("train", tiny, *settings, "algorithm.model_share=1", "--output", "run")
     assert result.status == 1
     assert "imagined state of agent 1 exploded: after 1 steps" in result.err

@@ -15,7 +15,6 @@ from random import Random
 from typing import Any
 
 import pytest
-from tests.experiments.runs.test_runner import Silence, assert_equal, state_of, tiny_experiment
 
 import dmpo as learners
 import envs
@@ -26,6 +25,7 @@ from experiments.errors import RunError
 from experiments.runs import runner
 from experiments.runs.folder import MetricsLog, RunFolder
 from tests.experiments.conftest import TINY, metrics_of
+from tests.experiments.runs.test_runner import Silence, assert_equal, state_of, tiny_experiment
 from tests.faults import descendants, environment, file_size_limit, wait_until_gone
 
 Command = Callable[..., Any]
@@ -233,9 +233,9 @@ def test_training_goes_on_when_sumo_dies_in_training_and_in_evaluation(
     monkeypatch.setattr(envs.VectorEnv, "step_async", deadly)
     runner.train(tiny_experiment(), tmp_path / "run", Silence())
     lines = metrics_of(tmp_path / "run")
-    assert [line.get("env/restarts") for line in (lines[0], lines[-1])] == [1, 2]
+    assert [line.get("time/env_restarts") for line in (lines[0], lines[-1])] == [1, 2]
     # The evaluation was made again and found the same; no step of the lost episodes counts.
-    assert {key: x for key, x in lines[0].items() if key != "env/restarts"} == metrics_of(undisturbed)[0]
+    assert {key: x for key, x in lines[0].items() if key != "time/env_restarts"} == metrics_of(undisturbed)[0]
     assert 400 <= lines[-1]["env_steps"] < 440
     assert lines[-1]["env_steps"] % 40 == 40 - ENVS
     assert RunFolder(tmp_path / "run").load_state()["restarts"] == 2
@@ -336,6 +336,6 @@ def test_a_report_that_is_damaged_is_named_and_made_again(run: Path, undisturbed
 
 
 def test_what_sets_another_time_to_answer_is_no_other_run(run: Path, dmpo: Command) -> None:
-    assert "is finished" in dmpo(*RESUME, "train.answer_seconds=5").out
-    assert loading.load(run / "config.yaml").experiment.train.answer_seconds == envs.ANSWER_SECONDS
+    assert "is finished" in dmpo(*RESUME, "train.worker_timeout=5").out
+    assert loading.load(run / "config.yaml").experiment.train.worker_timeout == envs.WORKER_TIMEOUT
     assert json.loads((run / "evaluation.json").read_text(encoding="utf-8"))["env_steps"] == 400

@@ -3,19 +3,19 @@
 from pathlib import Path
 
 import pytest
-from tests.experiments.runs.test_runner import Silence
 
 from experiments.config import loading
 from experiments.drawing import plots
 from experiments.runs import runner
 from tests.experiments.conftest import metrics_of
+from tests.experiments.runs.test_runner import Silence
 
 SHORT = ("scenario.horizon=20", "evaluate.scenario.horizon=20", "train.num_envs=2", "train.threads=1")
 FEW = {
     "rollout_steps": 4,
     "warm_up_steps": 0,
-    "warm_up_fit_steps": 25,
-    "fit_steps": 25,
+    "model_warm_up_fit_steps": 25,
+    "model_fit_steps": 25,
     "model_starts": 16,
     "inner_iterations": 2,
     "epochs": 2,
@@ -37,9 +37,9 @@ def test_it_trains_from_its_first_evaluation_to_its_last(
     runner.train(experiment, folder / "run", Silence())
     lines = metrics_of(folder / "run")
     assert [line["env_steps"] for line in lines if "eval/reward" in line] == [0, steps]
-    assert lines[-1]["policy/updates"] > 0
-    modelled = "fit_steps" in algorithm
-    # Models are not learnt any more once nobody practises in them.
-    assert any("model/state_error" in line for line in lines) == modelled
+    assert lines[-1]["policy/gradient_steps"] > 0
+    modeled = "model_fit_steps" in algorithm
+    # Models are not learned any more once nobody practises in them.
+    assert any("model/state_error" in line for line in lines) == modeled
     assert {"learning_curve.png", "time_space.png"} <= set(drawn)
-    assert ("model_errors.png" in drawn) == modelled
+    assert ("model_errors.png" in drawn) == modeled

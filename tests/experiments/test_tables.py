@@ -3,11 +3,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from tests.experiments.runs.test_runner import tiny_experiment
 
 from experiments import tables
 from experiments.runs.folder import RunFolder
 from experiments.runs.records import RunRecord
+from tests.experiments.runs.test_runner import tiny_experiment
 
 
 def printed(table: Any, width: int = 80) -> list[str]:

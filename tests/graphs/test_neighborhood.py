@@ -1,4 +1,4 @@
-"""Neighbourhoods against distances computed in other ways, and gather and reduce against plain loops."""
+"""Neighborhoods against distances computed in other ways, and gather and reduce against plain loops."""
 
 import copy
 import dataclasses
@@ -350,7 +350,7 @@ def test_each_agent_is_told_what_others_hold_of_it(graph: nx.Graph, hops: int | 
 
 
 @pytest.mark.parametrize(("graph", "hops"), [(nx.cycle_graph(7), 2), (nx.cycle_graph(6), 3), (nx.complete_graph(5), 1)])
-def test_in_cyclic_order_everybody_finds_the_same_neighbour_in_the_same_place(graph: nx.Graph, hops: int) -> None:
+def test_in_cyclic_order_everybody_finds_the_same_neighbor_in_the_same_place(graph: nx.Graph, hops: int) -> None:
     cyclic, by_number = (Neighborhood(graph, hops=hops, order=order) for order in ("cyclic", "number"))
     ahead = (cyclic.index - torch.arange(len(graph)).unsqueeze(1)) % len(graph)  # (N, K), seen from the listener
     assert (ahead == ahead[0]).all()

@@ -77,7 +77,7 @@ def test_a_crossed_cycle_joins_those_half_a_loop_away(n: int, reach: int) -> Non
             assert graph.has_edge(i, j) == (away == 1 or n / 2 - away <= reach)
 
 
-def test_fourteen_on_a_figure_eight_have_two_neighbours_on_their_road_and_three_across() -> None:
+def test_fourteen_on_a_figure_eight_have_two_neighbors_on_their_road_and_three_across() -> None:
     assert sorted(graphs.make("crossed_cycle", 14)[0]) == [1, 6, 7, 8, 13]
 
 

@@ -234,7 +234,7 @@ def model_gradients(
     Args:
         networks: parameters and `last_relu`, as of `Columns`, of the encoder (N, ...), the edge (M, ...) and the node.
         tensors: all contiguous: `pairs` (M, 2) and `targets` (M,) of the edges, int64; `state` (N, D, B) at the begin,
-            `acted` (N, W, H, B), `following` (H, N, D, B), `rewards` (H, N, B) and `ends` (H, B), all normalised;
+            `acted` (N, W, H, B), `following` (H, N, D, B), `rewards` (H, N, B) and `ends` (H, B), all normalized;
             `ratio` and `drift` (N, D).
         settings: `hears`, `far` and `reward_weight` as `ModelLearner` has them; `scale`, of the loss.
 

@@ -26,7 +26,7 @@ class Lesson:
         targets: (S, N), or the log-probabilities of the actions before.
         advantages: (S, N).
         actions: (S, N, A), or (S, N) int64 from 0 on, less than the number of logits.
-        behaviour: (S, N, P), the distributions before, for a divergence; or none.
+        behavior: (S, N, P), the distributions before, for a divergence; or none.
         log_std: (N, A).
         clip: ε.
         bonus: of the entropy.
@@ -36,7 +36,7 @@ class Lesson:
     targets: Tensor
     advantages: Tensor | None = None
     actions: Tensor | None = None
-    behaviour: Tensor | None = None
+    behavior: Tensor | None = None
     log_std: Tensor | None = None
     clip: float = 0.0
     bonus: float = 0.0
@@ -55,8 +55,8 @@ class Lesson:
             raise ValueError(f"outputs={outputs} is not possible: squares are of one output.")
         if gaussian:
             wanted["log_std"] = agents, outputs
-        if self.behaviour is not None:
-            wanted["behaviour"] = *one, (1 + gaussian) * outputs
+        if self.behavior is not None:
+            wanted["behavior"] = *one, (1 + gaussian) * outputs
         for name, shape in wanted.items():
             tensor = getattr(self, name)
             dtype = torch.int64 if name == "actions" and not gaussian else torch.float32
@@ -71,7 +71,7 @@ def _is_as(x: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype) -> bool
 
 class _Lesson(ctypes.Structure):
     # As in shapes.h.
-    _tensors = ("targets", "advantages", "actions", "behaviour", "log_std")
+    _tensors = ("targets", "advantages", "actions", "behavior", "log_std")
     _fields_ = (
         ("kind", ctypes.c_int64),
         ("clip", ctypes.c_float),
@@ -81,7 +81,7 @@ class _Lesson(ctypes.Structure):
 
 
 @dataclass(frozen=True)
-class Learnt:
+class Learned:
     """Means over the samples, and their gradients."""
 
     loss: Tensor  # (N,)
@@ -90,7 +90,7 @@ class Learnt:
     to_parameters: list[Tensor]
 
 
-def learn(states: Tensor, heard: Tensor, parameters: Sequence[Tensor], rounded: bool, lesson: Lesson) -> Learnt:
+def learn(states: Tensor, heard: Tensor, parameters: Sequence[Tensor], rounded: bool, lesson: Lesson) -> Learned:
     """The losses of what perceptrons give of what their agents hear, and the gradients.
 
     Args: as of `Perceptron`, but that each of the N agents has its own parameters.
@@ -114,4 +114,4 @@ def learn(states: Tensor, heard: Tensor, parameters: Sequence[Tensor], rounded: 
         setattr(given, name, None if tensor is None else tensor.data_ptr())
     to_parameters = call.gradients(f"{perceptron.name}_learn", [], None, ctypes.byref(given))
     sums = found.sum(1).float()  # (N, 2 + A)
-    return Learnt(sums[:, 0] / samples, sums[:, 1] / samples, sums[:, 2:], to_parameters)
+    return Learned(sums[:, 0] / samples, sums[:, 1] / samples, sums[:, 2:], to_parameters)

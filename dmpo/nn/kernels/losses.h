@@ -99,7 +99,7 @@ class Teacher {
 
     void surrogates(long first, long rows) {
         take(advantages, lesson.advantages, 1, first, rows);
-        if (lesson.behaviour) take(before, lesson.behaviour, before.all.size() / TILE, first, rows);
+        if (lesson.behavior) take(before, lesson.behavior, before.all.size() / TILE, first, rows);
         if (lesson.kind == GAUSSIAN) {
             take(acted, static_cast<const float*>(lesson.actions), outputs, first, rows);
             for (long i = 0; i < rows; i += LANES) gaussian(i);
@@ -108,7 +108,7 @@ class Teacher {
             take(acted, static_cast<const int64_t*>(lesson.actions), 1, first, rows);
             for (long i = 0; i < rows; i += LANES) categorical(i);
         }
-        if (lesson.behaviour) found[1] += divergences.sum(0, rows);
+        if (lesson.behavior) found[1] += divergences.sum(0, rows);
     }
 
     // What minus eq. 7 and minus the entropy's bonus make the loss; its slope along the log-probability, turned round.
@@ -134,7 +134,7 @@ class Teacher {
             const Vector distance = load(to_y.at(a, i));
             store(to_y.at(a, i), -slope * distance * inverse[a]);
             store(to_scales.at(a, i), -slope * (distance * distance - 1.0f) - share * lesson.bonus);
-            if (!lesson.behaviour) continue;
+            if (!lesson.behavior) continue;
             const Vector wider = load(before.at(outputs + a, i)) - scales[a];
             const Vector moved = (load(before.at(a, i)) - load(y.at(a, i))) * inverse[a];
             divergence += 0.5f * (exp_of(2.0f * wider) + moved * moved - 1.0f) - wider;  // 0 where nothing has changed
@@ -155,7 +155,7 @@ class Teacher {
             const Vector log_prob = load(y.at(a, i)) - all;
             entropy -= load(to_y.at(a, i)) * one * log_prob;
             chosen += action == float(a) ? log_prob : Vector{};
-            if (!lesson.behaviour) continue;
+            if (!lesson.behavior) continue;
             const Vector old = load(before.at(a, i));
             divergence += exp_of(old) * (old - log_prob);
         }

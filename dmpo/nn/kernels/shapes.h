@@ -86,7 +86,7 @@ struct Lesson {
     const float* targets;     // (S, N): what the outputs should be; or log-probabilities of the actions, before
     const float* advantages;  // (S, N)
     const void* actions;      // (S, N, A) float32 or, of a choice, (S, N) int64
-    const float* behaviour;   // (S, N, P), the distributions before; or none
+    const float* behavior;   // (S, N, P), the distributions before; or none
     const float* log_std;     // (N, A)
     double* found;            // (N, splits, 2 + A): sums of losses and divergences, gradient of log_std
 

@@ -23,16 +23,16 @@ SETTINGS: dict[str, Any] = {
     "normalize_observations": True,
     "epochs": 1,
     "minibatches": 2,
-    "fit_steps": 2,
-    "check_every": 1,
-    "loss_steps": 2,
-    "model_batch": 16,
+    "model_fit_steps": 2,
+    "model_validation_every": 1,
+    "model_loss_steps": 2,
+    "model_batch_size": 16,
     "model_starts": 12,
-    "model_steps": 2,
+    "model_horizon": 2,
     "model_share": 0.5,
     "inner_iterations": 2,
-    "held_out": 0.3,
-    "batch": 8,
+    "model_holdout": 0.3,
+    "batch_size": 8,
     "gradient_steps": 2,
     "warm_up_steps": 0,
     "consensus": 0.5,
@@ -111,7 +111,7 @@ def test_it_learns_as_much_with_rounded_products(share_parameters: bool) -> None
     for precision in ("float32", "bfloat16"):
         env, test = (PointMasses(num_envs=16, horizon=30) for _ in range(2))
         settings = dmpo.settings("dppo")(
-            hidden=[16], gamma=0.95, gae_lambda=0.9, rollout_steps=30, lr_policy=5e-3, lr_value=5e-3,
+            hidden_sizes=[16], gamma=0.95, gae_lambda=0.9, rollout_steps=30, lr_policy=5e-3, lr_value=5e-3,
             share_parameters=share_parameters,
         )  # fmt: skip
         spaces = env.observation_space, env.action_space
@@ -131,7 +131,7 @@ def test_it_learns_as_much_with_rounded_products(share_parameters: bool) -> None
 def test_one_network_treats_all_alike_in_cyclic_order_and_not_by_number(graph: nx.Graph, name: str) -> None:
     states, actions = torch.randn(4, len(graph), D), torch.zeros(4, len(graph), 1, 2)
     for order in ("cyclic", "number"):
-        learner = make_learner(graph, name=name, share_parameters=True, neighbour_order=order)
+        learner = make_learner(graph, name=name, share_parameters=True, neighbor_order=order)
         policy, critic = learner.policy, learner.critic
         others = [actions.expand(-1, -1, critic.neighborhood.size, -1)] if name == "dsac" else []
         for turned, straight in (

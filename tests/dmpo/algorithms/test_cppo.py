@@ -27,7 +27,7 @@ ONE_WAY.add_node(5)
 @pytest.mark.parametrize(("actions", "shared"), [("continuous", False), ("discrete", False), ("continuous", True)])
 def test_the_team_is_dppo_that_looks_as_far_as_the_graph_is_wide(name: str, actions: str, shared: bool) -> None:
     graph = CONNECTED[name]
-    common = {"share_parameters": shared, "normalize_observations": True, "entropy_coefficient": 0.01}
+    common = {"share_parameters": shared, "normalize_observations": True, "entropy_coef": 0.01}
     central = make_learner(graph, actions, name="cppo", **common)
     wide = nx.diameter(graph)
     whole, narrower = (make_learner(graph, actions, kappa=kappa, **common) for kappa in (wide, wide - 1))
@@ -37,7 +37,7 @@ def test_the_team_is_dppo_that_looks_as_far_as_the_graph_is_wide(name: str, acti
     assert found[2] != found[0]
 
 
-def test_values_see_everybody_and_policies_their_neighbours(graph: nx.Graph) -> None:
+def test_values_see_everybody_and_policies_their_neighbors(graph: nx.Graph) -> None:
     for here in (graph, ONE_WAY):
         learner = make_learner(here, name="cppo")
         states = torch.randn(4, 6, 3, requires_grad=True)

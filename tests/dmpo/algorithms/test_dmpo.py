@@ -18,8 +18,10 @@ def parameters(part: torch.nn.Module) -> torch.Tensor:
 def test_it_learns_from_few_real_steps(actions: Literal["continuous", "discrete"]) -> None:
     env, test = (PointMasses(num_envs=16, actions=actions, horizon=30, crash=1e9) for _ in range(2))
     ppo = {"gamma": 0.95, "gae_lambda": 0.9, "lr_policy": 5e-3, "lr_value": 5e-3, "kl_target": 0.03, "epochs": 4}
-    practice = {"model_share": 1.0, "model_starts": 64, "model_steps": 30, "lr_model": 3e-3, "total_kl": 0.03}
-    learner = learner_for(env, **ppo, **practice, hidden=[16], rollout_steps=30, fit_steps=200, model_batch=128)
+    practice = {"model_share": 1.0, "model_starts": 64, "model_horizon": 30, "lr_model": 3e-3, "total_kl": 0.03}
+    learner = learner_for(
+        env, **ppo, **practice, hidden_sizes=[16], rollout_steps=30, model_fit_steps=200, model_batch_size=128
+    )
     before = evaluate(test, learner, seed=1).metrics["eval/reward"]
     for _ in Trainer(env, learner, 30 * 16 * 8, seed=0).iterations():
         pass
@@ -34,7 +36,7 @@ def test_the_share_of_imagined_batches_is_q0(
     final: float | None, progress: float, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     env = PointMasses()
-    schedule = {"model_share": 0.3, "model_share_final": final, "model_share_change": (0.1, 0.5)}
+    schedule = {"model_share": 0.3, "model_share_final": final, "model_share_schedule": (0.1, 0.5)}
     learner = learner_for(env, **schedule, inner_iterations=1000, total_kl=1e9, kl_target=None)
     batch, _ = Collector(env, learner, seed=0).collect()
     learner.fit(batch, 0.0)
@@ -61,7 +63,7 @@ def test_practice_stops_once_the_policy_is_far_from_the_one_that_collected(monke
 @pytest.mark.parametrize(("progress", "steps"), [(0.0, 1), (0.2, 1), (0.5, 8), (0.8, 15), (0.9, 15)])
 def test_rollouts_grow_linearly_between_two_points_of_training(progress: float, steps: int) -> None:
     learner = learner_for(
-        PointMasses(), model_steps=1, model_steps_final=15, model_steps_change=(0.2, 0.8), fit_steps=1
+        PointMasses(), model_horizon=1, model_horizon_final=15, model_horizon_schedule=(0.2, 0.8), model_fit_steps=1
     )
     batch, _ = Collector(PointMasses(), learner, seed=0).collect()
     learner.fit(batch, 0.0)
@@ -71,7 +73,7 @@ def test_rollouts_grow_linearly_between_two_points_of_training(progress: float, 
 def test_a_restored_run_goes_on_to_the_last_bit() -> None:
     def trainer() -> Trainer:
         env = PointMasses(horizon=7)
-        return Trainer(env, learner_for(env, memory_steps=200, fit_steps=30), 4 * 20 * 6, seed=0)
+        return Trainer(env, learner_for(env, model_buffer_size=200, model_fit_steps=30), 4 * 20 * 6, seed=0)
 
     whole, second = whole_and_restored(trainer)
     assert torch.equal(flat(whole.learner), flat(second.learner))  # type: ignore[arg-type]
@@ -92,11 +94,13 @@ def test_during_the_warm_up_values_learn_and_policies_do_not() -> None:
 
 def test_models_learn_as_long_as_anybody_will_practise_in_them() -> None:
     env = PointMasses()
-    learner = learner_for(env, model_share_final=0.0, model_share_change=(0.2, 0.5))
+    learner = learner_for(env, model_share_final=0.0, model_share_schedule=(0.2, 0.5))
     models, collector = learner.practice.models, Collector(env, learner, seed=0)
-    assert learner.fit(collector.collect()[0], 0.49)["model/updates"] > 0
+    assert learner.fit(collector.collect()[0], 0.49)["model/gradient_steps"] > 0
     before, added = parameters(models.model), models.memory.added
     assert learner.fit(collector.collect()[0], 0.5) == {}
     assert torch.equal(before, parameters(models.model)) and models.memory.added == added
     keeps = learner_for(env, model_share=0.0)
-    assert keeps.fit(collector.collect()[0], 0.9)["model/updates"] > 0  # as long as its errors may be of interest
+    assert (
+        keeps.fit(collector.collect()[0], 0.9)["model/gradient_steps"] > 0
+    )  # as long as its errors may be of interest

@@ -112,7 +112,7 @@ def test_shared_parameters_serve_any_number_of_agents() -> None:
 
 def test_a_state_from_elsewhere_is_refused() -> None:
     state = make_learner(nx.cycle_graph(5)).state_dict()
-    for other in (make_learner(nx.cycle_graph(6)), make_learner(nx.cycle_graph(5), hidden=[9])):
+    for other in (make_learner(nx.cycle_graph(6)), make_learner(nx.cycle_graph(5), hidden_sizes=[9])):
         with pytest.raises(ValueError, match="Load it with the settings, graph and environment"):
             other.load_state_dict(state)
 
@@ -129,12 +129,13 @@ def test_a_state_is_a_copy_of_plain_values() -> None:
 def test_communication_is_counted_per_agent_and_step() -> None:
     learner = make_learner(nx.cycle_graph(6), kappa=2)
     metrics = learner.improve(random_batch(learner), 0.0)
-    assert metrics["comm/bytes_per_agent_step"] == 2 * 3 * 4  # two neighbours, three numbers of four bytes
+    assert metrics["comm/bytes_per_agent_step"] == 2 * 3 * 4  # two neighbors, three numbers of four bytes
     assert metrics["comm/training_bytes_per_agent_step"] == 4 * (3 + 2) * 4  # and values and rewards
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"kapa": 1}, {"kappa": -1}, {"gamma": 1.5}, {"epochs": 0}, {"hidden": [0]}, {"lr_policy": float("nan")}]
+    "wrong",
+    [{"kapa": 1}, {"kappa": -1}, {"gamma": 1.5}, {"epochs": 0}, {"hidden_sizes": [0]}, {"lr_policy": float("nan")}],
 )
 def test_impossible_settings_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):

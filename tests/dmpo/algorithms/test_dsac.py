@@ -14,7 +14,14 @@ Kind = Literal["continuous", "discrete"]
 
 
 def learner_for(env: PointMasses, **settings: object) -> DSAC:
-    quick = {"hidden": [16], "kappa": 1, "gamma": 0.95, "rollout_steps": 10, "gradient_steps": 10, "batch": 64}
+    quick = {
+        "hidden_sizes": [16],
+        "kappa": 1,
+        "gamma": 0.95,
+        "rollout_steps": 10,
+        "gradient_steps": 10,
+        "batch_size": 64,
+    }
     chosen = DSACSettings(**{**quick, **settings})
     return DSAC(chosen, env.graph, env.observation_space, env.action_space, seed=0)
 
@@ -29,7 +36,7 @@ def parameters(learner: DSAC) -> torch.Tensor:
 )
 def test_it_learns(actions: Kind, shared: bool, overlap: bool) -> None:
     env, test = (PointMasses(num_envs=8, actions=actions, horizon=30) for _ in range(2))
-    rates = {"lr_policy": 3e-3, "lr_value": 3e-3, "target_rate": 0.02}
+    rates = {"lr_policy": 3e-3, "lr_value": 3e-3, "tau": 0.02}
     learner = learner_for(env, **rates, gradient_steps=30, share_parameters=shared, overlap=overlap)
     before = evaluate(test, learner, seed=1).metrics["eval/reward"]
     for _ in Trainer(env, learner, 10 * 8 * 50, seed=0).iterations():
@@ -69,11 +76,13 @@ def test_with_overlap_all_gradient_steps_are_taken_in_the_environments_steps(
 
     monkeypatch.setattr(learner.sac, "update", counted)
     monkeypatch.setattr(learner, "meanwhile", noted)
-    assert "policy/updates" not in learner.improve(collector.collect()[0], 0.0)  # there was nothing to replay yet
+    assert "policy/gradient_steps" not in learner.improve(
+        collector.collect()[0], 0.0
+    )  # there was nothing to replay yet
     taken.clear()
     metrics = learner.improve(collector.collect()[0], 0.0)
     assert taken == shares and all(pending) and len(pending) == gradient_steps
-    assert metrics["policy/updates"] == -(-gradient_steps // 2)  # every second one, with the first
+    assert metrics["policy/gradient_steps"] == -(-gradient_steps // 2)  # every second one, with the first
 
 
 def test_with_overlap_a_gradient_step_knows_nothing_of_what_the_environment_is_about_to_tell() -> None:
@@ -106,7 +115,7 @@ def test_without_overlap_nothing_is_learnt_while_the_environment_steps() -> None
 def test_a_restored_run_goes_on_to_the_last_bit(actions: Kind, overlap: bool) -> None:
     def trainer() -> Trainer:
         env = PointMasses(actions=actions, horizon=7)
-        return Trainer(env, learner_for(env, replay_steps=90, overlap=overlap), 4 * 10 * 6, seed=0)
+        return Trainer(env, learner_for(env, buffer_size=90, overlap=overlap), 4 * 10 * 6, seed=0)
 
     whole, second = whole_and_restored(trainer)
     assert torch.equal(parameters(whole.learner), parameters(second.learner))  # type: ignore[arg-type]
@@ -120,4 +129,4 @@ def test_what_a_broken_iteration_has_learnt_is_not_counted_in_the_next() -> None
     for step in range(3):  # three gradient steps, and then Ctrl-C
         learner.meanwhile(step, 0.0)
     metrics = learner.improve(collector.collect()[0], 0.0)
-    assert metrics["policy/updates"] == 5
+    assert metrics["policy/gradient_steps"] == 5

@@ -72,7 +72,7 @@ def loss_of(learner: OnPolicy, graph: nx.Graph, batch: Rollout, i: int, bonus: f
 def test_the_gradient_is_that_of_a_loop_over_agents(graph: nx.Graph, actions: str, shared: bool) -> None:
     for here in (graph, ONE_WAY):
         learner, oracle = (
-            make_learner(here, actions, name="ia2c", share_parameters=shared, entropy_coefficient=0.1) for _ in range(2)
+            make_learner(here, actions, name="ia2c", share_parameters=shared, entropy_coef=0.1) for _ in range(2)
         )
         batch = random_batch(learner, seed=1)
         batch.terminated[4, 2] = True
@@ -92,7 +92,7 @@ def test_the_gradient_is_that_of_a_loop_over_agents(graph: nx.Graph, actions: st
 
 
 @pytest.mark.parametrize("actions", ["continuous", "discrete"])
-def test_no_loss_has_a_gradient_outside_the_neighbourhood(graph: nx.Graph, actions: str) -> None:
+def test_no_loss_has_a_gradient_outside_the_neighborhood(graph: nx.Graph, actions: str) -> None:
     for here in (graph, ONE_WAY):
         learner = make_learner(here, actions, name="ia2c")
         samples, _ = learner.a2c.prepare(random_batch(learner))
@@ -121,7 +121,7 @@ def test_nothing_but_ones_own_reward_counts(graph: nx.Graph) -> None:
 def test_a_segment_is_worth_one_gradient_step_of_everybody() -> None:
     learner = make_learner(nx.path_graph(3), name="ia2c")
     for step in (1, 2):
-        assert learner.improve(random_batch(learner), 0.0)["policy/updates"] == 1
+        assert learner.improve(random_batch(learner), 0.0)["policy/gradient_steps"] == 1
         assert learner.a2c.policy_optimizer.steps.flatten().tolist() == [step] * 3
         assert learner.a2c.value_optimizer.steps.flatten().tolist() == [step] * 3
 
@@ -129,11 +129,11 @@ def test_a_segment_is_worth_one_gradient_step_of_everybody() -> None:
 @pytest.mark.parametrize("actions", ["continuous", "discrete"])
 def test_the_entropy_bonus_raises_the_entropy(actions: str) -> None:
     def entropy(bonus: float) -> tuple[float, float]:
-        learner = make_learner(nx.path_graph(3), actions, name="ia2c", entropy_coefficient=bonus, lr_policy=0.01)
+        learner = make_learner(nx.path_graph(3), actions, name="ia2c", entropy_coef=bonus, lr_policy=0.01)
         with torch.no_grad():
             learner.policy.network.head.bias.copy_(torch.linspace(-1, 1, learner.distribution.outputs))
         batch = random_batch(learner)
-        before = float(learner.distribution.entropy(batch.behaviour).mean())
+        before = float(learner.distribution.entropy(batch.behavior).mean())
         for _ in range(10):
             after = learner.improve(batch, 0.0)["policy/entropy"]
         return before, after
@@ -182,7 +182,7 @@ def test_it_learns(actions: Kind, shared: bool, normalize: bool) -> None:
 def test_a_restored_run_goes_on_to_the_last_bit_and_another_seed_does_not(actions: Kind) -> None:
     def trainer(seed: int) -> Trainer:
         env = PointMasses(actions=actions, horizon=7)
-        options = {"normalize_observations": True, "lr_decay": True, "entropy_coefficient_final": 0.0}
+        options = {"normalize_observations": True, "lr_decay": True, "entropy_coef_final": 0.0}
         return Trainer(env, learner_for(env, seed, "ia2c", **options), 4 * 10 * 6, seed=0)
 
     whole, resumed, other = trainer(1), trainer(2), trainer(2)

@@ -47,7 +47,7 @@ def collected(actions: Kind = "continuous", **settings: Any) -> tuple[IC3Net, Ro
 @pytest.mark.parametrize(("actions", "normalize"), [("continuous", True), ("discrete", False)])
 def test_it_learns(actions: Kind, normalize: bool) -> None:
     env, test = (PointMasses(num_envs=16, actions=actions, horizon=30) for _ in range(2))
-    learner = learner_for(env, hidden=16, lr=1e-2, lr_decay=True, normalize_observations=normalize)
+    learner = learner_for(env, hidden_size=16, lr=1e-2, lr_decay=True, normalize_observations=normalize)
     before = evaluate(test, learner, seed=1).metrics["eval/reward"]
     for _ in Trainer(env, learner, 16 * T * 100, seed=0).iterations():
         pass
@@ -63,7 +63,7 @@ def test_unrolled_over_the_segment_it_decides_as_it_did_step_by_step(actions: Ki
     assert learner.began_with.hidden.abs().sum() > 0  # in the middle of an episode
     assert not learner.began_with.hidden.requires_grad  # where gradients end
     memory = learner.unroll(batch)
-    torch.testing.assert_close(learner.policy.decide(memory.hidden), batch.behaviour)
+    torch.testing.assert_close(learner.policy.decide(memory.hidden), batch.behavior)
     torch.testing.assert_close(memory.hidden[-1], learner.memory.hidden)
     torch.testing.assert_close(memory.cell[-1], learner.memory.cell)
     assert torch.equal(memory.gate[-1], learner.memory.gate)
@@ -88,7 +88,7 @@ def test_a_true_end_pays_nothing_more_and_a_time_limit_what_agents_expect_with_w
 
 @KINDS
 def test_the_losses_are_those_of_reinforce_with_a_baseline(actions: Kind) -> None:
-    learner, batch = collected(actions, entropy_coefficient=0.1)
+    learner, batch = collected(actions, entropy_coef=0.1)
     batch = replace(batch, valid=batch.valid.clone())
     batch.valid[3, 2] = False
     memory = learner.unroll(batch)
@@ -143,9 +143,9 @@ def test_whoever_was_cut_off_with_a_simulation_begins_with_nothing(monkeypatch: 
     assert batch.valid.logical_not().nonzero().tolist() == [[2, 1]]
     hidden, _ = learner.policy(batch.observations[3], learner.policy.cold(4))
     cold = learner.policy.decide(hidden)
-    torch.testing.assert_close(batch.behaviour[3, 1], cold[1])
-    assert not torch.allclose(batch.behaviour[3, 0], cold[0], atol=1e-6)
-    torch.testing.assert_close(learner.policy.decide(learner.unroll(batch).hidden), batch.behaviour)
+    torch.testing.assert_close(batch.behavior[3, 1], cold[1])
+    assert not torch.allclose(batch.behavior[3, 0], cold[0], atol=1e-6)
+    torch.testing.assert_close(learner.policy.decide(learner.unroll(batch).hidden), batch.behavior)
 
 
 def trainer(actions: Kind, seed: int = 0) -> Trainer:
@@ -188,7 +188,7 @@ def test_what_is_sent_is_counted_where_gates_are_open() -> None:
         learner = learner_for(env, graph)
         learner.policy.head.bias.data[..., -1] = bias
         metrics = learner.improve(Collector(env, learner, seed=0).collect()[0], 0.0)
-        assert metrics["comm/gate"] == share
+        assert metrics["comm/gate_open"] == share
         assert metrics["comm/bytes_per_agent_step"] == share * 6 / 4 * H * 4
         assert metrics["comm/bytes_per_agent_step"] == share * learner.policy.neighborhood.bytes_per_agent(H)
 
@@ -216,7 +216,7 @@ def test_one_network_serves_any_number_of_agents() -> None:
 def test_a_state_from_elsewhere_is_refused() -> None:
     env = PointMasses()
     state = learner_for(env).state_dict()
-    for other in (learner_for(env, hidden=9), learner_for(PointMasses(num_agents=4))):
+    for other in (learner_for(env, hidden_size=9), learner_for(PointMasses(num_agents=4))):
         with pytest.raises(ValueError, match="Load it with the settings"):
             other.load_state_dict(state)
 

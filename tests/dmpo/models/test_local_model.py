@@ -8,7 +8,7 @@ from benchmarks.reference import LoopedModel
 from dmpo.models.local_model import EMBEDDING, LocalModel
 
 D, B = 5, 7
-WIDTHS = {"encoding": 8, "hidden": 16, "message": 12}
+WIDTHS = {"encoding": 8, "hidden_size": 16, "message": 12}
 
 
 def make_model(
@@ -48,7 +48,7 @@ def test_all_agents_at_once_give_what_a_loop_over_agents_and_edges_gives(
             torch.testing.assert_close(found.end[i], outputs[:, D + 1], rtol=1e-4, atol=1e-5)
 
 
-def test_a_model_depends_on_its_neighbourhood_and_on_nobody_else(graph: nx.Graph) -> None:
+def test_a_model_depends_on_its_neighborhood_and_on_nobody_else(graph: nx.Graph) -> None:
     model = make_model(graph)
     states, actions = inputs(graph)
     states.requires_grad_()

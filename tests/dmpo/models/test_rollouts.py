@@ -48,7 +48,7 @@ def test_each_step_is_predicted_from_the_last_for_all_agents_together() -> None:
         expected = 2 * batch.observations[t] + batch.actions[t].unsqueeze(-1)
         torch.testing.assert_close(batch.observations[t + 1], expected)
         torch.testing.assert_close(batch.rewards[t], expected.sum(-1))
-        torch.testing.assert_close(batch.behaviour[t], learner.policy(batch.observations[t]))
+        torch.testing.assert_close(batch.behavior[t], learner.policy(batch.observations[t]))
     assert batch.valid.all() and not batch.terminated.any() and not batch.truncated.any()
 
 

@@ -1,10 +1,10 @@
 from collections.abc import Iterator
 
-import dmpo.models.trainer
 import networkx as nx
 import pytest
 import torch
 
+import dmpo.models.trainer
 from dmpo import TrainingError
 from dmpo.algorithms.dmpo import DMPO
 from dmpo.collector import Collector
@@ -16,8 +16,15 @@ E, T = 6, 20
 
 
 def learner_for(env: PointMasses, **settings: object) -> DMPO:
-    quick = {"hidden": [8], "kappa": 1, "rollout_steps": T, "epochs": 1, "fit_steps": 100, "model_starts": 16}
-    chosen = DMPOSettings(**{**quick, "model_steps": 4, "inner_iterations": 4, **settings})
+    quick = {
+        "hidden_sizes": [8],
+        "kappa": 1,
+        "rollout_steps": T,
+        "epochs": 1,
+        "model_fit_steps": 100,
+        "model_starts": 16,
+    }
+    chosen = DMPOSettings(**{**quick, "model_horizon": 4, "inner_iterations": 4, **settings})
     return DMPO(chosen, env.graph, env.observation_space, env.action_space, seed=0)
 
 
@@ -27,10 +34,17 @@ def collected(env: PointMasses, learner: DMPO, batches: int) -> Iterator[Rollout
         yield collector.collect()[0]
 
 
-@pytest.mark.parametrize(("actions", "loss_steps"), [("continuous", 1), ("discrete", 4)])
-def test_models_come_to_predict_what_they_have_not_seen(actions: str, loss_steps: int) -> None:
+@pytest.mark.parametrize(("actions", "model_loss_steps"), [("continuous", 1), ("discrete", 4)])
+def test_models_come_to_predict_what_they_have_not_seen(actions: str, model_loss_steps: int) -> None:
     env = PointMasses(num_envs=E, actions=actions, horizon=15, crash=1e9)  # type: ignore[arg-type]
-    learner = learner_for(env, fit_steps=300, patience=100, lr_model=1e-2, model_batch=256, loss_steps=loss_steps)
+    learner = learner_for(
+        env,
+        model_fit_steps=300,
+        model_patience=100,
+        lr_model=1e-2,
+        model_batch_size=256,
+        model_loss_steps=model_loss_steps,
+    )
     for batch in collected(env, learner, 4):
         metrics = learner.fit(batch, 0.0)
     assert metrics["model/state_error"] < 0.01
@@ -52,7 +66,7 @@ def test_one_agents_loss_moves_its_own_parameters_only_and_those_of_the_edges_it
         of_edges = torch.autograd.grad(models.losses(windows)[i], edges)
         for gradient in of_agents:
             moved = gradient.abs().flatten(1).sum(1).nonzero().flatten().tolist()
-            # An encoder is used by its agent for itself, and by the neighbours who hear of it.
+            # An encoder is used by its agent for itself, and by the neighbors who hear of it.
             assert i in moved and set(moved) <= {i, *env.graph.neighbors(i)}
         heard = (models.model.edges[1] == i).nonzero().flatten().tolist()
         for gradient in of_edges:
@@ -61,26 +75,26 @@ def test_one_agents_loss_moves_its_own_parameters_only_and_those_of_the_edges_it
 
 def test_learning_piece_by_piece_is_learning_from_everything_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     env = PointMasses(num_envs=E, horizon=15)
-    fitted, learnt = [], []
+    fitted, learned = [], []
     for most in (10**9, 50):
         for limit in ("OBSERVED", "PIECE"):
             monkeypatch.setattr(dmpo.models.trainer, limit, most)
         monkeypatch.setattr(dmpo.models.trainer, "LEAST", 1)
-        models = learner_for(env, fit_steps=1, loss_steps=2).practice.models
+        models = learner_for(env, model_fit_steps=1, model_loss_steps=2).practice.models
         models.fit(next(collected(env, learner_for(env), 1)))
         fitted.append([x for moments in (models.states, models.changes, models.rewards) for x in moments.buffers()])
         models.update(models.memory.windows(2, held_out=False).everything())
-        learnt.append([optimizer.first for optimizer in models.optimizers])
-    for parts in (fitted, learnt):
+        learned.append([optimizer.first for optimizer in models.optimizers])
+    for parts in (fitted, learned):
         for whole, pieces in zip(*parts, strict=True):
             torch.testing.assert_close(whole, pieces, atol=1e-6, rtol=1e-4)
 
 
 def test_fitting_stops_when_the_held_out_error_does_not_fall() -> None:
     env = PointMasses(num_envs=E)
-    learner = learner_for(env, lr_model=1e-12, patience=3, check_every=5, fit_steps=1000)
+    learner = learner_for(env, lr_model=1e-12, model_patience=3, model_validation_every=5, model_fit_steps=1000)
     metrics = learner.practice.models.fit(next(collected(env, learner, 1)))
-    assert metrics["model/updates"] <= 5 * 10
+    assert metrics["model/gradient_steps"] <= 5 * 10
 
 
 def test_what_an_end_pays_is_learnt_apart() -> None:
@@ -106,7 +120,7 @@ def test_a_model_that_explodes_is_noticed_and_its_agent_named() -> None:
 def test_an_isolated_agent_models_itself() -> None:
     env = PointMasses(num_envs=E, horizon=15, crash=1e9)
     env.graph = nx.empty_graph(3)
-    learner = learner_for(env, fit_steps=300, patience=100, lr_model=5e-3)
+    learner = learner_for(env, model_fit_steps=300, model_patience=100, lr_model=5e-3)
     for batch in collected(env, learner, 3):
         metrics = learner.fit(batch, 0.0)
     assert metrics["model/state_error"] < 0.01
@@ -123,19 +137,19 @@ def test_continuous_actions_are_clipped_as_the_environment_does() -> None:
 
 def test_small_actions_are_not_lost_beside_large_states() -> None:
     # The model sees actions in units of how far they vary, so that a thousandth of them is as visible.
-    def learnt(scale: float) -> float:
+    def learned(scale: float) -> float:
         env = PointMasses(num_envs=E, horizon=15, crash=1e9)
-        learner = learner_for(env, fit_steps=300, patience=100, lr_model=5e-3)
+        learner = learner_for(env, model_fit_steps=300, model_patience=100, lr_model=5e-3)
         batch = next(collected(env, learner, 1))
         batch.actions.mul_(scale)
         return learner.fit(batch, 0.0)["model/change_error"]
 
-    assert learnt(1e-3) < 1.5 * learnt(1.0)
+    assert learned(1e-3) < 1.5 * learned(1.0)
 
 
 def test_episodes_too_short_for_a_window_are_no_reason_to_stop() -> None:
     env = PointMasses(num_envs=E, horizon=3)
-    learner = learner_for(env, loss_steps=4)
+    learner = learner_for(env, model_loss_steps=4)
     (batch,) = collected(env, learner, 1)
     assert learner.fit(batch, 0.0) == {} and not learner.practice.models.ready
     assert "model/share" not in learner.improve(batch, 0.0)  # nobody practises in models that know nothing
@@ -143,6 +157,8 @@ def test_episodes_too_short_for_a_window_are_no_reason_to_stop() -> None:
 
 def test_the_first_fit_after_the_warm_up_is_a_longer_one() -> None:
     env = PointMasses(num_envs=E)
-    learner = learner_for(env, warm_up_steps=2 * E * T, warm_up_fit_steps=70, fit_steps=10, patience=100)
-    updates = [learner.fit(batch, 0.0).get("model/updates") for batch in collected(env, learner, 4)]
-    assert updates == [None, 70, 10, 10]  # not whole blocks of `check_every`
+    learner = learner_for(
+        env, warm_up_steps=2 * E * T, model_warm_up_fit_steps=70, model_fit_steps=10, model_patience=100
+    )
+    updates = [learner.fit(batch, 0.0).get("model/gradient_steps") for batch in collected(env, learner, 4)]
+    assert updates == [None, 70, 10, 10]  # not whole blocks of `model_validation_every`

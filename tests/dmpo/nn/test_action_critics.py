@@ -14,7 +14,7 @@ def make_critic(graph: nx.Graph, kappa: int = 1, shared: bool = False) -> Action
 
 @pytest.mark.parametrize("kappa", [0, 1, 2])
 @pytest.mark.parametrize("shared", [False, True])
-def test_values_depend_on_states_and_actions_of_the_neighbourhood_only(
+def test_values_depend_on_states_and_actions_of_the_neighborhood_only(
     graph: nx.Graph, kappa: int, shared: bool
 ) -> None:
     critic = make_critic(graph, kappa, shared)

@@ -13,7 +13,7 @@ def make_critic(graph: nx.Graph, kappa: int | None = 1, shared: bool = False) ->
 
 @pytest.mark.parametrize("kappa", [0, 1, 2, None])
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_value_depends_on_the_kappa_hop_neighbourhood_only(graph: nx.Graph, kappa: int | None, shared: bool) -> None:
+def test_a_value_depends_on_the_kappa_hop_neighborhood_only(graph: nx.Graph, kappa: int | None, shared: bool) -> None:
     states = torch.randn(4, len(graph), D, requires_grad=True)
     values = make_critic(graph, kappa, shared)(states)
     assert values.shape == (4, len(graph))

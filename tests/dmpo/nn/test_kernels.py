@@ -88,7 +88,7 @@ def test_columns_and_their_gradients(level: int, widths: Sequence[int], last_rel
 
 @pytest.mark.parametrize("stacks", [1, 5])
 @pytest.mark.parametrize("graph", [nx.path_graph(5), nx.empty_graph(5), nx.DiGraph([(0, 1), (1, 2), (3, 1), (3, 4)])])
-def test_what_is_heard_is_what_a_neighbourhood_gathers(graph: nx.Graph, stacks: int) -> None:
+def test_what_is_heard_is_what_a_neighborhood_gathers(graph: nx.Graph, stacks: int) -> None:
     features, near = 3, Neighborhood(graph, hops=2)
     states = torch.randn(40, 5, features, generator=seeded())
     states[:, 1, 0] = torch.nan  # which goes where it is heard, and nowhere else
@@ -148,7 +148,7 @@ def test_any_number_of_threads_gives_the_same(threads: int) -> None:
 @pytest.mark.parametrize("stacks", [1, 5])
 @pytest.mark.parametrize("level", LEVELS)
 def test_what_is_heard_is_what_is_put_together(level: int, stacks: int, features: int) -> None:
-    # In several tiles each, the last of them in part, some neighbours of few missing.
+    # In several tiles each, the last of them in part, some neighbors of few missing.
     near = Neighborhood(nx.DiGraph([(0, 1), (1, 2), (3, 1), (2, 4)]), hops=1)
     states, parameters = torch.randn(211, 5, features, generator=seeded()), parameters_of(stacks, (3 * features, 20, 2))
     with kernels.limited(level):
@@ -168,13 +168,13 @@ def gradients_of(models: ModelLearner, windows: Windows, level: int) -> list[Ten
 
 
 @pytest.mark.parametrize("samples", [1, 37, 700])
-@pytest.mark.parametrize("hears", ["own", "neighbours"])
+@pytest.mark.parametrize("hears", ["own", "neighbors"])
 @pytest.mark.parametrize("actions", ["continuous", "discrete"])
 @pytest.mark.parametrize("level", LEVELS)
 def test_the_gradient_of_the_models_losses(level: int, actions: str, hears: str, samples: int) -> None:
     graph = nx.DiGraph([(0, 1), (1, 2), (3, 1)])
     graph.add_node(4)
-    learner: Any = make_learner(graph, actions, name="dmpo", model_actions=hears, fit_steps=2, model_batch=8)
+    learner: Any = make_learner(graph, actions, name="dmpo", model_actions=hears, model_fit_steps=2, model_batch_size=8)
     learner.fit(random_batch(learner), 0.0)
     models, random, steps = learner.practice.models, seeded(), 3
     batch = learner.practice.models.memory.windows(1, held_out=False).everything()

@@ -28,7 +28,7 @@ N = 5
 def learner_of(actions: str, **settings: Any) -> OnPolicy:
     graph = nx.DiGraph([(0, 1), (1, 2), (3, 1)])
     graph.add_node(4)
-    return make_learner(graph, actions, hidden=[24, 20], kl_target=0.01, **settings)
+    return make_learner(graph, actions, hidden_sizes=[24, 20], kl_target=0.01, **settings)
 
 
 def samples_for(learner: OnPolicy, count: int) -> Samples:
@@ -37,13 +37,13 @@ def samples_for(learner: OnPolicy, count: int) -> Samples:
     learner.policy.network.head.weight.data *= 100
     states = torch.randn(count, learner.policy.neighborhood.num_agents, D, generator=random)
     with torch.no_grad():
-        behaviour = learner.policy(states + 0.3 * torch.randn(states.shape, generator=random)).contiguous()
-    actions = distribution.sample(behaviour, random)
+        behavior = learner.policy(states + 0.3 * torch.randn(states.shape, generator=random)).contiguous()
+    actions = distribution.sample(behavior, random)
     return Samples(
         states=states,
         actions=actions.contiguous(),
-        behaviour=behaviour,
-        log_probs=distribution.log_prob(behaviour, actions).contiguous(),
+        behavior=behavior,
+        log_probs=distribution.log_prob(behavior, actions).contiguous(),
         advantages=torch.randn(states.shape[:2], generator=random),
         targets=torch.randn(states.shape[:2], generator=random),
     )
@@ -139,7 +139,7 @@ def test_a_policy_that_has_not_moved_is_at_no_distance(actions: str) -> None:
     drawn = samples_for(learner, 100)
     with torch.no_grad():
         same = learner.policy(drawn.states).contiguous()
-    losses = learner.ppo.losses(replace(drawn, behaviour=same), 0.0)
+    losses = learner.ppo.losses(replace(drawn, behavior=same), 0.0)
     assert (losses.kl.abs() <= (0 if actions == "continuous" else 1e-6)).all()
 
 
@@ -180,7 +180,7 @@ def refused(change: dict[str, Any], kind: int = GAUSSIAN) -> Callable[[], Tensor
     network = learner.critic.network if kind == SQUARES else learner.policy.network
     given: dict[str, Any] = {"targets": drawn.log_probs}
     if kind != SQUARES:
-        given |= {"advantages": drawn.advantages, "actions": drawn.actions, "behaviour": drawn.behaviour}
+        given |= {"advantages": drawn.advantages, "actions": drawn.actions, "behavior": drawn.behavior}
     if kind == GAUSSIAN:
         given["log_std"] = learner.policy.log_std
     lesson = Lesson(kind, **{**given, **change})
@@ -196,7 +196,7 @@ def refused(change: dict[str, Any], kind: int = GAUSSIAN) -> Callable[[], Tensor
         (SQUARES, {"targets": torch.zeros(N, 10).T}),
         (GAUSSIAN, {"advantages": None}),
         (GAUSSIAN, {"actions": torch.zeros(10, N, 3)}),
-        (GAUSSIAN, {"behaviour": torch.zeros(10, N, 2)}),
+        (GAUSSIAN, {"behavior": torch.zeros(10, N, 2)}),
         (GAUSSIAN, {"log_std": torch.zeros(1, 2)}),
         (CATEGORICAL, {"actions": torch.zeros(10, N)}),
     ],

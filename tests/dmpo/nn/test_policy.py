@@ -22,7 +22,7 @@ def make_policy(graph: nx.Graph, actions: str = "continuous", shared: bool = Fal
 
 @pytest.mark.parametrize("actions", SPACES)
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_policy_depends_on_direct_neighbours_and_on_nobody_else(graph: nx.Graph, actions: str, shared: bool) -> None:
+def test_a_policy_depends_on_direct_neighbors_and_on_nobody_else(graph: nx.Graph, actions: str, shared: bool) -> None:
     policy = make_policy(graph, actions, shared)
     states = torch.randn(4, len(graph), D, requires_grad=True)
     parameters = policy(states)[..., : policy.distribution.outputs]  # without the log standard deviations

@@ -43,10 +43,10 @@ def test_a_step_is_that_of_a_loop_over_agents_with_the_papers_equations(graph: n
     hidden, cell = policy(states, memory)
     for e in range(E):
         for i in range(agents):
-            neighbours = list(graph.predecessors(i) if graph.is_directed() else graph.neighbors(i))
+            neighbors = list(graph.predecessors(i) if graph.is_directed() else graph.neighbors(i))
             told = torch.zeros(H)
-            for j in neighbours:
-                told += float(memory.gate[e, j]) * memory.hidden[e, j] / len(neighbours)
+            for j in neighbors:
+                told += float(memory.gate[e, j]) * memory.hidden[e, j] / len(neighbors)
             expected = one_agent(policy, states[e, i], told, memory.hidden[e, i], memory.cell[e, i])
             torch.testing.assert_close((hidden[e, i], cell[e, i]), expected)
 
@@ -67,7 +67,7 @@ def test_a_closed_gate_is_as_good_as_no_edge() -> None:
     memory.gate[:] = torch.tensor([True, False, True, True])
     heard = memory.hidden.clone().requires_grad_()
     hidden, _ = policy(states, Memory(heard, memory.cell, memory.gate))
-    # 0 hears 1, whose gate is closed; 2 hears 1 and 3, 3 hears 2; 1 and 3 are not neighbours.
+    # 0 hears 1, whose gate is closed; 2 hears 1 and 3, 3 hears 2; 1 and 3 are not neighbors.
     influence = torch.stack([torch.autograd.grad(hidden[:, i].sum(), heard, retain_graph=True)[0] for i in range(4)])
     reaches = influence.abs().sum((1, 3)) > 0  # (N receiver, N sender)
     expected = torch.tensor([[1, 0, 0, 0], [1, 1, 1, 0], [0, 0, 1, 1], [0, 0, 1, 1]], dtype=torch.bool)

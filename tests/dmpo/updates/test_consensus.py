@@ -1,9 +1,9 @@
-import dmpo.updates.consensus
 import networkx as nx
 import pytest
 import torch
 from torch import Tensor
 
+import dmpo.updates.consensus
 from dmpo.algorithms.on_policy import OnPolicy
 from dmpo.errors import TrainingError
 from tests.dmpo.conftest import GRAPHS
@@ -37,7 +37,7 @@ def agreed(learner: OnPolicy) -> Tensor:
 
 @pytest.mark.parametrize("weight", [0.3, 1.0])
 @pytest.mark.parametrize("piece", [1, 10**9])
-def test_each_moves_towards_the_mean_of_its_neighbourhood(
+def test_each_moves_towards_the_mean_of_its_neighborhood(
     graph: nx.Graph, weight: float, piece: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dmpo.updates.consensus, "PIECE", piece)  # all at once, or parameter by parameter
@@ -48,7 +48,7 @@ def test_each_moves_towards_the_mean_of_its_neighbourhood(
     torch.testing.assert_close(agreed(learner), before + weight * (mean - before), atol=1e-5, rtol=1e-5)
 
 
-def test_nobody_learns_of_those_who_are_no_neighbours(graph: nx.Graph) -> None:
+def test_nobody_learns_of_those_who_are_no_neighbors(graph: nx.Graph) -> None:
     here, there = scattered(graph, 0.5), scattered(graph, 0.5)
     with torch.no_grad():
         for parameter in there.policy.parameters():
@@ -57,7 +57,7 @@ def test_nobody_learns_of_those_who_are_no_neighbours(graph: nx.Graph) -> None:
     assert unlike.tolist() == [i == 3 or graph.has_edge(3, i) for i in range(6)]
 
 
-def test_it_carries_over_the_whole_graph_what_one_has_learnt() -> None:
+def test_it_carries_over_the_whole_graph_what_one_has_learned() -> None:
     learner = scattered(nx.cycle_graph(7), 1.0)
     mean = flat(learner).mean(0)
     for _ in range(100):
@@ -68,7 +68,7 @@ def test_it_carries_over_the_whole_graph_what_one_has_learnt() -> None:
 @pytest.mark.parametrize("name", ["dppo", "dmpo", "cppo", "ia2c"])
 def test_all_begin_alike_learn_apart_and_agree_after_each_batch(name: str) -> None:
     batches = 2 if name == "dmpo" else 1
-    practice = {"inner_iterations": 2, "fit_steps": 1, "total_kl": 100.0} if name == "dmpo" else {}
+    practice = {"inner_iterations": 2, "model_fit_steps": 1, "total_kl": 100.0} if name == "dmpo" else {}
     alone, together = (make_learner(nx.complete_graph(4), name=name, consensus=w, **practice) for w in (1e-9, 1.0))
     for learner in (alone, together):
         assert torch.equal(flat(learner), flat(learner)[:1].expand(4, -1))
@@ -76,8 +76,8 @@ def test_all_begin_alike_learn_apart_and_agree_after_each_batch(name: str) -> No
         learner.fit(batch, 0.0)
         metrics = learner.improve(batch, 0.0)
         assert not torch.equal(flat(learner), before)
-        neighbours, numbers, actions = 3, before.shape[1], 6 * 4
-        told = batches * neighbours * 4 * numbers / actions
+        neighbors, numbers, actions = 3, before.shape[1], 6 * 4
+        told = batches * neighbors * 4 * numbers / actions
         assert metrics["comm/consensus_bytes_per_agent_step"] == pytest.approx(told)
     spread = [(flat(learner) - flat(learner).mean(0)).abs().max() for learner in (alone, together)]
     assert spread[0] > 1e-4 > 10 * spread[1]

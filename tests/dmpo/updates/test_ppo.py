@@ -1,10 +1,10 @@
 from dataclasses import fields, replace
 
-import dmpo.updates.actor_critic
 import networkx as nx
 import pytest
 import torch
 
+import dmpo.updates.actor_critic
 from dmpo.algorithms.on_policy import OnPolicy
 from dmpo.data.rollout import Rollout
 from dmpo.errors import TrainingError
@@ -21,8 +21,8 @@ def samples_of(learner: OnPolicy, batch: Rollout) -> Samples:
 
 @pytest.mark.parametrize("actions", ["continuous", "discrete"])
 @pytest.mark.parametrize("kappa", [0, 1, 2])
-def test_no_loss_has_a_gradient_outside_its_neighbourhood(graph: nx.Graph, actions: str, kappa: int) -> None:
-    learner = make_learner(graph, actions, kappa=kappa, entropy_coefficient=0.01)
+def test_no_loss_has_a_gradient_outside_its_neighborhood(graph: nx.Graph, actions: str, kappa: int) -> None:
+    learner = make_learner(graph, actions, kappa=kappa, entropy_coef=0.01)
     samples = samples_of(learner, random_batch(learner))
     samples = replace(samples, states=samples.states.requires_grad_())
     losses = learner.ppo.losses(samples, 0.01)
@@ -97,7 +97,7 @@ def test_advantages_are_reduced_over_those_they_are_told_to_whoever_critics_see(
 
 def test_values_learn_returns_of_any_size() -> None:
     for scale, shift in ((1e-3, 0.0), (1.0, -10.0), (1e5, -1e6)):
-        learner = make_learner(nx.path_graph(3), gamma=0.1, lr_value=0.01, epochs=60, minibatches=1, hidden=[16])
+        learner = make_learner(nx.path_graph(3), gamma=0.1, lr_value=0.01, epochs=60, minibatches=1, hidden_sizes=[16])
         batch = random_batch(learner, steps=10, environments=10)
         batch = replace(batch, rewards=batch.observations[:-1, ..., 0] * scale + shift)
         explained = [learner.improve(batch, 0.0)["value/explained_variance"] for _ in range(3)]
@@ -168,30 +168,30 @@ def test_the_stop_keeps_every_agent_near_the_policy_that_collected_the_data() ->
     )
     batch = random_batch(free)
     without, with_stop = free.improve(batch, 0.0), stopped.improve(batch, 0.0)
-    assert without["policy/updates"] == 40
-    assert without["policy/stopped"] == 0
-    assert 0 < with_stop["policy/updates"] < 40
-    assert with_stop["policy/stopped"] == 1
+    assert without["policy/gradient_steps"] == 40
+    assert without["policy/kl_stopped"] == 0
+    assert 0 < with_stop["policy/gradient_steps"] < 40
+    assert with_stop["policy/kl_stopped"] == 1
     assert with_stop["policy/kl_max"] < 0.05 < without["policy/kl_max"]
 
 
 def test_an_agent_that_went_too_far_stops_alone() -> None:
     learner = make_learner(nx.empty_graph(3), epochs=20, lr_policy=1e-3, kl_target=0.01)
     batch = random_batch(learner)
-    behaviour = batch.behaviour.clone()
-    behaviour[:, :, 1, :2] += 2  # agent 1 seems to be far from where it was
+    behavior = batch.behavior.clone()
+    behavior[:, :, 1, :2] += 2  # agent 1 seems to be far from where it was
     before = flat(learner)[:, : sum(p[0].numel() for p in learner.policy.parameters())]
-    metrics = learner.improve(replace(batch, behaviour=behaviour), 0.0)
+    metrics = learner.improve(replace(batch, behavior=behavior), 0.0)
     after = flat(learner)[:, : before.shape[1]]
     assert (before == after).all(1).tolist() == [False, True, False]
-    assert metrics["policy/stopped"] == pytest.approx(1 / 3)
+    assert metrics["policy/kl_stopped"] == pytest.approx(1 / 3)
 
 
 def test_the_values_go_on_when_all_policies_have_stopped() -> None:
     learner = make_learner(nx.path_graph(3), epochs=5, kl_target=1e-9, lr_policy=0.01)
     before = [p.detach().clone() for p in learner.critic.parameters()]
     metrics = learner.improve(random_batch(learner), 0.0)
-    assert metrics["policy/updates"] == 1
+    assert metrics["policy/gradient_steps"] == 1
     assert learner.ppo.value_optimizer.steps.flatten().tolist() == [10, 10, 10]
     assert not any(torch.equal(b, p) for b, p in zip(before, learner.critic.parameters(), strict=True))
 
@@ -220,10 +220,10 @@ def test_a_policy_that_gives_no_numbers_is_not_taken_for_one_that_went_too_far(g
 
 
 def test_the_learning_rate_and_the_entropy_bonus_are_annealed() -> None:
-    learner = make_learner(nx.path_graph(3), entropy_coefficient=0.1, entropy_coefficient_final=0.02)
+    learner = make_learner(nx.path_graph(3), entropy_coef=0.1, entropy_coef_final=0.02)
     assert learner.settings.entropy_weight(0.0) == pytest.approx(0.1)
     assert learner.settings.entropy_weight(0.75) == pytest.approx(0.04)
-    assert make_learner(nx.path_graph(3), entropy_coefficient=0.1).settings.entropy_weight(0.75) == 0.1
+    assert make_learner(nx.path_graph(3), entropy_coef=0.1).settings.entropy_weight(0.75) == 0.1
     moved = []
     for progress in (0.0, 0.9):
         learner = make_learner(nx.path_graph(3), lr_decay=True, epochs=1, minibatches=1)
@@ -239,7 +239,7 @@ def test_the_entropy_bonus_keeps_policies_random() -> None:
     entropies = []
     for bonus in (0.0, 1.0):
         learner = make_learner(
-            nx.path_graph(3), "discrete", entropy_coefficient=bonus, epochs=20, lr_policy=0.01, kl_target=None
+            nx.path_graph(3), "discrete", entropy_coef=bonus, epochs=20, lr_policy=0.01, kl_target=None
         )
         entropies.append(learner.improve(random_batch(learner), 0.0)["policy/entropy"])
     assert entropies[0] < entropies[1]

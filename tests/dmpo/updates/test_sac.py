@@ -17,7 +17,7 @@ DIRECTED = nx.DiGraph([(0, 1), (1, 2), (2, 0), (3, 1)])
 
 
 def make(graph: nx.Graph, actions: str, **settings: object) -> DSAC:
-    chosen = DSACSettings(**{"hidden": [8], "kappa": 1, "init_temperature": 0.3, **settings})
+    chosen = DSACSettings(**{"hidden_sizes": [8], "kappa": 1, "init_temperature": 0.3, **settings})
     observations = gymnasium.spaces.Box(-9.0, 9.0, (D,))
     return DSAC(chosen, graph, observations, SPACES[actions], seed=0)
 
@@ -62,7 +62,7 @@ def test_a_continuous_target_is_the_reward_and_the_soft_value_of_drawn_actions(g
 
 @pytest.mark.parametrize("kind", ["discrete", "continuous"])
 @pytest.mark.parametrize("directed", [False, True])
-def test_a_policy_ascends_what_its_neighbourhood_gains_by_its_own_action(kind: str, directed: bool) -> None:
+def test_a_policy_ascends_what_its_neighborhood_gains_by_its_own_action(kind: str, directed: bool) -> None:
     case = DIRECTED if directed else nx.path_graph(4)
     learner, batch = make(case, kind), transitions(case, kind)
     twin = torch.Generator().manual_seed(5)
@@ -118,7 +118,7 @@ def test_the_wanted_entropy_goes_from_the_first_to_the_last() -> None:
 
 def test_targets_follow_slowly() -> None:
     graph = nx.path_graph(3)
-    learner = make(graph, "discrete", target_rate=0.25)
+    learner = make(graph, "discrete", tau=0.25)
     old = [p.clone() for p in learner.sac.target.parameters()]
     learner.sac.update(transitions(graph, "discrete"), 0.0)
     for before, new, after in zip(old, learner.critic.parameters(), learner.sac.target.parameters(), strict=True):

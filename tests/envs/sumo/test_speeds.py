@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.envs.sumo.test_simulation import PLAIN, triangle
 
 from envs.sumo.simulation import Simulation
 from envs.sumo.speeds import Named, Speeds
 from tests.envs.helpers import Array, in_own_process
+from tests.envs.sumo.test_simulation import PLAIN, triangle
 
 STEPS = 40
 

@@ -93,7 +93,7 @@ def test_a_ring_of_humans_with_small_gaps_may_be_shorter() -> None:
     assert envs.bounds(envs.parameters("ring")(learners=1)) == {}
 
 
-def test_learners_see_what_they_would_if_all_learnt() -> None:
+def test_learners_see_what_they_would_if_all_learned() -> None:
     start = golden("figure_eight")
     speed = np.random.default_rng(0).uniform(0, 3, (2, 14))
     state = {"edge": start["e0"], "offset": start["p0"], "speed": speed}

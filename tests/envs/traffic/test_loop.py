@@ -146,7 +146,7 @@ def test_min_gap_decides_the_speed_of_the_uniform_flow() -> None:
     with envs.make("ring", num_envs=1, ring_length=240, min_gap=2.0, action_repeat=300) as env:
         begin(env)
         reached = play(env, constant(env, 0.05, 7))["speed"][-1].mean()
-    # 3.91 m/s instead of 3.41 (scenarios.md). A metre of gap is worth a metre per second, as tau is 1 s, and junction
+    # 3.91 m/s instead of 3.41 (scenarios.md). A meter of gap is worth a meter per second, as tau is 1 s, and junction
     # lanes give 22 vehicles 0.4 m more.
     assert reached == pytest.approx(3.91 + 0.4 / 22, abs=0.01)
 

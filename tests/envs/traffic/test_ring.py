@@ -70,7 +70,7 @@ def test_ring_lengths_are_drawn_evenly_for_every_episode_in_one_simulation(drawn
     assert episodes["truncated"].all()
 
 
-def test_evaluation_goes_through_every_tenth_metre(evaluated: envs.VectorEnv) -> None:
+def test_evaluation_goes_through_every_tenth_meter(evaluated: envs.VectorEnv) -> None:
     assert evaluated.reference_starts == len(LENGTHS)
     begin(evaluated)
     episodes = play(evaluated, constant(evaluated, 0.0, 11))

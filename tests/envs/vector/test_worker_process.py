@@ -48,7 +48,7 @@ def test_episodes_of_a_worker_that_fails_are_truncated_and_the_others_go_on(
     os.kill(pids(env)[1], FAULTS[fault])
     if fault == "hangs":
         # Longer than a worker takes to start on a busy machine.
-        env._workers[1].answer_seconds = 10.0
+        env._workers[1].worker_timeout = 10.0
     lost = play(env, actions[20:21])
     after = play(env, actions[21:])
 
@@ -104,10 +104,10 @@ def test_a_worker_that_fails_again_and_again_is_given_up(env: envs.VectorEnv) ->
     begin(env)
     os.kill(pids(env)[0], signal.SIGKILL)
     # Nothing starts within a millisecond.
-    env._workers[0].answer_seconds = 1e-3
+    env._workers[0].worker_timeout = 1e-3
     with pytest.raises(
         envs.SimulationError,
-        match=r"sumo-0 has not answered for answer_seconds = 0.001; it was started again 3 times in a row",
+        match=r"sumo-0 has not answered for worker_timeout = 0.001; it was started again 3 times in a row",
     ):
         env.step(np.zeros((4, 8)))
     assert env.restarts >= 3
@@ -164,7 +164,7 @@ import envs
 if __name__ == "__main__":
     with envs.make("cacc_catchup", num_envs=1) as env:
         env.reset()
-        env._workers[0].answer_seconds = 3.0
+        env._workers[0].worker_timeout = 3.0
         print(env._workers[0].process.pid, flush=True)
         for _ in range(100_000):
             env.step([[0] * 8])

@@ -14,7 +14,6 @@ from typing import Any
 import joblib
 import pytest
 from joblib._parallel_backends import ThreadingBackend
-from tests.experiments.runs.test_runner import Silence, assert_equal, environment, state_of
 
 from experiments.comparisons import comparison
 from experiments.config import loading
@@ -22,6 +21,7 @@ from experiments.runs import runner
 from experiments.runs.folder import RunFolder
 from tests.conftest import Command
 from tests.experiments.conftest import TINY, metrics_of
+from tests.experiments.runs.test_runner import Silence, assert_equal, environment, state_of
 
 SHORT = TINY.replace("env_steps: 400", "env_steps: 200")  # a first checkpoint after 120 steps
 AXES = SHORT + "compare:\n  algorithm.kappa: [0, 1, 2]\n"

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.experiments.runs.test_runner import tiny_experiment
 
 from experiments.comparisons import comparison
 from experiments.comparisons.comparison import Comparison, Entry
@@ -17,6 +16,7 @@ from experiments.errors import ConfigError, RunError
 from experiments.runs.folder import RunFolder
 from tests.conftest import Command
 from tests.experiments.conftest import TINY
+from tests.experiments.runs.test_runner import tiny_experiment
 
 ONE, TWO = (Entry("tiny", "cacc_catchup", seed, f"runs/tiny-seed{seed}") for seed in (0, 1))
 WANTED = Comparison.of(["tiny.yaml"], [], [ONE, TWO])

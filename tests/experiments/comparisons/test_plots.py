@@ -24,11 +24,11 @@ def test_a_label_looks_the_same_everywhere_and_unlike_those_it_meets(tmp_path: P
     assert looks["fast"] not in (looks["slow"], looks["third"])
 
 
-def test_the_first_looks_are_apart_without_colours() -> None:
+def test_the_first_looks_are_apart_without_colors() -> None:
     looks = [plots._look(number) for number in range(4)]
     assert len({(look.mark, look.dashes) for look in looks}) == 4
     for look in looks:  # none is too light for white
-        assert np.dot(to_rgb(look.colour), (0.299, 0.587, 0.114)) < 0.65
+        assert np.dot(to_rgb(look.color), (0.299, 0.587, 0.114)) < 0.65
 
 
 def test_learning_curves_have_their_intervals_and_the_controllers(standing: Standing) -> None:

@@ -124,7 +124,7 @@ def test_one_seed_and_no_episode_make_a_report(tmp_path: Path) -> None:
 
 def test_where_policies_were_evaluated_as_well_is_a_table(tmp_path: Path) -> None:
     first, second = two_variants(tmp_path / "runs")[:1], two_variants(tmp_path / "others")[-1:]
-    for run, found in ((first[0], {"metrics": {"eval/reward": -7.25}}), (second[0], {"misfit": "too many neighbours"})):
+    for run, found in ((first[0], {"metrics": {"eval/reward": -7.25}}), (second[0], {"misfit": "too many neighbors"})):
         run.folder.evaluation_on("complete").write_text(json.dumps(found), encoding="utf-8")
     records = [read_record(run.label, run.folder.path) for run in (*first, *second)]
     page = Page(write(records, tmp_path / "made"))

@@ -46,7 +46,7 @@ def platoon(moments: int = 12) -> Scene:
     return replace(ring(moments, 5), roads=[road], x=x, y=flat - 1.6, heading=flat, speed=speed, measured=speed)
 
 
-def test_a_vehicle_is_drawn_at_its_place_at_its_length_and_in_the_colour_of_its_speed() -> None:
+def test_a_vehicle_is_drawn_at_its_place_at_its_length_and_in_the_color_of_its_speed() -> None:
     scene = ring()
     camera = Camera(scene)
     camera.frame(7)
@@ -59,7 +59,7 @@ def test_a_vehicle_is_drawn_at_its_place_at_its_length_and_in_the_colour_of_its_
     np.testing.assert_allclose(cars.get_facecolor(), SPEEDS(speed_range(scene.speed[:, :5])(scene.speed[7])))
 
 
-def test_a_picture_shows_the_colours_where_the_vehicles_are() -> None:
+def test_a_picture_shows_the_colors_where_the_vehicles_are() -> None:
     scene = ring()
     camera = Camera(scene)
     picture = camera.frame(3)
@@ -78,7 +78,7 @@ def test_a_frame_does_not_depend_on_those_before_it() -> None:
 
 def test_learners_are_outlined() -> None:
     outlines = Camera(ring(others=2))._moving["cars"].get_edgecolor()
-    assert len({tuple(colour) for colour in outlines[:4]}) == 1
+    assert len({tuple(color) for color in outlines[:4]}) == 1
     assert outlines[0] == pytest.approx([int(INK[i : i + 2], 16) / 255 for i in (1, 3, 5)] + [1.0])
     assert (outlines[4:, 3] == 0).all()
 
@@ -98,7 +98,7 @@ def test_every_message_is_an_arc_from_learner_to_learner(scene: Scene, graph: nx
 
 
 def test_the_camera_goes_with_a_platoon_and_stands_over_a_ring() -> None:
-    assert Camera(platoon()).travelling and not Camera(ring()).travelling
+    assert Camera(platoon()).traveling and not Camera(ring()).traveling
     camera, low, high = Camera(platoon()), *np.array(Camera(platoon())._map.viewLim.get_points())
     for moment in (0, 11):
         camera.frame(moment)
@@ -183,7 +183,7 @@ def test_a_vehicle_that_is_not_there_is_not_drawn_hears_nothing_and_counts_in_no
     x, y = scene.x[7, 1] - 2.5 * np.cos(scene.heading[7, 1]), scene.y[7, 1] - 2.5 * np.sin(scene.heading[7, 1])
     across, up = camera._map.transData.transform((x, y)).round().astype(int)
     there, empty = (picture[len(picture) - 1 - up, across] for picture in pictures)
-    assert np.abs(there - empty).max() > 20 and np.ptp(empty) < 20  # the grey of the road
+    assert np.abs(there - empty).max() > 20 and np.ptp(empty) < 20  # the gray of the road
 
 
 def test_a_road_without_anybody_can_be_filmed() -> None:
@@ -196,8 +196,8 @@ def test_a_road_without_anybody_can_be_filmed() -> None:
 
 def test_the_camera_stands_over_a_network_of_several_roads() -> None:
     scene = platoon()
-    assert not Camera(replace(scene, roads=[*scene.roads, scene.roads[0] + 3.2])).travelling
-    assert not Camera(without(scene, 0, slice(3))).travelling
+    assert not Camera(replace(scene, roads=[*scene.roads, scene.roads[0] + 3.2])).traveling
+    assert not Camera(without(scene, 0, slice(3))).traveling
 
 
 @pytest.mark.parametrize("change", [{"speed": np.zeros((12, 6))}, {"graph": nx.empty_graph(1)}])

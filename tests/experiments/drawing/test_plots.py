@@ -42,7 +42,7 @@ def test_both_pictures_are_written_for_a_run(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.create("name: x\n")
     with MetricsLog(folder.metrics) as log:
-        for line in [*LINES, {"env_steps": 9000, "train/reward": 1.0}]:
+        for line in [*LINES, {"env_steps": 9000, "policy/train_reward": 1.0}]:
             log.write(line)
     plots.draw_run(folder, "x", {"constant": {"eval/reward": -10.0}}, platoon(), 0.1, range(3))
     assert sorted(path.name for path in folder.plots.iterdir()) == ["learning_curve.png", "time_space.png"]

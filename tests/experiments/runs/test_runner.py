@@ -257,7 +257,7 @@ def test_a_policy_is_evaluated_elsewhere_as_far_as_its_shapes_allow(run: Path, d
         assert "Traceback" not in refused.err
 
 
-def test_a_policy_reads_zeros_where_a_neighbour_is_missing_and_does_not_fit_where_there_are_more() -> None:
+def test_a_policy_reads_zeros_where_a_neighbor_is_missing_and_does_not_fit_where_there_are_more() -> None:
     complete, path, empty = (
         tiny_experiment("scenario.num_vehicles=4", f"graph.name={name}") for name in ("complete", "path", "empty")
     )
@@ -316,7 +316,7 @@ def test_a_shared_policy_drives_a_longer_ring_as_it_drove_its_own(algorithm: str
     assert commands.std() > 0.01
 
 
-def test_a_policy_that_remembers_fits_any_number_of_agents_and_neighbours() -> None:
+def test_a_policy_that_remembers_fits_any_number_of_agents_and_neighbors() -> None:
     tiny, large = (
         loading.check(yaml.safe_load(TINY) | {"algorithm": {"name": "ic3net"}}, overrides).experiment
         for overrides in ([], ["scenario.num_vehicles=9", "graph.name=complete"])
