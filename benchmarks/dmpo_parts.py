@@ -1,4 +1,4 @@
-"""What the parts of one DMPO iteration in the platoon take, at the paper's sizes.
+"""Times of the parts of one DMPO iteration in the platoon, at the paper's sizes.
 
     dmpo bench --only parts
 
@@ -22,9 +22,9 @@ from benchmarks.reference import Reference
 from benchmarks.rows import Options, Row
 from dmpo.algorithms.dmpo import DMPO
 from dmpo.collector import Collector
-from dmpo.data.replay_buffer import Windows, WindowSampler
+from dmpo.data.replay_buffer import Sequences, SequenceSampler
 from dmpo.data.rollout import Rollout
-from dmpo.nn.layers import multiplies_bfloat16
+from dmpo.nn.layers import set_precision, supports_bfloat16
 from experiments.config import loading
 from experiments.runs.evaluation import make_env, make_learner
 from experiments.runs.threads import use_processor
@@ -36,12 +36,12 @@ PLATOON = {"name": "cacc_catchup", "action_repeat": 5}
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of the work."""
+    """Sizes of the work."""
 
     starts: int = 2_048
     steps: int = 25
-    windows: int = 512
-    window_steps: int = 4
+    sequences: int = 512
+    sequence_steps: int = 4
     model_fit_steps: int = 500
 
 
@@ -54,10 +54,10 @@ class Way(Protocol):
     def act(self, observations: Tensor) -> Any:
         """Commands for (E, N, D)."""
 
-    def imagine(self, starts: Tensor, steps: int) -> Rollout:
+    def rollout(self, starts: Tensor, steps: int) -> Rollout:
         """Roll the models T steps from `model_starts` of the states (S, N, D)."""
 
-    def update(self, windows: Windows) -> None:
+    def update(self, sequences: Sequences) -> None:
         """One gradient step of the models."""
 
     def improve(self, batch: Rollout, epochs: int) -> None:
@@ -69,38 +69,42 @@ class Stacked:
 
     def __init__(self, learner: DMPO, precision: torch.dtype = torch.float32) -> None:
         self.learner, self.precision = learner, precision
-        self.update = learner.practice.models.update
+        self.update = learner.models.trainer.update
 
-    def imagine(self, starts: Tensor, steps: int) -> Rollout:
+    def _set_precision(self) -> None:
+        for network in (self.learner.policy, self.learner.critic):
+            set_precision(network, self.precision)
+
+    def rollout(self, starts: Tensor, steps: int) -> Rollout:
         """Roll the models T steps."""
-        self.learner.set_precision(self.precision)
-        return self.learner.practice.imagine(starts, steps)
+        self._set_precision()
+        return self.learner.models.rollout(starts, steps)
 
     def act(self, observations: Tensor) -> Any:
         """Commands for (E, N, D)."""
-        self.learner.set_precision(self.precision)
-        return self.learner.explore(observations, torch.zeros(len(observations), dtype=torch.bool)).commands
+        self._set_precision()
+        return self.learner.explore(observations, torch.zeros(len(observations), dtype=torch.bool)).env_actions
 
     def improve(self, batch: Rollout, epochs: int) -> None:
         """Epochs of one gradient step each."""
-        self.learner.set_precision(self.precision)
-        self.learner.ppo.settings = self.learner.settings.model_copy(update={"epochs": epochs})
-        self.learner.ppo.improve(batch, 0.0)
+        self._set_precision()
+        self.learner.update.settings = self.learner.settings.model_copy(update={"epochs": epochs})
+        self.learner.update.improve(batch, 0.0)
 
 
 @dataclass(frozen=True)
 class Work:
-    """What there is to do, for whichever way: `starts` (S, N, D), windows of real steps, and imagined ones."""
+    """Work for each way: states `starts` (S, N, D), sequences of real steps, and model rollouts of them."""
 
     sizes: Sizes
     starts: Tensor
-    windows: WindowSampler
-    imagined: Rollout
+    sequences: SequenceSampler
+    from_model: Rollout
     generator: torch.Generator
 
-    def draw(self) -> Windows:
-        """Windows for one update."""
-        return self.windows.draw(self.sizes.windows, self.generator)
+    def draw(self) -> Sequences:
+        """Sequences for one update."""
+        return self.sequences.draw(self.sizes.sequences, self.generator)
 
     @property
     def described(self) -> dict[str, str]:
@@ -108,36 +112,36 @@ class Work:
         s = self.sizes
         sizes = (
             f"{s.starts} × {s.steps} steps",
-            f"{s.windows} × {s.window_steps} steps",
+            f"{s.sequences} × {s.sequence_steps} steps",
             f"{s.starts * s.steps} samples",
         )
         return {name: f"{size} × {self.starts.shape[1]} agents" for name, size in zip(PARTS, sizes, strict=True)}
 
 
 def prepare(learner: DMPO, env: envs.VectorEnv, sizes: Sizes) -> Work:
-    """Collect real steps, fit the models to them, and imagine."""
+    """Collect real steps, fit the models to them, and roll the models out."""
     batch = Collector(env, learner, seed=0).collect()[0].to(learner.device)
     learner.fit(batch, 0.0)
     starts = batch.observations[:-1][batch.valid]  # (S, N, D)
-    imagined = learner.practice.imagine(starts, sizes.steps)
-    whole = replace(imagined, terminated=imagined.terminated & False, valid=imagined.valid | True)
-    windows = learner.practice.models.memory.windows(sizes.window_steps, held_out=False)
-    return Work(sizes, starts, windows, whole, torch.Generator(learner.device))
+    from_model = learner.models.rollout(starts, sizes.steps)
+    whole = replace(from_model, terminated=from_model.terminated & False, valid=from_model.valid | True)
+    sequences = learner.models.trainer.buffer.sequences(sizes.sequence_steps, holdout=False)
+    return Work(sizes, starts, sequences, whole, torch.Generator(learner.device))
 
 
 def parts(
     way: Way, work: Work, measure: Callable[[Callable[[], object]], float] = timed
 ) -> dict[str, Callable[[], float]]:
-    """What measures each of the three parts once, by name: its seconds, or another measure."""
+    """Functions that measure each of the three parts once, by name: its seconds, or another measure."""
 
     def improve(epochs: int) -> float:
-        return measure(lambda: way.improve(work.imagined, epochs))
+        return measure(lambda: way.improve(work.from_model, epochs))
 
     return dict(
         zip(
             PARTS,
             (
-                lambda: measure(lambda: way.imagine(work.starts, work.sizes.steps)),
+                lambda: measure(lambda: way.rollout(work.starts, work.sizes.steps)),
                 lambda: measure(lambda: way.update(work.draw())),
                 # Two epochs less one: what is computed once per batch is in both.
                 lambda: improve(2) - improve(1),
@@ -157,9 +161,9 @@ def opened(
         ConfigError: there is no such scenario.
     """
     once = {"epochs": 1, "minibatches": 1, "kl_target": None, "kappa": 1, "rollout_steps": 120}
-    practice = {"model_starts": sizes.starts, "model_horizon": sizes.steps, "model_loss_steps": sizes.window_steps}
+    rollouts = {"model_starts": sizes.starts, "model_horizon": sizes.steps, "model_loss_steps": sizes.sequence_steps}
     fitting = {"model_fit_steps": sizes.model_fit_steps, "model_validation_every": 25, "model_buffer_size": 20_000}
-    algorithm = {"name": "dmpo", **once, **practice, **fitting}
+    algorithm = {"name": "dmpo", **once, **rollouts, **fitting}
     train = {"num_envs": ENVIRONMENTS, "device": options.device}
     experiment = loading.check({"scenario": dict(scenario), "algorithm": algorithm, "train": train}).experiment
     learner = make_learner(experiment, experiment.scenario)
@@ -193,7 +197,7 @@ def rows(options: Options) -> Iterator[Row]:
 
 def stacked_ways(learner: DMPO) -> dict[str, Stacked]:
     """A learner's own way in each precision that the processor multiplies."""
-    precisions = [torch.float32, *([torch.bfloat16] if multiplies_bfloat16(learner.device) else [])]
+    precisions = [torch.float32, *([torch.bfloat16] if supports_bfloat16(learner.device) else [])]
     return {str(precision).removeprefix("torch."): Stacked(learner, precision) for precision in precisions}
 
 

@@ -153,7 +153,8 @@ def measure_fleets(
 def _policy(env: envs.VectorEnv) -> dmpo.Learner:
     """What acts in training: each agent's own untrained policy, on one thread beside SUMO."""
     use_processor(1)
-    return dmpo.make_learner(dmpo.settings("dppo")(), env.graph, env.observation_space, env.action_space)
+    settings = dmpo.settings_of("dppo").model_validate({})
+    return dmpo.make_learner(settings, env.graph, env.observation_space, env.action_space)
 
 
 def _take_turns(

@@ -36,9 +36,9 @@ def real_steps(way: Way, env: envs.VectorEnv) -> tuple[float, float]:
 
 def added_up(way: Way, work: Work, measure: Measure) -> dict[str, float]:
     """A measure of all model rollouts, epochs and model updates, from single ones."""
-    one, two = (measure(lambda epochs=epochs: way.improve(work.imagined, epochs)) for epochs in (1, 2))  # type: ignore[misc]
+    one, two = (measure(lambda epochs=epochs: way.improve(work.from_model, epochs)) for epochs in (1, 2))  # type: ignore[misc]
     return {
-        "model rollout": PRACTICES * measure(lambda: way.imagine(work.starts, work.sizes.steps)),
+        "model rollout": PRACTICES * measure(lambda: way.rollout(work.starts, work.sizes.steps)),
         # What is computed once per batch is in both.
         "actor and critic": PRACTICES * (one + (EPOCHS - 1) * (two - one)),
         "model update": UPDATES * measure(lambda: way.update(work.draw())),
@@ -48,20 +48,20 @@ def added_up(way: Way, work: Work, measure: Measure) -> dict[str, float]:
 def whole(way: Way, work: Work, measure: Measure) -> dict[str, float]:
     """A measure of the same, done from end to end."""
 
-    def practise() -> None:
+    def roll_out() -> None:
         for _ in range(PRACTICES):
-            way.imagine(work.starts, work.sizes.steps)
+            way.rollout(work.starts, work.sizes.steps)
 
     def improve() -> None:
         for _ in range(PRACTICES):
-            way.improve(work.imagined, EPOCHS)
+            way.improve(work.from_model, EPOCHS)
 
     def update() -> None:
         for _ in range(UPDATES):
             way.update(work.draw())
 
     names = ("model rollout", "actor and critic", "model update")
-    return {name: measure(part) for name, part in zip(names, (practise, improve, update), strict=True)}
+    return {name: measure(part) for name, part in zip(names, (roll_out, improve, update), strict=True)}
 
 
 def rows(options: Options) -> Iterator[Row]:
@@ -80,7 +80,7 @@ def rows(options: Options) -> Iterator[Row]:
                 times.append(_seconds(way, work, real, options.whole))
     *fastest, obvious = (min(times, key=lambda each: sum(each.values())) for times in found)
     practice = f"{PRACTICES} × [{sizes.starts} × {sizes.steps} rollout, {EPOCHS} epochs]"
-    size = f"{REAL_STEPS} real steps, {practice}, {UPDATES} model updates of {sizes.windows} × {sizes.window_steps}"
+    size = f"{REAL_STEPS} real steps, {practice}, {UPDATES} model updates of {sizes.sequences} × {sizes.sequence_steps}"
     for precision, each in zip(stacked, fastest, strict=True):
         seconds = sum(each.values())
         yield Row(

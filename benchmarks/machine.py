@@ -17,8 +17,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.rows import Options
-from dmpo.nn import kernels
-from dmpo.nn.matmul import quick_products
+from dmpo.nn.kernels import calls
+from dmpo.nn.matmul import fast_matmul
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,7 +37,7 @@ def timed(part: Callable[[], object]) -> float:
 def flops(part: Callable[[], object]) -> float:
     """Floating-point operations of one call: those of its matrix products, a multiplication and an addition each."""
     # PyTorch counts what it does itself.
-    with kernels.limited(kernels.NONE), FlopCounterMode(display=False) as counter:
+    with calls.limited(calls.NONE), FlopCounterMode(display=False) as counter:
         part()
     return float(counter.get_total_flops())
 
@@ -53,7 +53,7 @@ def product_rate(options: Options, quick: bool = True) -> float:
     size = product_size(options)
     a, b = torch.rand(2, size, size, device=options.device)
     out = torch.empty_like(a)
-    with quick_products(size**3) if quick else nullcontext():
+    with fast_matmul(size**3) if quick else nullcontext():
         return 2 * size**3 / min(timed(lambda: torch.mm(a, b, out=out)) for _ in range(options.rounds + 1))
 
 

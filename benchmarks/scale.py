@@ -1,7 +1,7 @@
 """Rings and platoons of more and more agents: what a step of one agent costs, and what memory they take together.
 
 The density of the ring, the samples of each agent and the settings stay the same, so cost per agent-step shows what
-grows faster than the number of agents. The models' memory is filled to its end before they are fitted.
+grows faster than the number of agents. The models' replay buffer is filled to its end before they are fitted.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from experiments.runs.threads import use_processor
 
 AGENTS = (8, 22, 100, 400, 1_000)
 METRES = 245 / 22  # of ring for each vehicle, as the published ring has on average
-SIZES = Sizes(starts=128, steps=10, windows=256, window_steps=4, model_fit_steps=25)
-QUICK = Sizes(starts=32, steps=5, windows=64, window_steps=4, model_fit_steps=25)
+SIZES = Sizes(starts=128, steps=10, sequences=256, sequence_steps=4, model_fit_steps=25)
+QUICK = Sizes(starts=32, steps=5, sequences=64, sequence_steps=4, model_fit_steps=25)
 SCENARIOS = ("ring", "platoon")
 BARE_STEPS = 200  # simulated
 
@@ -65,20 +65,20 @@ def measure(name: str, agents: int, options: Options) -> tuple[dict[str, float],
     use_processor(options.threads)
     sizes = QUICK if options.quick else SIZES
     with opened(options, sizes, scenario(name, agents)) as (learner, env):
-        collector, memory = Collector(env, learner, seed=0), learner.practice.models.memory
+        collector, buffer = Collector(env, learner, seed=0), learner.models.trainer.buffer
         rounds = 1 if options.quick else 3
         collector.collect()
         found = []
         for _ in range(rounds):
             batch, metrics = collector.collect()
             found.append(metrics)
-        while memory.added < memory.capacity:
-            memory.add(batch)
+        while buffer.added < buffer.capacity:
+            buffer.add(batch)
         acting, stepping = (median(each[f"time/{what}_seconds"] for each in found) for what in ("act", "env"))
         decisions = batch.valid.numel()
         costs = {"acting": acting / decisions, "environment": stepping / (decisions * env.action_repeat)}
         samples = sizes.starts * sizes.steps
-        steps = samples, sizes.windows * sizes.window_steps, samples
+        steps = samples, sizes.sequences * sizes.sequence_steps, samples
         measured = parts(Stacked(learner), prepare(learner, env, sizes))
         for (part, call), count in zip(measured.items(), steps, strict=True):
             costs[part] = seconds(call, rounds) / count

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from benchmarks import acting, dmpo_parts, env_throughput, iteration, scale, training
 from benchmarks.rows import Options, Report, Row, read, table
-from dmpo.nn import kernels
+from dmpo.nn.kernels import calls
 from experiments.config.checks import check_device
 from experiments.errors import ConfigError, shown, suggestion
 from experiments.runs.folder import write_whole
@@ -80,7 +80,7 @@ def _machine(options: Options) -> dict[str, str]:
         "cores": str(len(os.sched_getaffinity(0))),
         "threads": str(options.threads),
         "device": torch.cuda.get_device_name(options.device) if cuda else options.device,
-        "kernels": kernels.NAMES[kernels.level()],
+        "kernels": calls.LEVELS[calls.level()],
         "torch": torch.__version__,
         "python": platform.python_version(),
     }

@@ -99,9 +99,9 @@ def measure(what: str, options: Options) -> Row:
 def clocked(learner: Any) -> list[float]:
     """Seconds of each fit of the models and of each rollout in them from here on; stays empty where there are none."""
     taken: list[float] = []
-    if hasattr(learner, "practice"):
+    if hasattr(learner, "models"):
         learner.fit = _clocked(learner.fit, taken)
-        learner.practice.imagine = _clocked(learner.practice.imagine, taken)
+        learner.models.rollout = _clocked(learner.models.rollout, taken)
     return taken
 
 

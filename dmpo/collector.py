@@ -1,4 +1,4 @@
-"""Real steps, collected into tensors that are allocated once."""
+"""Collection of real steps into tensors that are allocated once."""
 
 from dataclasses import replace
 from time import perf_counter
@@ -9,63 +9,55 @@ import torch
 
 from dmpo.data.rollout import Rollout
 from dmpo.environment import Array, Environment
-from dmpo.errors import check_commands, check_finite
+from dmpo.errors import check_actions, check_finite
 from dmpo.learner import Exploration, Learner
 
 
 class Collector:
-    """Steps an environment with a learner's exploring policy and keeps what happened.
+    """Collector of the steps that a learner's exploring policy takes in an environment.
 
     Args:
         env: the environment.
-        learner: who acts.
+        learner: that acts.
         seed: of the environment's first episodes.
     """
 
     def __init__(self, env: Environment, learner: Learner, seed: int) -> None:
         self.env, self.learner, self.seed = env, learner, seed
         self._storage: Rollout | None = None
-        self._observation: Array = np.empty(0, dtype=np.float32)  # (E, N, D) once begun, what the next step begins with
-        self._first = np.ones(env.num_envs, dtype=bool)  # (E,), whether it begins an episode
+        self._observation: Array = np.empty(0, dtype=np.float32)  # (E, N, D) once begun, of the next step
+        self._first = np.ones(env.num_envs, dtype=bool)  # (E,), whether that begins an episode
         self._return = np.zeros((env.num_envs, env.num_agents))  # (E, N), of the running episodes so far
 
-    def collect(self, progress: float = 0.0) -> tuple[Rollout, dict[str, float]]:
-        """T steps of each environment, and metrics. The next call writes into the same tensors.
-
-        Args:
-            progress: in [0, 1), the share of training behind us, for a learner that learns meanwhile.
-        """
+    def collect(self) -> tuple[Rollout, dict[str, float]]:
+        """T steps of each environment, and metrics. The next call writes into the same tensors."""
         if not self._observation.size:
             self._observation = np.array(self.env.reset(seed=self.seed)[0], dtype=np.float32)
         ends: list[tuple[Array, Array, Array]] = []
-        acting = learning = stepping = 0.0
+        act_seconds = env_seconds = 0.0
         for t in range(self.learner.collect_steps):
             start = perf_counter()
             exploration = self.learner.explore(torch.from_numpy(self._observation), torch.from_numpy(self._first))
             storage = self._store(t, exploration)
-            check_commands(exploration.commands)
+            check_actions(exploration.env_actions)
             decided = perf_counter()
-            self.env.step_async(exploration.commands)
-            asked = perf_counter()
-            self._let_learn(t, progress)
-            learned = perf_counter()
-            ends += self._step(storage, t)
-            stepping += asked - decided + perf_counter() - learned
-            acting, learning = acting + decided - start, learning + learned - asked
+            ends += self._step(storage, t, exploration.env_actions)
+            act_seconds += decided - start
+            env_seconds += perf_counter() - decided
         storage.observations[-1].copy_(torch.from_numpy(self._observation))
-        seen = {"reward": storage.rewards, "observation": storage.observations, "policy": storage.behavior}
+        seen = {"reward": storage.rewards, "observation": storage.observations, "policy": storage.old_dist_params}
         for name, x in seen.items():
             check_finite(name, x.movedim(2, 0), self.env.num_agents)
-        metrics = {"time/act_seconds": acting, "time/env_seconds": stepping, "time/update_seconds": learning}
+        metrics = {"time/act_seconds": act_seconds, "time/env_seconds": env_seconds}
         return _with_ends(storage, ends), metrics | self._reward_metrics(storage, ends)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the running episodes are, without the environment itself."""
+        """State of the running episodes, without the environment itself."""
         parts = {"observation": self._observation, "first": self._first, "return": self._return}
         return {name: torch.tensor(array) for name, array in parts.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
+        """Continue from `state_dict`."""
         expected, found = self._return.shape, tuple(state["return"].shape)
         if found != expected:
             remedy = "Use as many environments and agents as the run that it comes from."
@@ -74,25 +66,18 @@ class Collector:
         self._first, self._return = state["first"].numpy().copy(), state["return"].numpy().copy()
 
     def _store(self, t: int, exploration: Exploration) -> Rollout:
-        # What step t begins with and what is decided there.
+        # Observations and decisions of step t.
         steps = self.learner.collect_steps
         if self._storage is None or len(self._storage.rewards) != steps:
             self._storage = _empty(steps, self._observation, exploration)
         self._storage.observations[t].copy_(torch.from_numpy(self._observation))
         self._storage.actions[t].copy_(exploration.actions)
-        self._storage.behavior[t].copy_(exploration.behavior)
+        self._storage.old_dist_params[t].copy_(exploration.dist_params)
         return self._storage
 
-    def _let_learn(self, t: int, progress: float) -> None:
-        try:
-            self.learner.meanwhile(t, progress)
-        except BaseException:
-            self.env.step_wait()  # whoever catches it can go on with the environment
-            raise
-
-    def _step(self, storage: Rollout, t: int) -> list[tuple[Array, Array, Array]]:
-        # What came of step t; where episodes end: t·E + e, last observations and returns.
-        observation, reward, terminated, truncated, info = self.env.step_wait()
+    def _step(self, storage: Rollout, t: int, actions: Array) -> list[tuple[Array, Array, Array]]:
+        # Outcome of step t; of episodes that end, t·E + e, last observations and returns.
+        observation, reward, terminated, truncated, info = self.env.step(actions)
         # The environment's arrays are views that its next step overwrites.
         np.copyto(self._observation, observation)
         np.copyto(storage.rewards.numpy()[t], reward)
@@ -119,11 +104,11 @@ class Collector:
 
 def _empty(steps: int, observation: Array, exploration: Exploration) -> Rollout:
     environments, agents, features = observation.shape
-    actions, behavior = exploration.actions, exploration.behavior
+    actions, dist_params = exploration.actions, exploration.dist_params
     return Rollout(
         observations=torch.empty(steps + 1, environments, agents, features),
         actions=torch.empty(steps, *actions.shape, dtype=actions.dtype),
-        behavior=torch.empty(steps, *behavior.shape),
+        old_dist_params=torch.empty(steps, *dist_params.shape),
         rewards=torch.empty(steps, environments, agents),
         terminated=torch.empty(steps, environments, dtype=torch.bool),
         truncated=torch.empty(steps, environments, dtype=torch.bool),

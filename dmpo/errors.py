@@ -1,24 +1,25 @@
-"""What goes wrong while learning, said so that the agent and the quantity are known."""
+"""Errors of training and evaluation, which name the agent and the quantity."""
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-FARTHEST = 1e6  # standard deviations that an imagined state may be away from those seen
+MAX_MODEL_DISTANCE = 1e6  # standard deviations that a model's state may lie from the mean of the data
 _SMALLER_STEPS = (
     "Try smaller learning rates (algorithm.lr_policy, lr_value, lr_model), and look for observations or rewards "
     "without bounds."
 )
 _SHORTER_ROLLOUTS = (
-    "Lower algorithm.model_horizon or algorithm.lr_model; the metrics model/open_loop_error.K show how fast errors grow "
-    "over K steps."
+    "Lower algorithm.model_horizon or algorithm.lr_model; the metrics model/open_loop_error.K show how fast errors "
+    "grow over K steps."
 )
 
 
 class TrainingError(RuntimeError):
-    """A number out of all bounds: names the quantity, the agent and, once the trainer has added it, the step."""
+    """Number out of all bounds: names the quantity, the agent and, once the trainer has added it, the step."""
 
     def __init__(
         self,
@@ -39,15 +40,15 @@ class TrainingError(RuntimeError):
 
 
 class EvaluationError(RuntimeError):
-    """Episodes that cannot be evaluated: they do not end, or are lost again and again."""
+    """Evaluation that cannot be finished: episodes do not end, or are lost again and again."""
 
 
 def check_finite(quantity: str, x: Tensor, agents: int) -> None:
     """Refuse NaN and infinities.
 
     Args:
-        quantity: what it is, for the message.
-        x: (N, ...), or (1, ...) for what all agents share.
+        quantity: name of the numbers, for the message.
+        x: (N, ...), or (1, ...) where all agents share them.
         agents: N.
 
     Raises:
@@ -59,30 +60,46 @@ def check_finite(quantity: str, x: Tensor, agents: int) -> None:
         raise TrainingError(quantity, first if len(x) == agents else None)
 
 
-def check_commands(commands: np.ndarray[Any, Any]) -> None:
-    """Refuse actions that are NaN or infinite.
+def check_parameters(modules: Mapping[str, torch.nn.Module], agents: int) -> None:
+    """Refuse parameters that are NaN or infinite.
 
     Args:
-        commands: (E, N, A), or (E, N) action numbers.
+        modules: by the name of their parameters, for the message.
+        agents: N.
 
     Raises:
         TrainingError: for the first agent with one.
     """
-    if not np.isfinite(commands).all():
-        check_finite("action", torch.from_numpy(commands).movedim(1, 0), commands.shape[1])
+    for name, module in modules.items():
+        for parameter in module.parameters():
+            check_finite(name, parameter, agents)
 
 
-def check_imagined(distance: Tensor) -> None:
-    """Refuse what models imagine once it has left everything that they have seen.
+def check_actions(actions: np.ndarray[Any, Any]) -> None:
+    """Refuse actions that are NaN or infinite.
 
     Args:
-        distance: (T, N, B, D), of B states after 1 … T steps from the mean of those seen, in standard deviations.
+        actions: (E, N, A), or (E, N) action numbers.
+
+    Raises:
+        TrainingError: for the first agent with one.
+    """
+    if not np.isfinite(actions).all():
+        check_finite("action", torch.from_numpy(actions).movedim(1, 0), actions.shape[1])
+
+
+def check_model_states(distance: Tensor) -> None:
+    """Refuse model states that have left everything in the data far behind.
+
+    Args:
+        distance: (T, N, B, D), of B states after 1 … T steps from the mean of the data, in standard deviations.
 
     Raises:
         TrainingError: for the first step, and there the first agent, with a state too far out.
     """
-    fine = (distance.abs() <= FARTHEST).flatten(2).all(2)  # (T, N), false for NaN as well
+    fine = (distance.abs() <= MAX_MODEL_DISTANCE).flatten(2).all(2)  # (T, N), false for NaN as well
     if not bool(fine.all()):
         step, agent = (~fine).nonzero()[0].tolist()
-        problem = f"exploded: after {step + 1} steps in the models it is over {FARTHEST:,.0f} standard deviations out"
-        raise TrainingError("imagined state", agent, problem=problem, remedy=_SHORTER_ROLLOUTS)
+        distance_text = f"over {MAX_MODEL_DISTANCE:,.0f} standard deviations out"
+        problem = f"exploded: after {step + 1} steps in the models it is {distance_text}"
+        raise TrainingError("model state", agent, problem=problem, remedy=_SHORTER_ROLLOUTS)

@@ -8,7 +8,7 @@ import numpy as np
 
 from dmpo import measures
 from dmpo.environment import Array, Playable
-from dmpo.errors import EvaluationError, check_commands
+from dmpo.errors import EvaluationError, check_actions
 from dmpo.learner import Learner
 
 ATTEMPTS = 3
@@ -108,7 +108,7 @@ def _play(env: Playable, act: Callable[[Array, Array], Array], seed: int | None)
         if record.lengths.max() * env.action_repeat >= env.horizon:
             raise EvaluationError(f"An episode did not end within the environment's horizon of {env.horizon} steps.")
         actions = act(observation, first)
-        check_commands(actions)
+        check_actions(actions)
         observation, reward, terminated, truncated, info = env.step(actions)
         first = terminated | truncated
         if np.any(record.running & info.get("lost", False)):

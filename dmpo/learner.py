@@ -1,48 +1,73 @@
-"""What a learner is to the trunk: the parts of collect → fit → improve that it replaces."""
+"""The interface of a learner: the parts of collect → fit → improve that an algorithm supplies."""
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+import gymnasium
+import networkx as nx
 import numpy as np
+import torch
 from torch import Tensor
 
 from dmpo.data.rollout import Rollout
 
 
-class Exploration(NamedTuple):
-    """What all agents do next while data are collected."""
+@dataclass(frozen=True)
+class Setup:
+    """Everything but its settings that a learner is built from.
 
-    commands: np.ndarray[Any, Any]  # (E, N, A) float32 or (E, N) int64, in the environment's units
+    Args:
+        graph: who talks to whom, on 0..N-1.
+        observation_space: of one agent, a Box (D,).
+        action_space: of one agent, a Box (A,) with finite bounds or Discrete.
+        seed: of the initial parameters and of exploration.
+        device: where the networks live.
+        precision: of the matrix products in policies and critics; parameters are float32 all the same.
+    """
+
+    graph: nx.Graph
+    observation_space: gymnasium.Space[Any]
+    action_space: gymnasium.Space[Any]
+    seed: int = 0
+    device: torch.device | str = "cpu"
+    precision: torch.dtype = torch.float32
+
+
+class Exploration(NamedTuple):
+    """Actions of all agents while data are collected."""
+
+    env_actions: np.ndarray[Any, Any]  # (E, N, A) float32 or (E, N) int64, in the environment's units
     actions: Tensor  # the same in the policy's units
-    behavior: Tensor  # (E, N, P), parameters of the distributions they were drawn from
+    dist_params: Tensor  # (E, N, P), parameters of the distributions they were drawn from
 
 
 class Learner(Protocol):
-    """N agents that learn. Its state holds everything that a continuation needs, random generators included."""
+    """N agents that learn. The state holds everything that a continuation needs, random generators included."""
 
     @property
     def collect_steps(self) -> int:
-        """T, the steps of each environment to collect for the next iteration."""
+        """T, the actions of each agent in each environment that the next iteration needs."""
 
     def explore(self, observations: Tensor, first: Tensor) -> Exploration:
-        """Draw actions for (E, N, D) from the generator that training owns.
+        """Draw actions for (E, N, D) from the generator of training.
 
-        Called for every step of training in turn; `first` (E,) bool says which of these observations begin an episode,
-        before which nobody remembers anything.
+        It is called for every step of training in turn. `first` (E,) bool marks the observations that begin an episode,
+        before which recurrent policies forget.
         """
 
-    def meanwhile(self, step: int, progress: float) -> None:
-        """Learn while the environment takes step `step` of `collect_steps`, if that does not need what comes of it."""
-
     def fit(self, batch: Rollout, progress: float) -> dict[str, float]:
-        """Fit the model, if there is one, with the real steps just collected; gives metrics.
+        """Fit the model, if there is one, with the real steps just collected.
 
         Args:
-            batch: the real steps.
-            progress: in [0, 1), the share of training behind us.
+            batch: real steps.
+            progress: share of training done, in [0, 1).
+
+        Returns:
+            Metrics.
         """
 
     def improve(self, batch: Rollout, progress: float) -> dict[str, float]:
-        """Improve the policy; `progress` in [0, 1) is the share of training behind us; gives metrics."""
+        """Improve policies and critics; arguments and result as of `fit`."""
 
     def act(
         self,
@@ -52,15 +77,15 @@ class Learner(Protocol):
     ) -> np.ndarray[Any, Any]:
         """Actions in the environment's units for (E, N, D); never disturbs the course of training.
 
-        As for `explore`, `first` (E,) bool says which observations begin an episode; the others go on from the last
-        call. Where it is left out all begin one.
+        As for `explore`, `first` (E,) bool marks the observations that begin an episode; the others continue from the
+        last call. Left out, all begin one.
         """
 
     def seed_acting(self, seed: int) -> None:
-        """From here on `act` draws the same actions for the same seed."""
+        """Make `act` draw the same actions for the same seed from here on."""
 
     def state_dict(self) -> dict[str, Any]:
         """Plain dict of tensors, numbers, strings and lists."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
+        """Continue from `state_dict`."""

@@ -1,66 +1,50 @@
-"""Algorithms by name. A new one is one file, its settings, and one line in the table."""
+"""Table of the algorithms. A new one is a class with its settings, in a file of its own."""
 
-from importlib import import_module
 from typing import Any, Literal, Protocol
 
 import gymnasium
 import networkx as nx
 import torch
-from pydantic import BaseModel
 
-from dmpo.learner import Learner
-from dmpo.settings import (
-    CPPOSettings,
-    DMPOSACSettings,
-    DMPOSettings,
-    DPPOSettings,
-    DSACSettings,
-    IA2CSettings,
-    IC3NetSettings,
-)
-from graphs.checks import suggestion
+from dmpo.learner import Learner, Setup
+from dmpo.settings import LearnerSettings
+from graphs.registration import Registry
 
 
 class LearnerType(Protocol):
-    """How a learner is built."""
+    """Class of learners that can be registered."""
 
-    def __call__(
-        self,
-        settings: Any,
-        graph: nx.Graph,
-        observation_space: gymnasium.Space[Any],
-        action_space: gymnasium.Space[Any],
-        seed: int,
-        device: torch.device | str,
-        precision: torch.dtype,
-    ) -> Learner:
-        """Settings, who talks to whom, the spaces of one agent, and where the random numbers begin."""
+    Settings: type[LearnerSettings]
+
+    def __call__(self, settings: Any, setup: Setup) -> Learner:
+        """A learner with these settings."""
 
 
-# Settings, and the class that is imported when it is needed: torch-geometric takes as long to load as torch itself.
-_ALGORITHMS: dict[str, tuple[type[BaseModel], str, str]] = {
-    "cppo": (CPPOSettings, "dmpo.algorithms.cppo", "CPPO"),
-    "dmpo": (DMPOSettings, "dmpo.algorithms.dmpo", "DMPO"),
-    "dmpo_sac": (DMPOSACSettings, "dmpo.algorithms.dmpo_sac", "DMPOSAC"),
-    "dppo": (DPPOSettings, "dmpo.algorithms.dppo", "DPPO"),
-    "dsac": (DSACSettings, "dmpo.algorithms.dsac", "DSAC"),
-    "ia2c": (IA2CSettings, "dmpo.algorithms.ia2c", "IA2C"),
-    "ic3net": (IC3NetSettings, "dmpo.algorithms.ic3net", "IC3Net"),
-}
+_algorithms: Registry[Any] = Registry("algorithm", LearnerSettings, "Settings")
+
+#: Class decorator: `@dmpo.register("mine")` makes a learner known for `algorithm: {name: mine}`. The class takes
+#: `(settings, setup)` and has an attribute `Settings`, a subclass of `LearnerSettings` whose field `name` is
+#: `Literal["mine"] = "mine"`. A name that is taken, or settings that do not say it, raise a ValueError.
+register = _algorithms.register
 
 
 def names() -> list[str]:
-    """All algorithms."""
-    return list(_ALGORITHMS)
+    """Names of all algorithms, in alphabetical order."""
+    return _algorithms.names()
 
 
-def settings(name: str) -> type[BaseModel]:
-    """The settings of an algorithm, a pydantic model with a default for each."""
-    return _entry(name)[0]
+def settings_of(name: str) -> type[LearnerSettings]:
+    """Pydantic model of an algorithm's settings, with a default for each.
+
+    Raises:
+        ValueError: no algorithm has this name.
+    """
+    model: type[LearnerSettings] = _algorithms.get(name).Settings
+    return model
 
 
 def make_learner(
-    settings: BaseModel,
+    settings: LearnerSettings,
     graph: nx.Graph,
     observation_space: gymnasium.Space[Any],
     action_space: gymnasium.Space[Any],
@@ -71,23 +55,16 @@ def make_learner(
     """The learner that `settings.name` asks for.
 
     Args:
-        settings: of the type that `dmpo.settings(name)` gives.
-        graph: who talks to whom, a networkx graph on 0..N-1.
-        observation_space: of one agent, a Box (D,).
-        action_space: of one agent, a Box (A,) with finite bounds or Discrete.
+        settings: an instance of `settings_of(name)`.
+        graph: who talks to whom.
+        observation_space: of one agent.
+        action_space: of one agent.
         seed: of the initial parameters and of exploration.
         device: where the networks live.
-        precision: of the products in policies and values; parameters are float32 all the same.
+        precision: of the matrix products in policies and critics.
 
     Raises:
-        ValueError: an unknown algorithm, a space that no learner can handle, or a precision that this one cannot.
+        ValueError: an unknown algorithm, a space that no learner can handle, or a precision that this one cannot use.
     """
-    _, module, name = _entry(getattr(settings, "name", None))
-    learner: LearnerType = getattr(import_module(module), name)
-    return learner(settings, graph, observation_space, action_space, seed, device, getattr(torch, precision))
-
-
-def _entry(name: str | None) -> tuple[type[BaseModel], str, str]:
-    if name not in _ALGORITHMS:
-        raise ValueError(f"algorithm={name!r} is not known. {suggestion(str(name), _ALGORITHMS)}")
-    return _ALGORITHMS[name]
+    kind: LearnerType = _algorithms.get(settings.name)
+    return kind(settings, Setup(graph, observation_space, action_space, seed, device, getattr(torch, precision)))

@@ -18,11 +18,11 @@ class Trainer:
 
     Args:
         env: the environment.
-        learner: who learns.
+        learner: that learns.
         total_env_steps: simulated steps, summed over environments; the last iteration may pass it.
         seed: of the environment's episodes.
-        update_threads: of PyTorch while the learner fits and improves and the environment's processes wait; None is as
-            many as at other times.
+        update_threads: threads of PyTorch while the learner fits and improves and the environment's processes wait;
+            None leaves them as they are.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Trainer:
         self.iteration = 0
 
     def iterations(self) -> Iterator[dict[str, float]]:
-        """Train; gives the metrics of one iteration at a time. Between two of them everything may be saved."""
+        """Train, yielding the metrics of one iteration at a time; between two of them everything may be saved."""
         while self.env_steps < self.total_env_steps:
             try:
                 yield self._iterate()
@@ -50,7 +50,7 @@ class Trainer:
     def _iterate(self) -> dict[str, float]:
         start = perf_counter()
         progress = self.env_steps / self.total_env_steps
-        batch, metrics = self.collector.collect(progress)
+        batch, metrics = self.collector.collect()
         collected = perf_counter()
         with _torch_threads(self.update_threads):
             metrics |= self.learner.fit(batch, progress)
@@ -63,15 +63,15 @@ class Trainer:
             "env_steps": float(self.env_steps),
             "iteration": float(self.iteration),
             **metrics,
-            "time/update_seconds": metrics["time/update_seconds"] + end - collected,
+            "time/update_seconds": end - collected,
             "time/env_steps_per_second": steps / (end - start),
         }
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that an exact continuation needs, as plain dicts of tensors, numbers, strings and lists.
 
-        The environment may settle anew when asked for its state, so asking is part of the course of a run: two runs
-        are equal if they were asked at the same steps.
+        An environment may re-place its vehicles when asked for its state, so asking is part of the course of a run: two
+        runs are equal if they were asked at the same steps.
         """
         return {
             "env_steps": self.env_steps,
@@ -82,7 +82,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`, in an environment with the same scenario and number of environments."""
+        """Continue from `state_dict`, in an environment with the same scenario and number of environments."""
         self.env_steps, self.iteration = state["env_steps"], state["iteration"]
         self.learner.load_state_dict(state["learner"])
         self.collector.load_state_dict(state["collector"])

@@ -112,7 +112,7 @@ def known_names() -> list[str]:
 def _axes() -> Iterator[tuple[str, Iterable[tuple[str, type[BaseModel]]]]]:
     yield "scenario", [(key, envs.parameters(key)) for key in envs.names()]
     yield "graph", [(key, graph_model(key)) for key in graphs.names()]
-    yield "algorithm", [(key, dmpo.settings(key)) for key in dmpo.names()]
+    yield "algorithm", [(key, dmpo.settings_of(key)) for key in dmpo.names()]
     yield "controller", [(key, envs.controllers.parameters(key)) for key in envs.controllers.names()]
 
 

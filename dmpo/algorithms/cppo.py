@@ -6,24 +6,40 @@ As V_j learns agent j's return (eq. 5), (1/n) Σ_j V_j is by linearity the team'
 of at least the graph's diameter, to the last bit.
 """
 
-import networkx as nx
+from typing import Literal
 
-from dmpo.algorithms.dppo import DPPO
-from dmpo.settings import CPPOSettings
-from dmpo.updates.ppo import PPO
+from pydantic import Field
+
+from dmpo.algorithms.on_policy import OnPolicyLearner
+from dmpo.learner import Setup
+from dmpo.registry import register
+from dmpo.updates.actor_critic import ActorCritic
+from dmpo.updates.ppo import PPO, PPOSettings
 from graphs import Neighborhood
 
 
-class CPPO(DPPO):
+class CPPOSettings(PPOSettings):
+    """PPO with local policies and critics that see everybody."""
+
+    name: Literal["cppo"] = Field("cppo", description="PPO with critics that see everybody.")
+    objective: Literal["team", "selfish"] = Field(
+        "team", description="Return that each policy improves: the mean over all agents (team) or its own (selfish)."
+    )
+
+
+@register("cppo")
+class CPPO(OnPolicyLearner):
     """N agents, each with its own policy π_i(a_i | s_(N_i^1)) and a value function V_i(s_1 … s_N).
 
-    Args: see `Agents`.
+    Args: see `BaseLearner`.
     """
 
-    settings: CPPOSettings
+    Settings = CPPOSettings
 
-    def _build(self, graph: nx.Graph, seed: int) -> None:
-        self.critic = self._build_critic(graph, kappa=None)
-        everybody, alone = self.critic.neighborhood, Neighborhood(graph, hops=0).to(self.device)
-        over = everybody if self.settings.objective == "team" else alone
-        self.ppo = PPO(self.policy, self.critic, over, self.settings, self.generator)
+    def __init__(self, settings: CPPOSettings, setup: Setup) -> None:
+        super().__init__(settings, setup)
+        self.critic = self.value_critic(kappa=None)
+        alone = Neighborhood(setup.graph, hops=0).to(self.device)
+        reward_neighborhood = self.critic.neighborhood if settings.objective == "team" else alone
+        networks = ActorCritic(self.policy, self.critic, reward_neighborhood, settings)
+        self.update = PPO(networks, settings, self.generator)

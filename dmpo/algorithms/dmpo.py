@@ -1,4 +1,4 @@
-"""DMPO: every agent learns a model of its own corner and practises in it (DMPO paper, Algorithm 1), over DPPO's PPO.
+"""DMPO: every agent learns a model of its own corner and trains on rollouts in it (DMPO paper, Algorithm 1).
 
 repeat:  τ ← one real rollout by everybody;  fit p̂_i on the latest real steps until held-out errors stop falling;
          repeat B times:  with probability q0 roll the models T steps from states of τ, otherwise take τ itself;
@@ -6,61 +6,80 @@ repeat:  τ ← one real rollout by everybody;  fit p̂_i on the latest real ste
                           policy that collected τ
 """
 
-from typing import Any
+from typing import Any, Literal, Self
 
-import networkx as nx
 import torch
+from pydantic import Field, model_validator
 
-from dmpo.algorithms.dppo import DPPO
+from dmpo.algorithms.dppo import DPPO, DPPOSettings
 from dmpo.data.rollout import Rollout
-from dmpo.models.agent_models import Practice
-from dmpo.settings import DMPOSettings
+from dmpo.learner import Setup
+from dmpo.models.agent_models import AgentModels, make_local_model
+from dmpo.models.settings import ModelSettings
+from dmpo.registry import register
 from dmpo.updates.ppo import KL_TOLERANCE
 
 
+class DMPOSettings(ModelSettings, DPPOSettings):
+    """Decentralized model-based policy optimization: DPPO that also trains on rollouts in local models."""
+
+    name: Literal["dmpo"] = Field("dmpo", description="Decentralized model-based policy optimization.")  # type: ignore[assignment]
+    total_kl: float = Field(
+        0.05,
+        gt=0,
+        description="An agent stops improving its policy until the next real rollout once the mean KL divergence from "
+        "the policy that collected the last one passes 1.5 times this.",
+    )
+
+    @model_validator(mode="after")
+    def _check_loss_steps(self) -> Self:
+        if self.model_loss_steps > self.rollout_steps:
+            raise ValueError(
+                f"model_loss_steps = {self.model_loss_steps} is longer than a trajectory of rollout_steps = "
+                f"{self.rollout_steps}; choose fewer"
+            )
+        return self
+
+
+@register("dmpo")
 class DMPO(DPPO):
-    """DPPO whose agents also practise in their own models.
+    """DPPO whose agents also train on rollouts in their own models; arguments as of `BaseLearner`."""
 
-    Args: see `Agents`.
-    """
-
+    Settings = DMPOSettings
     settings: DMPOSettings
 
-    def _build(self, graph: nx.Graph, seed: int) -> None:
-        super()._build(graph, seed)
-        self.practice = Practice(self, self.settings, graph, seed)
+    def __init__(self, settings: DMPOSettings, setup: Setup) -> None:
+        super().__init__(settings, setup)
+        model = make_local_model(setup, self.features, self.distribution, settings)
+        self.models = AgentModels(model, self.policy, self.states, settings, self.generator)
 
     def fit(self, batch: Rollout, progress: float) -> dict[str, float]:
-        """Fit the models and measure them, as long as anybody practises in them."""
-        return self.practice.fit(batch, progress)
+        """Fit the models and measure them, as long as any batch comes from them."""
+        return self.models.fit(batch, progress)
 
     def improve(self, batch: Rollout, progress: float) -> dict[str, float]:
-        """PPO on B batches, most of them imagined; during the warm-up only values learn, from what really happened."""
-        batch = batch.to(self.device)
-        starts = batch.observations[:-1][batch.valid]  # (S, N, D)
-        if self.practice.models.ready:
-            metrics = self._practise(batch, starts, progress)
-        else:
-            nobody = torch.zeros(self.stacks, dtype=torch.bool, device=self.device)
-            metrics = self.ppo.improve(self._normalized(batch), progress, nobody)
-        self._see(starts)
-        return metrics | self._communication(batch)
-
-    def _practise(self, batch: Rollout, starts: torch.Tensor, progress: float) -> dict[str, float]:
-        settings, real = self.settings, self._normalized(batch)
-        horizon, share = self.practice.horizon(progress), self.practice.share(progress)
-        imagined = torch.rand(settings.inner_iterations, generator=self.generator, device=self.device) < share
-        active = torch.ones(self.stacks, dtype=torch.bool, device=self.device)
+        """PPO on B batches, real or from the models; during the warm-up only critics learn, from the real one."""
+        settings, batch = self.settings, batch.to(self.device)
+        real, starts = self.normalized(batch), batch.observations[:-1][batch.valid]  # starts (S, N, D)
+        everybody, inner = self.update.actor_critic.everybody, settings.inner_iterations
         metrics: dict[str, list[float]] = {}
-        for is_imagined in imagined.tolist():
-            data = self._normalized(self.practice.imagine(starts, horizon)) if is_imagined else real
-            for name, value in self.ppo.improve(data, progress, active).items():
-                metrics.setdefault(name, []).append(value)
-            active = active & (self.ppo.divergence(real) <= KL_TOLERANCE * settings.total_kl)
-            if not bool(active.any()):
-                break
-        averages = {name: sum(values) / len(values) for name, values in metrics.items()}
-        return averages | {"model/share": float(imagined.float().mean()), "model/horizon": float(horizon)}
+        if not self.models.ready:
+            metrics = {name: [x] for name, x in self.update.improve(real, progress, ~everybody).items()}
+        else:
+            horizon, share = settings.horizon_at(progress), settings.model_share_at(progress)
+            from_model = torch.rand(inner, generator=self.generator, device=self.device) < share
+            active = everybody
+            for use_model in from_model.tolist():
+                data = self.normalized(self.models.rollout(starts, horizon)) if use_model else real
+                for name, value in self.update.improve(data, progress, active).items():
+                    metrics.setdefault(name, []).append(value)
+                active = active & (self.update.actor_critic.kl_from(real) <= KL_TOLERANCE * settings.total_kl)
+                if not bool(active.any()):
+                    break
+            metrics |= {"model/share": [float(from_model.float().mean())], "model/horizon": [float(horizon)]}
+        self.update_normalizer(starts)
+        return {name: sum(x) / len(x) for name, x in metrics.items()} | self.communication(batch)
 
-    def _parts(self) -> dict[str, Any]:
-        return super()._parts() | {"models": self.practice.models}
+    def parts(self) -> dict[str, Any]:
+        """DPPO's parts and the models."""
+        return super().parts() | {"models": self.models.trainer}

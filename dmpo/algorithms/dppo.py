@@ -1,27 +1,36 @@
 """DPPO: decentralized PPO with extended value functions, which is DMPO without a model."""
 
-from typing import cast
+from typing import ClassVar, Literal
 
-import networkx as nx
+from pydantic import Field
 
-from dmpo.algorithms.on_policy import OnPolicy
-from dmpo.settings import ExtendedSettings, PPOSettings
-from dmpo.updates.ppo import PPO
+from dmpo.algorithms.on_policy import OnPolicyLearner
+from dmpo.learner import Setup
+from dmpo.registry import register
+from dmpo.settings import KappaSettings
+from dmpo.updates.actor_critic import ActorCritic
+from dmpo.updates.ppo import PPO, PPOSettings
 
 
-class DPPO(OnPolicy):
+class DPPOSettings(KappaSettings, PPOSettings):
+    """Decentralized PPO with extended value functions (DMPO without its model)."""
+
+    name: Literal["dppo"] = Field("dppo", description="Decentralized PPO.")
+
+
+@register("dppo")
+class DPPO(OnPolicyLearner):
     """N agents, each with its own policy π_i(a_i | s_(N_i^1)) and extended value function V_i(s_(N_i^κ)).
 
-    Args: see `Agents`.
+    Args: see `BaseLearner`.
     """
 
-    settings: PPOSettings
+    Settings: ClassVar[type[DPPOSettings]] = DPPOSettings
+    update: PPO
 
-    def _build(self, graph: nx.Graph, seed: int) -> None:
-        self.critic = self._build_critic(graph, cast(ExtendedSettings, self.settings).kappa)
-        # Advantages are reduced over those whom the critic sees.
-        self.ppo = PPO(self.policy, self.critic, self.critic.neighborhood, self.settings, self.generator)
-
-    @property
-    def _learning(self) -> PPO:
-        return self.ppo
+    def __init__(self, settings: DPPOSettings, setup: Setup) -> None:
+        super().__init__(settings, setup)
+        self.critic = self.value_critic(settings.kappa)
+        # Advantages are reduced over the agents that the critic sees.
+        networks = ActorCritic(self.policy, self.critic, self.critic.neighborhood, settings)
+        self.update = PPO(networks, settings, self.generator)

@@ -1,56 +1,57 @@
-"""Agents that learn from what they have just done: what DPPO, CPPO and IA2C share."""
+"""On-policy learners: an update of policies and value functions on the steps just collected."""
 
-from abc import abstractmethod
-from typing import Any
+from typing import Any, Protocol
 
-import networkx as nx
-
-from dmpo.algorithms.base import Agents
+from dmpo.algorithms.base import FeedforwardLearner
 from dmpo.data.rollout import Rollout
-from dmpo.nn.critics import Critic
-from dmpo.settings import ActorCriticSettings
+from dmpo.nn.critics import ValueCritic
 from dmpo.updates.actor_critic import ActorCritic
 
 
-class OnPolicy(Agents):
-    """N agents with policies π_i(a_i | s_(N_i^1)) and value functions of states; subclasses say what values see.
+class OnPolicyUpdate(Protocol):
+    """Update of policies and value functions from one batch."""
 
-    Args: see `Agents`.
+    actor_critic: ActorCritic
+
+    def improve(self, batch: Rollout, progress: float) -> dict[str, float]:
+        """Gradient steps on a batch; `progress` in [0, 1) drives what is annealed; returns metrics."""
+
+
+class OnPolicyLearner(FeedforwardLearner):
+    """N agents with policies π_i(a_i | s_(N_i^1)) and value functions of states.
+
+    A subclass sets `critic`, which decides what values see, and `update`, which takes the gradient steps.
+
+    Args: see `BaseLearner`.
     """
 
-    settings: ActorCriticSettings
-    critic: Critic
+    critic: ValueCritic
+    update: OnPolicyUpdate
 
     def improve(self, batch: Rollout, progress: float) -> dict[str, float]:
         """Gradient steps on the real steps."""
         batch = batch.to(self.device)
-        metrics = self._learning.improve(self._normalized(batch), progress)
-        self._see(batch.observations[:-1][batch.valid])
-        return metrics | self._communication(batch)
+        metrics = self.update.improve(self.normalized(batch), progress)
+        self.update_normalizer(batch.observations[:-1][batch.valid])
+        return metrics | self.communication(batch)
 
-    @property
-    @abstractmethod
-    def _learning(self) -> ActorCritic:
-        """Who takes the gradient steps."""
+    def parts(self) -> dict[str, Any]:
+        """Policy, normalizer, critic and optimizers."""
+        return super().parts() | {"critic": self.critic, **self.update.actor_critic.parts()}
 
-    def _build_critic(self, graph: nx.Graph, kappa: int | None) -> Critic:
-        shape = (self.features, self.settings.hidden_sizes, self.stacks)
-        critic = Critic(graph, kappa, *shape, self.initial, self.settings.neighbor_order).to(self.device)
-        critic.neighborhood = critic.neighborhood.to(self.device)
-        return critic
+    def communication(self, batch: Rollout) -> dict[str, float]:
+        """Bytes that an agent receives per step.
 
-    def _parts(self) -> dict[str, Any]:
-        return super()._parts() | {"critic": self.critic, **self._learning.parts()}
-
-    def _communication(self, batch: Rollout) -> dict[str, float]:
-        # Acting needs neighbors' states; training those a critic sees, and values and rewards to reduce (eq. 6). Real
-        # and imagined steps cost the same; what models hear of each other while fitted and rolled is not in it.
-        near, far, over = self.policy.neighborhood, self.critic.neighborhood, self._learning.over
-        width = batch.observations.shape[-1]
+        Acting needs neighbors' states; training needs those that a critic sees, and the values and rewards that are
+        summed over the neighborhood (eq. 6). Real and model steps cost the same; messages within models are not
+        counted.
+        """
+        networks, width = self.update.actor_critic, batch.observations.shape[-1]
+        states, reduced = self.critic.neighborhood, networks.reward_neighborhood
         metrics = {
-            "comm/bytes_per_agent_step": near.bytes_per_agent(width),
-            "comm/training_bytes_per_agent_step": far.bytes_per_agent(width) + over.bytes_per_agent(2),
+            "comm/bytes_per_agent_step": self.policy.neighborhood.bytes_per_agent(width),
+            "comm/training_bytes_per_agent_step": states.bytes_per_agent(width) + reduced.bytes_per_agent(2),
         }
-        if consensus := self._learning.consensus:
-            metrics["comm/consensus_bytes_per_agent_step"] = consensus.received() / int(batch.valid.sum())
+        if consensus := networks.consensus:
+            metrics["comm/consensus_bytes_per_agent_step"] = consensus.bytes_received() / int(batch.valid.sum())
         return metrics

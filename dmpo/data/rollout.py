@@ -1,4 +1,4 @@
-"""A batch of steps, real or from a model: what every learner improves on."""
+"""Rollouts: batches of steps, real or from a model, that every learner improves on."""
 
 from dataclasses import dataclass, fields
 from typing import Self
@@ -11,13 +11,13 @@ from torch import Tensor
 class Rollout:
     """T steps of E environments side by side.
 
-    An observation array holds what each step began with and, as row T, what the last one led to. Where an episode ended
-    the next row begins another; the states in which episodes ended are kept apart, M of them.
+    Row t of the observations is the state that step t begins with, and row T the state that the last step led to. Where
+    an episode ended, the next row begins another one; the M states in which episodes ended are kept apart.
     """
 
     observations: Tensor  # (T+1, E, N, D)
     actions: Tensor  # (T, E, N, A) float32 or (T, E, N) int64, in the policy's units, as its distribution draws them
-    behavior: Tensor  # (T, E, N, P), parameters of the distributions the actions were drawn from
+    old_dist_params: Tensor  # (T, E, N, P), parameters of the distributions that the actions were drawn from
     rewards: Tensor  # (T, E, N)
     terminated: Tensor  # (T, E) bool
     truncated: Tensor  # (T, E) bool
@@ -26,5 +26,5 @@ class Rollout:
     final_observations: Tensor  # (M, N, D)
 
     def to(self, device: torch.device | str) -> Self:
-        """The same on another device."""
+        """Copy on another device."""
         return type(self)(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})

@@ -1,75 +1,99 @@
-"""Practice: what DMPO adds to a learner, whichever it is: models of its agents' own, and rollouts in them."""
+"""The models of all agents as a learner uses them: fit to real steps, measured, rolled out."""
 
-import networkx as nx
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
-from dmpo.algorithms.base import Agents
 from dmpo.data.rollout import Rollout
+from dmpo.learner import Setup
 from dmpo.models.evaluation import one_step_errors, open_loop_errors
-from dmpo.models.local_model import LocalModel
-from dmpo.models.rollouts import branch
-from dmpo.models.trainer import ModelLearner
-from dmpo.nn.distributions import Categorical
-from dmpo.settings import ModelSettings, scheduled
+from dmpo.models.loss import OpenLoopLoss
+from dmpo.models.rollouts import branched_rollout
+from dmpo.models.settings import ModelSettings
+from dmpo.models.trainer import ModelTrainer
+from dmpo.nn.distributions import ActionDistribution, Categorical
+from dmpo.nn.policy import Policy
+
+if TYPE_CHECKING:
+    from dmpo.models.local_model import LocalModel
 
 
-class Practice:
-    """The models of a learner's agents, and what they imagine.
+class AgentModels:
+    """The models of a learner's agents, and rollouts in them.
 
     Args:
-        agents: who practises.
-        settings: of the models.
-        graph: who talks to whom.
-        seed: of the models' initial parameters.
+        model: the models; see `make_local_model`.
+        policy: that acts in rollouts.
+        normalize: from observations to the states that the policy sees.
+        settings: of the models and rollouts.
+        generator: of holdout, sequences, starts and actions.
     """
 
-    def __init__(self, agents: Agents, settings: ModelSettings, graph: nx.Graph, seed: int) -> None:
-        self.agents, self.settings = agents, settings
-        discrete = isinstance(agents.distribution, Categorical)
-        model = LocalModel(
-            graph,
-            agents.features,
-            agents.distribution.actions,
-            discrete,
-            settings.model_actions == "neighbors",
-            settings.model_encoding_size,
-            settings.model_hidden_size,
-            settings.model_message_size,
-            torch.Generator().manual_seed(seed),
-        )
-        self.models = ModelLearner(model.to(agents.device), settings, agents.generator)
+    def __init__(
+        self,
+        model: "LocalModel",
+        policy: Policy,
+        normalize: Callable[[Tensor], Tensor],
+        settings: ModelSettings,
+        generator: torch.Generator,
+    ) -> None:
+        self.policy, self.normalize, self.settings, self.generator = policy, normalize, settings, generator
+        self.trainer = ModelTrainer(model, OpenLoopLoss(settings.model_reward_coef), settings, generator)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the models have learned anything yet."""
+        return self.trainer.ready
 
     def fit(self, batch: Rollout, progress: float) -> dict[str, float]:
-        """Learn from a real batch, and measure how wrong the models are on what they have not learned from.
+        """Learn from a real batch, and measure the models on held-out steps.
 
-        Once practice has faded out for good there is nothing to learn for, and no metrics.
+        Once no more batches come from the models there is nothing to learn for, and no metrics.
         """
-        if self.settings.model_share_final == 0 and progress >= self.settings.model_share_schedule[1]:
+        settings = self.settings
+        if settings.model_share_final == 0 and progress >= settings.model_share_schedule[1]:
             return {}
-        metrics = self.models.fit(batch)
+        metrics = self.trainer.fit(batch)
         if not metrics:
             return {}
-        longest = max(self.settings.model_horizon, self.settings.model_horizon_final or 0)
+        longest = max(settings.model_horizon, settings.model_horizon_final or 0)
         for steps, errors in ((1, one_step_errors), (min(longest, len(batch.rewards)), open_loop_errors)):
-            if (windows := self.models.unseen(steps)) is not None:
-                metrics |= errors(self.models, windows)
+            if (sequences := self.trainer.holdout(steps)) is not None:
+                metrics |= errors(self.trainer, sequences)
         return metrics
 
-    def horizon(self, progress: float) -> int:
-        """T at this share of training: linear between two points, as in MBPO's table 1."""
-        settings = self.settings
-        return round(
-            scheduled(settings.model_horizon, settings.model_horizon_final, progress, settings.model_horizon_schedule)
-        )
+    def rollout(self, starts: Tensor, steps: int) -> Rollout:
+        """Model rollouts of T steps, `model_starts` of them, from observations drawn from `starts` (S, N, D)."""
+        count, device = (self.settings.model_starts,), self.generator.device
+        index = torch.randint(len(starts), count, generator=self.generator, device=device)
+        return branched_rollout(self.trainer, self.policy, self.normalize, starts[index], steps, self.generator)
 
-    def share(self, progress: float) -> float:
-        """q0 at this share of training, linear between two points as well."""
-        settings = self.settings
-        return scheduled(settings.model_share, settings.model_share_final, progress, settings.model_share_schedule)
 
-    def imagine(self, starts: Tensor, steps: int) -> Rollout:
-        """`model_starts` rollouts from states that are drawn from `starts` (S, N, D)."""
-        agents, count = self.agents, (self.settings.model_starts,)
-        index = torch.randint(len(starts), count, generator=agents.generator, device=agents.device)
-        return branch(self.models, agents.policy, starts[index], steps, agents.states, agents.generator)
+def make_local_model(
+    setup: Setup, features: int, distribution: ActionDistribution, settings: ModelSettings
+) -> "LocalModel":
+    """Untrained localized models for a learner's agents.
+
+    Args:
+        setup: the graph, the seed of the initial parameters, the device.
+        features: D, the width of one agent's state.
+        distribution: of its actions.
+        settings: of the models.
+    """
+    from dmpo.models.local_model import LocalModel  # torch-geometric takes as long to load as torch itself
+
+    model = LocalModel(
+        setup.graph,
+        features,
+        actions=distribution.actions,
+        discrete=isinstance(distribution, Categorical),
+        neighbor_actions=settings.model_actions == "neighbors",
+        encoding=settings.model_encoding_size,
+        hidden=settings.model_hidden_size,
+        message=settings.model_message_size,
+        generator=torch.Generator().manual_seed(setup.seed),
+    )
+    model.to(setup.device)
+    return model

@@ -1,57 +1,57 @@
-"""How wrong the models are on what they have not learned from (DMPO paper, Figure 3), and how far they can be rolled."""
+"""Errors of the models on held-out steps (DMPO paper, Figure 3), and how they grow along a rollout."""
 
 import torch
 from torch import Tensor
 
-from dmpo.data.replay_buffer import Windows
-from dmpo.models.trainer import ModelLearner
-from dmpo.nn.normalization import SMALLEST_STD, Moments
+from dmpo.data.replay_buffer import Sequences
+from dmpo.models.trainer import ModelTrainer
+from dmpo.nn.normalization import SMALLEST_STD, RunningNormalizer
 
 
 @torch.no_grad()
-def one_step_errors(models: ModelLearner, windows: Windows) -> dict[str, float]:
+def one_step_errors(models: ModelTrainer, sequences: Sequences) -> dict[str, float]:
     """MSE over variance, one step ahead: of states, of their change, of rewards; on average and per agent.
 
-    The variances are those of the latest real steps. A feature that is constant there has none and does not count.
-    What an end pays is not a model's to predict.
+    The variances are those of the training data. A feature that is constant there has none and does not count. Rewards
+    of terminal steps are not the reward head's to predict.
 
     Args:
         models: of all agents.
-        windows: of one step or more, held out.
+        sequences: held-out, of one step or more.
     """
-    found = models.predict(windows.states, windows.actions[0])
-    error = (found.states - windows.following[0]).square().mean(1)  # (N, D)
-    goes_on = ~windows.ends[0]
-    reward_error = (found.ordinary_rewards - windows.rewards[0])[:, goes_on].square().mean(1)  # (N,)
+    found = models.predict(sequences.states, sequences.actions[0])
+    error = (found.states - sequences.next_states[0]).square().mean(1)  # (N, D)
+    goes_on = ~sequences.terminated[0]
+    reward_error = (found.ordinary_rewards - sequences.rewards[0])[:, goes_on].square().mean(1)  # (N,)
     parts = {
-        "state_error": _over_variance(error, models.states),
-        "change_error": _over_variance(error, models.changes),
-        "reward_error": _over_variance(reward_error.unsqueeze(1), models.rewards),
+        "state_error": _over_variance(error, models.state_normalizer),
+        "change_error": _over_variance(error, models.change_normalizer),
+        "reward_error": _over_variance(reward_error.unsqueeze(1), models.reward_normalizer),
     }
     metrics = {f"model/{name}": float(x.mean()) for name, x in parts.items()}
     return metrics | {f"model/{name}.{i}": float(v) for name, x in parts.items() for i, v in enumerate(x)}
 
 
 @torch.no_grad()
-def open_loop_errors(models: ModelLearner, windows: Windows) -> dict[str, float]:
+def open_loop_errors(models: ModelTrainer, sequences: Sequences) -> dict[str, float]:
     """MSE over variance of the state after k = 1 … H steps in the models with recorded actions, mean over agents.
 
-    It says how far a branched rollout may go. What it calls `model/open_loop_error.k` is `model/state_error` at k = 1.
+    It shows how far a branched rollout may go. `model/open_loop_error.k` is `model/state_error` at k = 1.
 
     Args:
         models: of all agents.
-        windows: of H steps, held out.
+        sequences: held-out, of H steps.
     """
-    metrics, states = {}, windows.states
-    for k, actions in enumerate(windows.actions, start=1):
+    metrics, states = {}, sequences.states
+    for k, actions in enumerate(sequences.actions, start=1):
         states = models.predict(states, actions).states
-        error = (states - windows.following[k - 1]).square().mean(1)  # (N, D)
-        metrics[f"model/open_loop_error.{k}"] = float(_over_variance(error, models.states).mean())
+        error = (states - sequences.next_states[k - 1]).square().mean(1)  # (N, D)
+        metrics[f"model/open_loop_error.{k}"] = float(_over_variance(error, models.state_normalizer).mean())
     return metrics
 
 
-def _over_variance(error: Tensor, moments: Moments) -> Tensor:
+def _over_variance(error: Tensor, normalizer: RunningNormalizer) -> Tensor:
     # (N, D) -> (N,), mean over the features that vary
-    variance = moments.variance.view_as(error)
+    variance = normalizer.variance.view_as(error)
     varies = variance > SMALLEST_STD**2
     return (error / variance.clamp(min=SMALLEST_STD**2) * varies).sum(1) / varies.sum(1).clamp(min=1)

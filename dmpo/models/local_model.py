@@ -1,4 +1,4 @@
-"""The localized models: p̂_i(s_i', r_i, d_i | states of N_i^1, a_i), one graph convolution (DMPO paper, eqs. 2-4)."""
+"""Localized models: p̂_i(s_i', r_i, d_i | states of N_i^1, a_i), one graph convolution (DMPO paper, eqs. 2-4)."""
 
 from typing import NamedTuple
 
@@ -7,19 +7,19 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
-from dmpo.nn.layers import StackedColumns, parameters_of, stacked
+from dmpo.nn.layers import FeatureMajorMLP, chain, parameters_of
 from graphs import Neighborhood
 
-END_LOGIT = -5.0  # ends are rare, and before any is seen none should be imagined
-EMBEDDING = 4  # numbers that stand for a discrete action
+INIT_TERMINATION_LOGIT = -5.0  # ends are rare, and before any is seen none should be predicted
+EMBEDDING_SIZE = 4  # of a discrete action
 
 
 class Prediction(NamedTuple):
-    """What the models say follows, all (N, B, ...), in normalized units."""
+    """Predictions of the models, all (N, B, ...), in normalized units."""
 
     change: Tensor  # (N, B, D), s' - s
     reward: Tensor  # (N, B)
-    end: Tensor  # (N, B), the logit of d
+    termination: Tensor  # (N, B), the logit of d
 
 
 class LocalModel(MessagePassing):  # type: ignore[misc]
@@ -28,22 +28,22 @@ class LocalModel(MessagePassing):  # type: ignore[misc]
     h_i⁰ = f_i^enc(s_i);  h_(i,j) = f_(i,j)^edge(h_i⁰, h_j⁰);  h_i¹ = f_i^node(Σ_{j∈N_i^1} h_(i,j), a_i);
     s_i' = s_i + f_i^state(h_i¹),  r_i = f_i^reward(h_i¹),  d_i = σ(f_i^done(h_i¹)).
 
-    With `hears_actions` it is p̂_i(· | states and actions of N_i^1): h_i⁰ = f_i^enc(s_i, a_i). Where an agent senses
-    others, such as its gap to the one in front, what they do moves its own state within the step, and a model that does
-    not hear of it takes its neighbors' actions for chance.
+    With `neighbor_actions` it is p̂_i(· | states and actions of N_i^1): h_i⁰ = f_i^enc(s_i, a_i). Where an agent senses
+    others, such as its gap to the one in front, their actions move its own state within the step, and to a model that
+    does not receive them they are noise.
 
-    N_i^1 is closed: there is an edge from each agent to itself, so that one alone on the graph sees its own state.
+    N_i^1 is closed: there is an edge from each agent to itself, so that an agent without neighbors sees its own state.
 
     Args:
         graph: who talks to whom.
-        features: D, numbers in one agent's state.
+        features: D, the width of one agent's state.
         actions: A where actions are continuous; the number of actions where they are discrete.
         discrete: which of the two.
-        hears_actions: whether neighbors' actions are told as well as their states.
+        neighbor_actions: whether messages carry actions as well as states.
         encoding: width of h⁰.
         hidden: width of the two hidden layers of f^edge and f^node.
         message: width of the messages.
-        generator: where the initial weights are drawn from.
+        generator: of the initial weights.
 
     Shapes:
         states (N, B, D), actions (N, B, A) or (N, B) int64 -> a `Prediction`. The agents come first, as the parameters
@@ -54,9 +54,10 @@ class LocalModel(MessagePassing):  # type: ignore[misc]
         self,
         graph: nx.Graph,
         features: int,
+        *,
         actions: int,
         discrete: bool,
-        hears_actions: bool,
+        neighbor_actions: bool,
         encoding: int,
         hidden: int,
         message: int,
@@ -68,33 +69,33 @@ class LocalModel(MessagePassing):  # type: ignore[misc]
         target, place = near.mask.nonzero(as_tuple=True)  # (M,) edges, those to oneself included
         self.register_buffer("edges", torch.stack([near.index[target, place], target]))  # (2, M): from j, to i
         n = self.num_agents
-        width = EMBEDDING if discrete else actions
-        told = features + width if hears_actions else features
-        self.encoder = StackedColumns(n, [told, encoding], True, generator)
-        self.edge = StackedColumns(len(target), [2 * encoding, hidden, hidden, message], False, generator)
-        self.actions, self.discrete, self.hears_actions = actions, discrete, hears_actions
-        chosen = EMBEDDING, actions if discrete else 0
-        self.embedding = nn.Parameter(torch.randn(n, *chosen, generator=generator))  # (N, EMBEDDING, actions)
-        self.node = StackedColumns(n, [message + width, hidden, hidden, encoding], True, generator)
-        self.heads = StackedColumns(n, [encoding, features + 2], False, generator)
-        nn.init.constant_(self.heads.get_parameter("0.bias")[:, -1], END_LOGIT)
+        width = EMBEDDING_SIZE if discrete else actions
+        inputs = features + width if neighbor_actions else features
+        self.encoder = FeatureMajorMLP(n, [inputs, encoding], True, generator)
+        self.edge = FeatureMajorMLP(len(target), [2 * encoding, hidden, hidden, message], False, generator)
+        self.actions, self.discrete, self.neighbor_actions = actions, discrete, neighbor_actions
+        embedding = EMBEDDING_SIZE, actions if discrete else 0
+        self.embedding = nn.Parameter(torch.randn(n, *embedding, generator=generator))  # (N, EMBEDDING_SIZE, actions)
+        self.node = FeatureMajorMLP(n, [message + width, hidden, hidden, encoding], True, generator)
+        self.heads = FeatureMajorMLP(n, [encoding, features + 2], False, generator)
+        nn.init.constant_(self.heads.get_parameter("0.bias")[:, -1], INIT_TERMINATION_LOGIT)
 
     def forward(self, states: Tensor, actions: Tensor) -> Prediction:
-        """(N, B, D) and (N, B, A) or (N, B) -> what follows."""
-        outputs = self.step(states.transpose(1, 2), self.acted(actions)).transpose(1, 2)  # (N, B, D + 2)
+        """(N, B, D) and (N, B, A) or (N, B) -> `Prediction`."""
+        outputs = self.step(states.transpose(1, 2), self.encode_actions(actions)).transpose(1, 2)  # (N, B, D + 2)
         return Prediction(outputs[..., :-2], outputs[..., -2], outputs[..., -1])
 
-    def step(self, states: Tensor, acted: Tensor) -> Tensor:
-        """The same with the samples last, and with actions as `acted` has them.
+    def step(self, states: Tensor, encoded_actions: Tensor) -> Tensor:
+        """`forward` with the samples last and with encoded actions.
 
-        (N, D, B) and (N, EMBEDDING or A, B) -> (N, D + 2, B), the changes, the reward and the logit of the end.
+        (N, D, B) and (N, EMBEDDING_SIZE or A, B) -> (N, D + 2, B), the changes, the reward and the termination logit.
         """
-        told = torch.cat([states, acted], 1) if self.hears_actions else states
-        received = self.propagate(self.edges, encoded=self.encoder(told))  # (N, message, B)
-        return stacked(torch.cat([received, acted], 1), self.node, self.heads)
+        inputs = torch.cat([states, encoded_actions], 1) if self.neighbor_actions else states
+        received = self.propagate(self.edges, encoded=self.encoder(inputs))  # (N, message, B)
+        return chain(torch.cat([received, encoded_actions], 1), self.node, self.heads)
 
     def networks(self) -> dict[str, tuple[list[Tensor], bool]]:
-        """As `kernels.model_gradients` takes them."""
+        """Parameters, and whether a max ends them, of encoder, edge and node, as `fused_model_gradients` takes them."""
         node = parameters_of([self.node, self.heads])
         return {
             "encoder": (parameters_of([self.encoder]), True),
@@ -117,10 +118,13 @@ class LocalModel(MessagePassing):  # type: ignore[misc]
         """Σ_{j∈N_i^1} h_(i,j), (M, message, B) -> (N, message, B); several times as fast as the library's scatter."""
         return inputs.new_zeros(self.num_agents, *inputs.shape[1:]).index_add(0, index, inputs)
 
-    def acted(self, actions: Tensor) -> Tensor:
-        """What stands for actions, (N, B, A) or (N, B) -> (N, EMBEDDING or A, B)."""
+    def encode_actions(self, actions: Tensor) -> Tensor:
+        """Embedding of discrete actions, continuous ones as they are.
+
+        (N, B, A) or (N, B) -> (N, EMBEDDING_SIZE or A, B).
+        """
         if not self.discrete:
             return actions.transpose(1, 2)
-        numbers = torch.arange(self.actions, device=actions.device).view(1, -1, 1)
-        chosen = (actions.unsqueeze(1) == numbers).to(self.embedding.dtype)  # (N, actions, B)
-        return torch.bmm(self.embedding, chosen)
+        indices = torch.arange(self.actions, device=actions.device).view(1, -1, 1)
+        one_hot = (actions.unsqueeze(1) == indices).to(self.embedding.dtype)  # (N, actions, B)
+        return torch.bmm(self.embedding, one_hot)

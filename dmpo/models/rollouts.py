@@ -1,4 +1,4 @@
-"""Branched rollouts: short imagined trajectories that begin in real states (DMPO paper, Algorithm 1)."""
+"""Branched rollouts: short model trajectories that begin in real states (DMPO paper, Algorithm 1)."""
 
 from collections.abc import Callable
 
@@ -6,66 +6,70 @@ import torch
 from torch import Tensor
 
 from dmpo.data.rollout import Rollout
-from dmpo.errors import check_imagined
-from dmpo.models.trainer import ModelLearner
+from dmpo.errors import check_model_states
+from dmpo.models.trainer import ModelTrainer
 from dmpo.nn.policy import Policy
 
 
 @torch.no_grad()
-def branch(
-    models: ModelLearner,
+def branched_rollout(
+    models: ModelTrainer,
     policy: Policy,
+    normalize: Callable[[Tensor], Tensor],
     starts: Tensor,
     steps: int,
-    states: Callable[[Tensor], Tensor],
     generator: torch.Generator,
 ) -> Rollout:
-    """Let all agents act in their models at once, each step's predictions being exchanged with the neighbors.
+    """T steps of B rollouts, all agents in their models at once, exchanging predicted states after each step.
 
-    A rollout ends where one of its agents predicts its end, which all others are told, as they are of real ends; what
-    lies behind is padding. At the last step it is cut off, so that the value of the state it is in counts.
+    A rollout ends where one of its agents predicts its end, as a real episode does for all; the steps behind are
+    padding. After the last step it is truncated, so that the value of its state counts.
 
     Args:
         models: of all agents.
-        policy: who acts.
-        starts: (B, N, D), real states.
+        policy: of all agents.
+        normalize: from observations to the states that the policy sees.
+        starts: (B, N, D), real observations.
         steps: T.
-        states: what the policy makes of states, such as normalizing them.
-        generator: where actions are drawn from.
-
-    Returns:
-        A rollout of T steps in B environments.
+        generator: of the actions.
 
     Raises:
         TrainingError: a model exploded on the way.
     """
-    observations, actions, behavior, rewards, ended = [starts], [], [], [], []
-    over = [torch.zeros_like(starts[:, 0, 0], dtype=torch.bool)]  # (B,), whether there was an end before that step
+    observations = [starts]
+    ended = [torch.zeros(len(starts), dtype=torch.bool, device=starts.device)]  # (B,) each, before that step
+    recorded: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
     for _ in range(steps):
-        parameters = policy(states(observations[-1]))  # (B, N, P)
-        drawn = policy.distribution.sample(parameters, generator)
-        step = models.predict(observations[-1].transpose(0, 1), drawn.transpose(0, 1))
-        # What is over stays where it is: on its way through padding nothing can explode.
-        following = torch.where(over[-1].view(-1, 1, 1), observations[-1], step.states.transpose(0, 1))
-        observations.append(following.contiguous())
-        actions.append(drawn)
-        behavior.append(parameters)
-        rewards.append(step.rewards.T)
-        ended.append(step.ends.any(0))
-        over.append(over[-1] | ended[-1])
-    followed, ends = torch.stack(observations), torch.stack(ended)  # (T+1, B, N, D) and (T, B)
-    valid = ~torch.stack(over[:-1])  # (T, B)
-    # What is farthest out is the least or the greatest of each number; a NaN is both.
-    extremes = torch.stack([followed[1:].amin(1), followed[1:].amax(1)], 1)  # (T, B, N, D) -> (T, 2, N, D)
-    check_imagined(models.distance(extremes).transpose(1, 2))
+        dist_params = policy(normalize(observations[-1]))  # (B, N, P)
+        actions = policy.distribution.sample(dist_params, generator)
+        step = models.predict(observations[-1].transpose(0, 1), actions.transpose(0, 1))
+        terminated = step.terminated.any(0)  # (B,)
+        # An ended rollout stays where it is: on its way through padding nothing can explode.
+        next_states = torch.where(ended[-1].view(-1, 1, 1), observations[-1], step.states.transpose(0, 1))
+        recorded.append((actions, dist_params, step.rewards.T, terminated))
+        observations.append(next_states.contiguous())
+        ended.append(ended[-1] | terminated)
+    states = torch.stack(observations)  # (T+1, B, N, D)
+    _check(models, states[1:])
+    return _rollout(states, recorded, valid=~torch.stack(ended[:-1]))
+
+
+def _rollout(states: Tensor, recorded: list[tuple[Tensor, Tensor, Tensor, Tensor]], valid: Tensor) -> Rollout:
+    actions, dist_params, rewards, ends = (torch.stack(x) for x in zip(*recorded, strict=True))  # (T, B, ...) each
     return Rollout(
-        observations=followed,
-        actions=torch.stack(actions),
-        behavior=torch.stack(behavior),
-        rewards=torch.stack(rewards),
+        observations=states,
+        actions=actions,
+        old_dist_params=dist_params,
+        rewards=rewards,
         terminated=ends & valid,
         truncated=torch.zeros_like(ends),
         valid=valid,
-        final_index=torch.empty(0, dtype=torch.int64, device=starts.device),
-        final_observations=starts[:0],
+        final_index=torch.empty(0, dtype=torch.int64, device=states.device),
+        final_observations=states[0, :0],
     )
+
+
+def _check(models: ModelTrainer, states: Tensor) -> None:
+    # The farthest state is the least or the greatest of each feature; a NaN is both.
+    extremes = torch.stack([states.amin(1), states.amax(1)], 1)  # (T, B, N, D) -> (T, 2, N, D)
+    check_model_states(models.distance(extremes).transpose(1, 2))

@@ -1,241 +1,200 @@
-"""Learning the localized models from real steps: one loss per agent, stopped on trajectories that are held out."""
+"""Fitting the localized models to real steps: one loss per agent, stopped early on held-out trajectories."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
 
-from dmpo.data.replay_buffer import Memory, Windows
+from dmpo.data.replay_buffer import ReplayBuffer, Sequences
 from dmpo.data.rollout import Rollout
 from dmpo.errors import check_finite
-from dmpo.models.local_model import LocalModel
-from dmpo.nn import kernels
-from dmpo.nn.normalization import Moments
+from dmpo.models.loss import STATE_BOUND, ModelLoss, NormalizedSequences
+from dmpo.models.settings import ModelSettings
+from dmpo.nn.normalization import RunningNormalizer
 from dmpo.nn.optimizer import StackedAdam
-from dmpo.settings import ModelSettings
 
-# Standard deviations from the mean at which a state looks to a model as any further one: beyond what has been seen
-# networks go on in straight lines, which in open loop end at infinity.
-FAR = 100.0
-JUDGED = 2_048  # held-out windows on which the models are judged
-MEASURED = 2**20  # states of agents in such windows at most, where many agents are rolled many steps
-OBSERVED = 2**20  # states of agents whose moments are taken at once
-PIECE = 2**16  # messages that are computed at once, each over a batch of windows, where PyTorch computes them
-LEAST = 128  # about so many windows at once however many messages: gradients are as large as all parameters
+if TYPE_CHECKING:  # torch-geometric takes as long to load as torch itself
+    from dmpo.models.local_model import LocalModel
+
+VALIDATION_SEQUENCES = 2_048
+HOLDOUT_STATES = 2**20  # of agents in held-out sequences at most, where many agents are rolled many steps
+OBSERVED_STATES = 2**20  # of agents that normalizers take in at once
+# PyTorch computes so many messages at once, each over a batch of sequences, but at least so many sequences, as their
+# gradient is as large as all parameters.
+CHUNK_MESSAGES, CHUNK_MIN_SEQUENCES = 2**16, 128
 
 
 class Step(NamedTuple):
-    """What the models say follows, in the environment's units; the agents first."""
+    """Predictions of the models in the environment's units; the agents come first."""
 
     states: Tensor  # (N, B, D)
-    ordinary_rewards: Tensor  # (N, B), of a step that goes on
+    ordinary_rewards: Tensor  # (N, B), of a step after which the episode goes on
     rewards: Tensor  # (N, B), that of an end where one is predicted
-    ends: Tensor  # (N, B) bool
+    terminated: Tensor  # (N, B) bool
 
 
-class _Known(NamedTuple):
-    # What windows tell, normalized, with the windows last.
+class ModelTrainer:
+    """The models of all agents, with the data they are fitted to and the normalizers of these.
 
-    ratio: Tensor  # (N, D), units of changes in those of states
-    drift: Tensor  # (N, D), the mean change in those
-    state: Tensor  # (N, D, B), at the begin
-    acted: Tensor  # (N, EMBEDDING or A, H, B)
-    following: Tensor  # (H, N, D, B)
-    rewards: Tensor  # (H, N, B)
-    ends: Tensor  # (H, B), 0 or 1
-
-
-class ModelLearner:
-    """The models of all agents, with what they are learned from.
-
-    States, continuous actions, changes of state and rewards are normalized per agent by what the training trajectories
-    hold. What the end of an episode pays is learned apart, as a mean per agent: it may be of another size than all other
-    rewards, and the reward head would serve it before everything else.
+    States, continuous actions, changes of state and rewards are normalized per agent by the training trajectories.
+    The reward of an episode's last step is learned apart, as a mean per agent: it may be of another size than all other
+    rewards, and the reward head would fit it before everything else.
 
     Args:
-        model: the models, where they are to learn.
-        settings: how they learn.
-        generator: where trajectories and windows are drawn from, on the same device.
+        model: the models, on the device where they learn.
+        loss: that they are fitted to.
+        settings: of the fit.
+        generator: of the holdout and of the sequences, on the same device.
     """
 
-    def __init__(self, model: LocalModel, settings: ModelSettings, generator: torch.Generator) -> None:
-        self.model, self.settings, self.generator = model, settings, generator
-        self.memory = Memory(settings.model_buffer_size, settings.model_holdout, generator)
-        self.ready = False  # whether they have learned anything, before which nobody practises in them
+    def __init__(
+        self, model: "LocalModel", loss: ModelLoss, settings: ModelSettings, generator: torch.Generator
+    ) -> None:
+        self.model, self.loss, self.settings, self.generator = model, loss, settings, generator
+        self.buffer = ReplayBuffer(settings.model_buffer_size, settings.model_holdout, generator)
+        self.ready = False  # whether the models have learned anything, before which nobody trains on their rollouts
         features = (model.features,)
-        self.states, self.changes = self._moments(features), self._moments(features)
-        self.rewards, self.last_rewards = self._moments(()), self._moments(())
-        self.actions = self._moments((model.actions,))  # of continuous ones
+        self.state_normalizer, self.change_normalizer = self._normalizer(features), self._normalizer(features)
+        self.reward_normalizer, self.terminal_reward_normalizer = self._normalizer(()), self._normalizer(())
+        self.action_normalizer = self._normalizer((model.actions,))  # of continuous ones
         self.optimizers = [StackedAdam(group, settings.model_max_grad_norm) for group in model.parameter_groups()]
 
     def fit(self, batch: Rollout) -> dict[str, float]:
-        """Take in a real batch and, once the warm-up is over, learn until the held-out error stops falling.
+        """Add a real batch and, once the warm-up is over, learn until the validation loss stops falling.
 
-        The error is the mean over agents: when to stop is the one thing here that they decide together. Where no
-        episode was long enough for a window there is nothing to learn from yet, and no metrics.
+        The validation loss is the mean over agents: when to stop is the one decision here that they take together.
+        Without metrics where no episode was long enough for a sequence yet.
         """
         settings = self.settings
-        self.memory.add(batch)
-        if self.memory.added < settings.warm_up_steps:
+        self.buffer.add(batch)
+        if self.buffer.added < settings.warm_up_steps:
             return {}
-        training, held_out = (self.memory.windows(settings.model_loss_steps, held) for held in (False, True))
+        training, holdout = (self.buffer.sequences(settings.model_loss_steps, held) for held in (False, True))
         if not len(training):
             return {}
         most = settings.model_fit_steps if self.ready else settings.model_warm_up_fit_steps or settings.model_fit_steps
         self.ready = True
-        self._observe()
-        judged = (held_out if len(held_out) else training).draw(JUDGED, self.generator)
-        best, since, steps = self._judge(judged), 0, 0
+        self._update_normalizers()
+        validation = (holdout if len(holdout) else training).draw(VALIDATION_SEQUENCES, self.generator)
+        best, since, steps = self._validate(validation), 0, 0
         while steps < most and since < settings.model_patience:
             block = min(settings.model_validation_every, most - steps)
             for _ in range(block):
                 self.update(training.draw(settings.model_batch_size, self.generator))
             steps += block
-            loss = self._judge(judged)
+            loss = self._validate(validation)
             best, since = (loss, 0) if loss < best else (best, since + 1)
         return {"model/gradient_steps": float(steps), "model/validation_loss": best}
 
-    def unseen(self, steps: int) -> Windows | None:
-        """Windows of so many steps that were held out; none where no trajectory is, or none goes on for so long."""
-        held_out = self.memory.windows(steps, held_out=True)
-        count = min(JUDGED, max(LEAST, MEASURED // (steps * self.model.num_agents)))
-        return held_out.draw(count, self.generator) if len(held_out) else None
+    def holdout(self, steps: int) -> Sequences | None:
+        """Held-out sequences of so many steps; None without a holdout, or where no episode goes on for so long."""
+        holdout = self.buffer.sequences(steps, holdout=True)
+        count = min(VALIDATION_SEQUENCES, max(CHUNK_MIN_SEQUENCES, HOLDOUT_STATES // (steps * self.model.num_agents)))
+        return holdout.draw(count, self.generator) if len(holdout) else None
 
-    def update(self, windows: Windows) -> None:
+    def update(self, sequences: Sequences) -> None:
         """One gradient step of all models."""
         for optimizer in self.optimizers:
             optimizer.zero_grad()
-        for piece, share in self._pieces(windows):
-            self._gradients(piece, share)
+        for piece, share in self._chunks(sequences):
+            self.loss.accumulate_gradients(self.model, self.normalized(piece), share)
         for optimizer in self.optimizers:
-            everybody = torch.ones_like(optimizer.steps, dtype=torch.bool).squeeze(1)  # (R,)
-            optimizer.step(self.settings.lr_model, everybody)
+            optimizer.step(self.settings.lr_model)
 
-    def losses(self, windows: Windows) -> Tensor:
-        """MSE(s) + c_r MSE(r) + BCE(d) per agent (N,), over H steps in open loop; normalized units."""
-        known = self._known(windows)
-        drift, ratio, state = known.drift.unsqueeze(2), known.ratio.unsqueeze(2), known.state  # (N, D, 1) and (N, D, B)
-        outputs, states = [], []
-        for action in known.acted.unbind(2):
-            outputs.append(self.model.step(state.clamp(-FAR, FAR), action))
-            state = torch.addcmul(state + drift, ratio, outputs[-1][:, :-2])
-            states.append(state)
-        # As the change was predicted from where the state before had got to, its error is that of the state.
-        state_error = ((torch.stack(states) - known.following) / ratio).square().mean((2, 3))
-        reward, end = torch.stack([output[:, -2:] for output in outputs]).unbind(2)  # (H, N, B) each
-        ends = known.ends.unsqueeze(1)  # (H, 1, B)
-        reward_error = ((reward - known.rewards).square() * (1 - ends)).mean(2)
-        end_error = binary_cross_entropy_with_logits(end, ends.expand_as(end), reduction="none").mean(2)
-        return (state_error + self.settings.model_reward_coef * reward_error + end_error).mean(0)  # (H, N) -> (N,)
-
-    def _gradients(self, windows: Windows, share: float) -> None:
-        # Those of the sum of so much of the losses, added to what parameters have.
-        networks = self.model.networks()
-        if not all(kernels.suit(windows.states, parameters) for parameters, _ in networks.values()):
-            (self.losses(windows).sum() * share).backward()  # type: ignore[no-untyped-call]
-            return
-        known, (source, target) = self._known(windows), self.model.edges
-        tensors = known._asdict() | {"pairs": torch.stack([target, source], 1), "targets": target}
-        tensors["acted"] = known.acted.detach()
-        settings = {"hears": self.model.hears_actions, "far": FAR, "reward_weight": self.settings.model_reward_coef}
-        found, to_acted = kernels.model_gradients(networks, tensors, **settings, scale=share)
-        if known.acted.requires_grad:
-            known.acted.backward(to_acted)  # type: ignore[no-untyped-call]
-        for name, (parameters, _) in networks.items():
-            for parameter, gradient in zip(parameters, found[name], strict=True):
-                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
-
-    def _known(self, windows: Windows) -> "_Known":
-        # (H, N, B, ...) -> (N, H·B, ...) -> (N, EMBEDDING or A, H·B), of all steps at once
-        acted = self.model.acted(self._prepared(windows.actions.transpose(0, 1).flatten(1, 2)))
-        state, following = (
-            _apply(self.states, x, Moments.normalize).transpose(-1, -2).contiguous()
-            for x in (windows.states, windows.following)
+    def normalized(self, sequences: Sequences) -> NormalizedSequences:
+        """Sequences as a model's loss takes them."""
+        # (H, N, B, ...) -> (N, H·B, ...) -> (N, W, H·B), of all steps at once
+        actions = self.model.encode_actions(self._normalized_actions(sequences.actions.transpose(0, 1).flatten(1, 2)))
+        state, next_states = (
+            _normalize(self.state_normalizer, x).transpose(-1, -2).contiguous()
+            for x in (sequences.states, sequences.next_states)
         )
-        return _Known(
-            ratio=self.changes.std / self.states.std,
-            drift=self.changes.mean / self.states.std,
+        return NormalizedSequences(
+            ratio=self.change_normalizer.std / self.state_normalizer.std,
+            drift=self.change_normalizer.mean / self.state_normalizer.std,
             state=state,
-            acted=acted.view(*acted.shape[:2], len(windows.actions), -1).contiguous(),
-            following=following,
-            rewards=_apply(self.rewards, windows.rewards, Moments.normalize).contiguous(),
-            ends=windows.ends.to(state.dtype),
+            actions=actions.view(*actions.shape[:2], len(sequences.actions), -1).contiguous(),
+            next_states=next_states,
+            rewards=_normalize(self.reward_normalizer, sequences.rewards).contiguous(),
+            terminated=sequences.terminated.to(state.dtype),
         )
 
     @torch.no_grad()
     def predict(self, states: Tensor, actions: Tensor) -> Step:
-        """What follows states (N, B, D) and actions (N, B, A) or (N, B)."""
-        normalized = _apply(self.states, states, Moments.normalize).clamp(-FAR, FAR)
-        found = self.model(normalized, self._prepared(actions))
-        following = states + _apply(self.changes, found.change, Moments.denormalize)
-        ends = found.end > 0
-        ordinary = _apply(self.rewards, found.reward, Moments.denormalize)
-        return Step(following, ordinary, torch.where(ends, self.last_rewards.mean.unsqueeze(1), ordinary), ends)
+        """Step from states (N, B, D) with actions (N, B, A) or (N, B)."""
+        normalized = _normalize(self.state_normalizer, states).clamp(-STATE_BOUND, STATE_BOUND)
+        found = self.model(normalized, self._normalized_actions(actions))
+        next_states = states + _denormalize(self.change_normalizer, found.change)
+        terminated = found.termination > 0
+        ordinary = _denormalize(self.reward_normalizer, found.reward)
+        terminal = self.terminal_reward_normalizer.mean.unsqueeze(1)  # (N, 1)
+        return Step(next_states, ordinary, torch.where(terminated, terminal, ordinary), terminated)
 
     def distance(self, states: Tensor) -> Tensor:
-        """How far states (..., N, D) are from the mean of those seen, in standard deviations."""
-        return self.states.normalize(states)
+        """Distance of states (..., N, D) from the mean of the data, in standard deviations."""
+        return self.state_normalizer.normalize(states)
 
     def state_dict(self) -> dict[str, Any]:
-        """Models, moments, optimizers and memory."""
+        """Models, normalizers, optimizers and buffer."""
         parts = {name: part.state_dict() for name, part in self._modules().items()}
-        rest = {"ready": self.ready, "memory": self.memory.state_dict()}
+        rest = {"ready": self.ready, "buffer": self.buffer.state_dict()}
         return {**parts, "optimizers": [o.state_dict() for o in self.optimizers], **rest}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
+        """Continue from `state_dict`."""
         for name, part in self._modules().items():
             part.load_state_dict(state[name])
         for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(kept)
-        self.memory.load_state_dict(state["memory"])
+        self.buffer.load_state_dict(state["buffer"])
         self.ready = state["ready"]
 
-    def _prepared(self, actions: Tensor) -> Tensor:
+    def _normalized_actions(self, actions: Tensor) -> Tensor:
         # Small ones would vanish beside the states if they were not normalized.
-        return actions if self.model.discrete else _apply(self.actions, _clipped(actions), Moments.normalize)
+        return actions if self.model.discrete else _normalize(self.action_normalizer, _clipped(actions))
 
-    def _moments(self, features: tuple[int, ...]) -> Moments:
-        return Moments(self.model.num_agents, features).to(self.model.edges.device)
+    def _normalizer(self, features: tuple[int, ...]) -> RunningNormalizer:
+        return RunningNormalizer(self.model.num_agents, features).to(self.model.edges.device)
 
     def _modules(self) -> dict[str, torch.nn.Module]:
-        names = ("model", "states", "changes", "actions", "rewards", "last_rewards")
-        return {name: getattr(self, name) for name in names}
+        kinds = ("state", "change", "action", "reward", "terminal_reward")
+        return {"model": self.model, **{f"{kind}_normalizer": getattr(self, f"{kind}_normalizer") for kind in kinds}}
 
     @torch.no_grad()
-    def _judge(self, windows: Windows) -> float:
-        losses = torch.stack([self.losses(piece) * share for piece, share in self._pieces(windows)]).sum(0)  # (N,)
+    def _validate(self, sequences: Sequences) -> float:
+        parts = [self.loss(self.model, self.normalized(piece)) * share for piece, share in self._chunks(sequences)]
+        losses = torch.stack(parts).sum(0)  # (N,)
         check_finite("model loss", losses.unsqueeze(1), len(losses))
         return float(losses.mean())
 
-    def _pieces(self, windows: Windows) -> Iterator[tuple[Windows, float]]:
-        # And the share of all windows each is.
-        for piece in windows.split(max(LEAST, PIECE // self.model.edges.shape[1])):
-            yield piece, piece.states.shape[1] / windows.states.shape[1]
+    def _chunks(self, sequences: Sequences) -> Iterator[tuple[Sequences, float]]:
+        # Pieces, each with its share of all sequences.
+        for piece in sequences.split(max(CHUNK_MIN_SEQUENCES, CHUNK_MESSAGES // self.model.edges.shape[1])):
+            yield piece, piece.states.shape[1] / sequences.states.shape[1]
 
-    def _observe(self) -> None:
-        # Moments of everything that is in the memory now, from the beginning.
+    def _update_normalizers(self) -> None:
+        # Statistics of everything that is in the buffer now, from the beginning.
         begun = set()
-        for windows in self.memory.windows(1, held_out=False).pieces(max(1, OBSERVED // self.model.num_agents)):
-            for moments, x in self._samples(windows).items():
+        count = max(1, OBSERVED_STATES // self.model.num_agents)
+        for sequences in self.buffer.sequences(1, holdout=False).pieces(count):
+            for normalizer, x in self._observed(sequences).items():
                 if x.shape[1]:
-                    if moments not in begun:
-                        moments.weight.zero_()
-                        begun.add(moments)
-                    moments.update(x.transpose(0, 1))  # (B, N, ...)
+                    if normalizer not in begun:
+                        normalizer.weight.zero_()
+                        begun.add(normalizer)
+                    normalizer.update(x.transpose(0, 1))  # (B, N, ...)
 
-    def _samples(self, windows: Windows) -> dict[Moments, Tensor]:
-        # What each is of, (N, B, ...).
-        last = windows.ends[0]
-        samples = {
-            self.states: windows.states,
-            self.changes: windows.following[0] - windows.states,
-            self.rewards: windows.rewards[0][:, ~last],
-            self.last_rewards: windows.rewards[0][:, last],
+    def _observed(self, sequences: Sequences) -> dict[RunningNormalizer, Tensor]:
+        # Data of each normalizer, (N, B, ...).
+        last = sequences.terminated[0]
+        observed = {
+            self.state_normalizer: sequences.states,
+            self.change_normalizer: sequences.next_states[0] - sequences.states,
+            self.reward_normalizer: sequences.rewards[0][:, ~last],
+            self.terminal_reward_normalizer: sequences.rewards[0][:, last],
         }
-        return samples if self.model.discrete else samples | {self.actions: _clipped(windows.actions[0])}
+        return observed if self.model.discrete else observed | {self.action_normalizer: _clipped(sequences.actions[0])}
 
 
 def _clipped(actions: Tensor) -> Tensor:
@@ -243,8 +202,12 @@ def _clipped(actions: Tensor) -> Tensor:
     return actions.clamp(-1.0, 1.0)
 
 
-def _apply(moments: Moments, x: Tensor, what: Any) -> Tensor:
-    # Moments have the agents last but for features; here the samples are, x (..., N, B, *features).
-    agents = -1 - moments.mean.dim()
-    result: Tensor = what(moments, x.transpose(agents, agents + 1)).transpose(agents, agents + 1)
-    return result
+def _normalize(normalizer: RunningNormalizer, x: Tensor) -> Tensor:
+    # Normalizers have the agents last but for features; here the samples are, x (..., N, B, *features).
+    agents = -1 - normalizer.mean.dim()
+    return normalizer.normalize(x.transpose(agents, agents + 1)).transpose(agents, agents + 1)
+
+
+def _denormalize(normalizer: RunningNormalizer, x: Tensor) -> Tensor:
+    agents = -1 - normalizer.mean.dim()
+    return normalizer.denormalize(x.transpose(agents, agents + 1)).transpose(agents, agents + 1)

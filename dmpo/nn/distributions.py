@@ -1,7 +1,7 @@
 """Distributions over one agent's actions, described by P numbers per agent and state.
 
-All have the same methods, all elementwise over agents: the parameters are (..., N, P), the actions (..., N, A) or
-(..., N), and what is computed of them (..., N).
+All have the same methods, elementwise over agents: parameters are (..., N, P), actions (..., N, A) or (..., N), and
+log-probabilities, entropies and divergences (..., N).
 """
 
 import math
@@ -12,21 +12,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-LOG_STDS = -5.0, 2.0  # between which a log standard deviation that depends on the state may move
+LOG_STD_BOUNDS = -5.0, 2.0  # of a log standard deviation that depends on the state
 
 
-class Acting(Protocol):
-    """What a policy needs to know of its actions to act."""
+class ActionDistribution(Protocol):
+    """Interface of a distribution that a policy acts with."""
 
     actions: int  # A, or the number of actions to choose from
-    outputs: int  # P', numbers that the network gives
-    scales: int  # numbers that do not depend on the state: A log standard deviations, or none
+    outputs: int  # P', outputs of the network
+    scales: int  # learned parameters that do not depend on the state: A log standard deviations, or none
 
-    def start(self, mean: float, log_std: float) -> Tensor:
-        """(P',), what the network gives at first."""
+    def init_outputs(self, mean: float, log_std: float) -> Tensor:
+        """(P',), outputs of the untrained network."""
 
-    def parameters(self, outputs: Tensor, log_std: Tensor) -> Tensor:
-        """The P numbers (..., N, P) from a network's outputs and `scales` learned numbers (N or 1, A)."""
+    def dist_params(self, outputs: Tensor, log_std: Tensor) -> Tensor:
+        """Parameters (..., N, P) from a network's outputs (..., N, P') and the learned `scales` (N or 1, A)."""
 
     def sample(self, parameters: Tensor, generator: torch.Generator) -> Tensor:
         """Drawn actions."""
@@ -34,12 +34,12 @@ class Acting(Protocol):
     def mode(self, parameters: Tensor) -> Tensor:
         """The likeliest actions."""
 
-    def commands(self, actions: Tensor) -> np.ndarray[Any, Any]:
+    def env_actions(self, actions: Tensor) -> np.ndarray[Any, Any]:
         """Actions in the environment's units."""
 
 
-class Distribution(Acting, Protocol):
-    """What PPO needs to know besides."""
+class Distribution(ActionDistribution, Protocol):
+    """Interface of a distribution that PPO, A2C and IC3Net learn with."""
 
     def log_prob(self, parameters: Tensor, actions: Tensor) -> Tensor:
         """Log-probability, (..., N)."""
@@ -54,7 +54,8 @@ class Distribution(Acting, Protocol):
 class Gaussian:
     """Independent Gaussians in units where ±1 are the bounds of the box.
 
-    Scaled to the environment's units, and clipped, only when handed to it: the log-probability is that of the draw.
+    Actions are scaled to the environment's units, and clipped, only on their way to it: log-probabilities are those of
+    the draw.
     P = 2A: the means, then the log standard deviations.
 
     Args:
@@ -70,11 +71,11 @@ class Gaussian:
         self.middle, self.half = (low + high) / 2, (high - low) / 2
         self.actions = self.outputs = self.scales = len(low)
 
-    def start(self, mean: float, log_std: float) -> Tensor:
+    def init_outputs(self, mean: float, log_std: float) -> Tensor:
         """The mean of each action, (A,)."""
         return torch.full((self.outputs,), mean)
 
-    def parameters(self, outputs: Tensor, log_std: Tensor) -> Tensor:
+    def dist_params(self, outputs: Tensor, log_std: Tensor) -> Tensor:
         """(..., N, A) and (N, A) or (1, A) -> (..., N, 2A)."""
         return torch.cat([outputs, log_std.expand_as(outputs)], -1)
 
@@ -105,7 +106,7 @@ class Gaussian:
         squares = torch.exp(2 * log_std) + (mean - new_mean).square()
         return (new_log_std - log_std + 0.5 * squares * torch.exp(-2 * new_log_std) - 0.5).sum(-1)
 
-    def commands(self, actions: Tensor) -> np.ndarray[Any, Any]:
+    def env_actions(self, actions: Tensor) -> np.ndarray[Any, Any]:
         """Scaled and clipped to the box, (..., N, A) float32."""
         scaled = torch.addcmul(self.middle, self.half, actions)
         clipped: np.ndarray[Any, Any] = torch.clamp(scaled, self.low, self.high).contiguous().cpu().numpy()
@@ -115,8 +116,8 @@ class Gaussian:
 class SquashedGaussian:
     """tanh of a Gaussian whose standard deviation depends on the state as well (Haarnoja et al. 2018, appendix C).
 
-    In units where ±1, which it never passes, are the bounds of the box. P = 2A: mean and log standard deviation before
-    the tanh.
+    Actions are in units in which the bounds of the box are ±1, which they never pass. P = 2A: mean and log standard
+    deviation before the tanh.
 
     Args:
         space: a `Box` (A,) with finite bounds.
@@ -129,14 +130,14 @@ class SquashedGaussian:
         self.inner = Gaussian(space, device)
         self.actions, self.outputs = self.inner.actions, 2 * self.inner.actions
 
-    def start(self, mean: float, log_std: float) -> Tensor:
+    def init_outputs(self, mean: float, log_std: float) -> Tensor:
         """The mean, and the log standard deviation, before the tanh, (2A,)."""
         return torch.tensor([mean, log_std]).repeat_interleave(self.actions)
 
-    def parameters(self, outputs: Tensor, log_std: Tensor) -> Tensor:
+    def dist_params(self, outputs: Tensor, log_std: Tensor) -> Tensor:
         """(..., N, 2A), the log standard deviations bounded."""
         mean, scale = outputs.chunk(2, -1)
-        return torch.cat([mean, scale.clamp(*LOG_STDS)], -1)
+        return torch.cat([mean, scale.clamp(*LOG_STD_BOUNDS)], -1)
 
     def sample(self, parameters: Tensor, generator: torch.Generator) -> Tensor:
         """Drawn actions, (..., N, A)."""
@@ -153,9 +154,9 @@ class SquashedGaussian:
         """tanh of the mean, (..., N, A)."""
         return self.inner.mode(parameters).tanh()
 
-    def commands(self, actions: Tensor) -> np.ndarray[Any, Any]:
+    def env_actions(self, actions: Tensor) -> np.ndarray[Any, Any]:
         """Scaled to the box, (..., N, A) float32."""
-        return self.inner.commands(actions)
+        return self.inner.env_actions(actions)
 
 
 class Categorical:
@@ -171,24 +172,24 @@ class Categorical:
         self.actions = self.outputs = int(space.n)
         self.first = int(space.start)
 
-    def start(self, mean: float, log_std: float) -> Tensor:
+    def init_outputs(self, mean: float, log_std: float) -> Tensor:
         """All equally likely, (P,)."""
         if mean:
             raise ValueError(f"init_mean={mean} is not possible: the actions are discrete, allowed: 0.")
         return torch.zeros(self.outputs)
 
-    def parameters(self, outputs: Tensor, log_std: Tensor) -> Tensor:
+    def dist_params(self, outputs: Tensor, log_std: Tensor) -> Tensor:
         """Logits (..., N, P) -> log-probabilities."""
         # Over the first dimension it is twenty times as fast as over a short last one.
         return outputs.movedim(-1, 0).log_softmax(0).movedim(0, -1)
 
     def sample(self, parameters: Tensor, generator: torch.Generator) -> Tensor:
-        """The one in whose share of [0, 1) a uniform number lies, the shares being laid end to end, (..., N) int64."""
+        """Inverse transform sampling: a uniform number against the cumulative probabilities, (..., N) int64."""
         like = parameters[..., 0]
         drawn = torch.empty_like(like, memory_format=torch.contiguous_format).uniform_(generator=generator)
-        # The last one's end is 1 but for rounding. With the actions first, as the network gives them, it is fastest.
-        ends = parameters[..., :-1].movedim(-1, 0).exp().cumsum(0)  # (P-1, ..., N)
-        return (drawn >= ends).sum(0)
+        # The last cumulative probability is 1 but for rounding. With the actions first it is fastest.
+        cumulative = parameters[..., :-1].movedim(-1, 0).exp().cumsum(0)  # (P-1, ..., N)
+        return (drawn >= cumulative).sum(0)
 
     def mode(self, parameters: Tensor) -> Tensor:
         """The likeliest action, (..., N) int64."""
@@ -206,14 +207,18 @@ class Categorical:
         """Σ p (log p - log p'), (..., N)."""
         return (old.exp() * (old - new)).sum(-1)
 
-    def commands(self, actions: Tensor) -> np.ndarray[Any, Any]:
+    def env_actions(self, actions: Tensor) -> np.ndarray[Any, Any]:
         """(..., N) int64, counted from the first of the space."""
         chosen: np.ndarray[Any, Any] = (actions + self.first).cpu().numpy()
         return chosen
 
 
 def make_distribution(space: gymnasium.Space[Any], device: torch.device | str = "cpu") -> Distribution:
-    """The distribution that suits one agent's action space."""
+    """Gaussian for a Box, categorical for a Discrete action space.
+
+    Raises:
+        ValueError: any other space.
+    """
     if isinstance(space, gymnasium.spaces.Box):
         return Gaussian(space, device)
     if isinstance(space, gymnasium.spaces.Discrete):

@@ -1,7 +1,7 @@
 """The networks of all agents, stacked and multiplied as one batch.
 
 R is the number of parameter sets: N where every agent has its own, 1 where all share one (agents are then folded into
-the batch). Nothing here mixes agents but `StackedMLP.hear`, by what a neighborhood lets each hear.
+the batch). Agents are mixed by `StackedMLP.forward_neighborhood` only, and there through a `Neighborhood`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from dmpo.nn.functional import columns, heard_perceptron, perceptron
+from dmpo.nn.functional import feature_major_mlp, mlp, neighborhood_mlp
 from graphs import Neighborhood
 
 HIDDEN_GAIN = 2**0.5
@@ -29,8 +29,8 @@ class StackedLinear(nn.Module):
 
     Args:
         stacks: R.
-        inputs: numbers in.
-        outputs: numbers out.
+        inputs: width of the input.
+        outputs: width of the output.
         gain: scale of the orthogonal matrices.
         generator: where the matrices are drawn from.
 
@@ -45,7 +45,7 @@ class StackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(R, B, inputs) -> (R, B, outputs)."""
-        return perceptron(x, [self.weight, self.bias])
+        return mlp(x, [self.weight, self.bias])
 
 
 class StackedTanh(StackedLinear):
@@ -57,8 +57,8 @@ class StackedTanh(StackedLinear):
         return 2 * torch.baddbmm(self.bias, x, self.weight, beta=2, alpha=2).sigmoid_() - 1
 
 
-class ColumnLayer(nn.Module):
-    """What a layer of `StackedColumns`, which computes it, has: W (R, outputs, inputs) and b (R, outputs, 1)."""
+class FeatureMajorLayer(nn.Module):
+    """Parameters of a layer of `FeatureMajorMLP`: W (R, outputs, inputs), orthogonal, and b (R, outputs, 1), zero."""
 
     def __init__(self, stacks: int, inputs: int, outputs: int, relu: bool, generator: torch.Generator) -> None:
         super().__init__()
@@ -67,15 +67,15 @@ class ColumnLayer(nn.Module):
         self.relu = relu
 
 
-class StackedColumns(nn.Sequential):
-    """R perceptrons with layers of a few numbers each, y ← max(W_r y + b_r, 0), the last with or without the max.
+class FeatureMajorMLP(nn.Sequential):
+    """R MLPs of narrow layers, y ← max(W_r y + b_r, 0), the last with or without the max; samples come last.
 
-    The samples come last, which for narrow layers is several times as fast as having them before the features.
+    See `dmpo.nn.functional.feature_major_mlp`.
 
     Args:
         stacks: R.
-        widths: numbers in, and out of each layer.
-        last_relu: whether negative ones become zero in the last layer as well.
+        widths: of the inputs and of each layer.
+        last_relu: whether max(·, 0) is applied after the last layer as well.
         generator: where the orthogonal matrices are drawn from.
 
     Shapes:
@@ -85,35 +85,40 @@ class StackedColumns(nn.Sequential):
     def __init__(self, stacks: int, widths: Sequence[int], last_relu: bool, generator: torch.Generator) -> None:
         relus = [True] * (len(widths) - 2) + [last_relu]
         layers = zip(pairwise(widths), relus, strict=True)
-        super().__init__(*(ColumnLayer(stacks, *pair, relu, generator) for pair, relu in layers))
+        super().__init__(*(FeatureMajorLayer(stacks, *pair, relu, generator) for pair, relu in layers))
 
     def forward(self, x: Tensor) -> Tensor:
         """(R, widths[0], B) -> (R, widths[-1], B)."""
-        return stacked(x, self)
+        return chain(x, self)
 
 
-def stacked(x: Tensor, *networks: StackedColumns) -> Tensor:
-    """Networks one after the other as the one that they are, each but the last with a max in its last layer."""
-    return columns(x, parameters_of(networks), bool(networks[-1][-1].relu))
+def chain(x: Tensor, *networks: FeatureMajorMLP) -> Tensor:
+    """Networks one after the other, computed as one; each but the last must end in a max."""
+    return feature_major_mlp(x, parameters_of(networks), bool(networks[-1][-1].relu))
 
 
-def parameters_of(networks: Iterable[StackedColumns]) -> list[Tensor]:
-    """W and b of all their layers, as `columns` takes them."""
-    layers: list[ColumnLayer] = [layer for network in networks for layer in network]  # type: ignore[misc]
+def parameters_of(networks: Iterable[FeatureMajorMLP]) -> list[Tensor]:
+    """W and b of all layers, as `feature_major_mlp` takes them."""
+    layers: list[FeatureMajorLayer] = [layer for network in networks for layer in network]  # type: ignore[misc]
     return [parameter for layer in layers for parameter in (layer.weight, layer.bias)]
 
 
-def multiplies_bfloat16(device: torch.device | str) -> bool:
-    """Whether products of bfloat16 numbers are the hardware's own there."""
+def per_stack(x: Tensor, stacks: int) -> Tensor:
+    """One number per agent, (N,), as one per parameter set, (R,): shared parameters learn from the mean over agents."""
+    return x if len(x) == stacks else x.mean(0, keepdim=True)
+
+
+def supports_bfloat16(device: torch.device | str) -> bool:
+    """Whether the hardware of a device multiplies bfloat16 numbers itself."""
     if torch.device(device).type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def round_products(module: nn.Module, precision: torch.dtype) -> bool:
-    """Let multilayer perceptrons within multiply numbers of that precision; false where there are none.
+def set_precision(module: nn.Module, precision: torch.dtype) -> bool:
+    """Set the precision of the matrix products in all MLPs within a module; False where there are none.
 
-    Parameters, their gradients and what comes out stay float32; what lies between the layers has that precision.
+    Parameters, their gradients and the outputs stay float32; hidden outputs have that precision.
     """
     networks = [network for network in module.modules() if isinstance(network, StackedMLP)]
     for network in networks:
@@ -122,13 +127,13 @@ def round_products(module: nn.Module, precision: torch.dtype) -> bool:
 
 
 class StackedMLP(nn.Module):
-    """One multilayer perceptron with tanh per agent, or one for all.
+    """One MLP with tanh per agent, or one for all.
 
     Args:
         stacks: R, either N or 1.
-        inputs: numbers in.
+        inputs: width of the input.
         hidden: width of each hidden layer.
-        outputs: numbers out.
+        outputs: width of the output.
         gain: scale of the last layer.
         generator: where the initial weights are drawn from.
 
@@ -152,9 +157,9 @@ class StackedMLP(nn.Module):
         samples, agents, inputs = x.shape
         shared = self.stacks == 1
         h = x.reshape(1, samples * agents, inputs) if shared else x.transpose(0, 1).contiguous()  # (R, B, inputs)
-        y = perceptron(h, list(self.parameters()), self.precision)
+        y = mlp(h, list(self.parameters()), self.precision)
         return y.view(samples, agents, y.shape[-1]) if shared else y.transpose(0, 1)
 
-    def hear(self, states: Tensor, neighborhood: Neighborhood) -> Tensor:
-        """The same of what each agent hears, see `heard_perceptron`: (B, N, D) -> (B, N, outputs)."""
-        return heard_perceptron(states, neighborhood, list(self.parameters()), self.precision)
+    def forward_neighborhood(self, states: Tensor, neighborhood: Neighborhood) -> Tensor:
+        """Outputs for the states that each agent receives, see `neighborhood_mlp`: (B, N, D) -> (B, N, outputs)."""
+        return neighborhood_mlp(states, neighborhood, list(self.parameters()), self.precision)

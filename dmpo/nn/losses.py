@@ -1,90 +1,105 @@
-"""What policies and values learn from samples, per agent: losses that come with gradients where kernels have them.
+"""Losses of policies and critics, one number per agent, that come with their gradients.
 
-A perceptron's outputs, a loss of them and the way back through the layers are then one pass, tile by tile, and nothing
-that lies between the layers leaves the cache. Elsewhere, as on a GPU, for shared parameters, or where a gradient of the
-states is asked for, PyTorch keeps what it needs and goes back on its own.
+Where there is a kernel, an MLP's outputs, their loss and the way back through the layers are one pass, tile by tile,
+and nothing between the layers leaves the cache. Elsewhere, as on a GPU, for shared parameters, or where a gradient of
+the states is needed, PyTorch keeps what it needs and goes back on its own.
 """
 
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from dmpo.nn import kernels
-from dmpo.nn.distributions import Categorical, Distribution, Gaussian
-from dmpo.nn.kernels.learn import CATEGORICAL, GAUSSIAN, Lesson, learn
-from dmpo.nn.layers import StackedMLP
-from graphs import Neighborhood
+from dmpo.nn import functional
+from dmpo.nn.critics import ValueCritic
+from dmpo.nn.distributions import Distribution
+from dmpo.nn.policy import Policy
 
 
-def clipped_surrogate(log_probs: Tensor, old_log_probs: Tensor, advantage: Tensor, clip: float) -> Tensor:
-    """min(ρ Â, g(ε, Â)), ρ = π_i(a_i|s_(N_i)) / π_i^old(a_i|s_(N_i)), g = clamp(ρ, 1-ε, 1+ε) Â (eq. 7); any shape."""
-    ratio = torch.exp(log_probs - old_log_probs)
-    return torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
-
-
-def kind_of(distribution: Distribution) -> int | None:
-    """Which kind of lesson the clipped surrogate is for such actions, if there is one."""
-    return {Gaussian: GAUSSIAN, Categorical: CATEGORICAL}.get(type(distribution))
-
-
-def suits(network: StackedMLP, states: Tensor) -> bool:
-    """Whether `lesson_loss` can be used with such a network and states (B, N, D)."""
-    return (
-        network.stacks == states.shape[1]
-        and torch.is_grad_enabled()
-        and not states.requires_grad
-        and kernels.suit(states, list(network.parameters()), network.precision)
-    )
-
-
-def lesson_loss(
-    network: StackedMLP, states: Tensor, neighborhood: Neighborhood, lesson: Lesson
+def clipped_surrogate_loss(
+    policy: Policy,
+    states: Tensor,
+    actions: Tensor,
+    *,
+    old_log_probs: Tensor,
+    advantages: Tensor,
+    clip: float,
+    entropy_coef: float,
+    old_dist_params: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """A lesson's loss, with gradients of a network's parameters and the lesson's `log_std`, and a divergence without.
+    """L_i^policy = -mean(min(ρ Â, g(ε, Â))) - c H(π_i) (DMPO paper, eq. 7), and KL(π_i^old ‖ π_i), (N,) each.
 
     Args:
-        network: with parameters of their own for all agents.
+        policy: the policies of all agents.
         states: (B, N, D).
-        neighborhood: whose states they are given, own first.
-        lesson: with B samples.
-
-    Returns:
-        Means over the samples, (N,) each.
-
-    Raises:
-        ValueError: the lesson does not fit.
+        actions: (B, N, A) or (B, N).
+        old_log_probs: (B, N), of the policies that collected the actions.
+        advantages: (B, N).
+        clip: ε.
+        entropy_coef: c.
+        old_dist_params: (B, N, P), of those policies, if the divergence is wanted; it has no gradient.
     """
-    rounded = network.precision == torch.bfloat16
-    parameters = list(network.parameters())
-    found: tuple[Tensor, Tensor] = _LessonLoss.apply(  # type: ignore[no-untyped-call]
-        rounded, lesson, neighborhood.sources, states.contiguous(), lesson.log_std, *parameters
+    distribution = cast(Distribution, policy.distribution)
+    if _fuses(policy, states):
+        rest = old_log_probs, advantages, old_dist_params, clip, entropy_coef
+        surrogate = functional.SurrogateInputs(distribution, policy.log_std, actions, *rest)
+        return functional.fused_surrogate(_inputs(policy, states), surrogate)
+    dist_params = policy(states)  # (B, N, P)
+    log_probs = distribution.log_prob(dist_params, actions)
+    loss = -functional.clipped_surrogate(log_probs, old_log_probs, advantages, clip)  # (B, N)
+    if entropy_coef:
+        loss = loss - entropy_coef * distribution.entropy(dist_params)
+    loss = loss.mean(0)
+    if old_dist_params is None:
+        return loss, torch.zeros_like(loss)
+    return loss, distribution.kl(old_dist_params, dist_params.detach()).mean(0)
+
+
+def policy_gradient_loss(
+    policy: Policy, states: Tensor, actions: Tensor, *, advantages: Tensor, entropy_coef: float
+) -> Tensor:
+    """-mean(log π_i(a_i | s_(N_i^1)) Â_i) - c H(π_i) (Mnih et al. 2016, algorithm S3), (N,).
+
+    Args:
+        policy: the policies of all agents.
+        states: (B, N, D).
+        actions: (B, N, A) or (B, N).
+        advantages: (B, N).
+        entropy_coef: c.
+    """
+    distribution, dist_params = cast(Distribution, policy.distribution), policy(states)  # (B, N, P)
+    loss = -(distribution.log_prob(dist_params, actions) * advantages)  # (B, N)
+    if entropy_coef:
+        loss = loss - entropy_coef * distribution.entropy(dist_params)
+    return loss.mean(0)
+
+
+def value_loss(critic: ValueCritic, states: Tensor, targets: Tensor) -> Tensor:
+    """L_i^value = mean((V_i - R_i)²), in units of the returns' standard deviation, (N,).
+
+    Args:
+        critic: the critics of all agents.
+        states: (B, N, D).
+        targets: (B, N), normalized returns.
+    """
+    inputs = _inputs(critic, states)
+    if functional.can_fuse_loss(states, inputs.parameters, inputs.precision):
+        return functional.fused_squares(inputs, targets)
+    return (critic.normalized(states) - targets).square().mean(0)
+
+
+def needs_chunks(policy: Policy, states: Tensor) -> bool:
+    """Whether PyTorch keeps the hidden outputs of all samples for the gradient, so that large batches need cutting."""
+    return not _fuses(policy, states)
+
+
+def _fuses(policy: Policy, states: Tensor) -> bool:
+    inputs = _inputs(policy, states)
+    return functional.can_fuse_surrogate(policy.distribution) and functional.can_fuse_loss(
+        states, inputs.parameters, inputs.precision
     )
-    return found
 
 
-class _LessonLoss(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        rounded: bool,
-        lesson: Lesson,
-        heard: Tensor,
-        states: Tensor,
-        log_std: Tensor | None,
-        *parameters: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        found = learn(states, heard, parameters, rounded, lesson)
-        ctx.save_for_backward(None if log_std is None else found.to_log_std, *found.to_parameters)
-        ctx.mark_non_differentiable(found.divergence)
-        return found.loss, found.divergence
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, to_loss: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        # (N,), and what an agent's loss has to do with that agent's parameters alone.
-        to_log_std, *to_parameters = ctx.saved_tensors
-        if to_log_std is not None:
-            to_log_std = to_loss.view(-1, 1) * to_log_std
-        return None, None, None, None, to_log_std, *(to_loss.view(-1, 1, 1) * x for x in to_parameters)
+def _inputs(module: Policy | ValueCritic, states: Tensor) -> functional.MLPInputs:
+    network = module.network
+    return functional.MLPInputs(states, module.neighborhood, list(network.parameters()), network.precision)

@@ -1,4 +1,4 @@
-"""Which library multiplies float32 matrices on the CPU."""
+"""Choice of the library that multiplies float32 matrices on the CPU."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -6,18 +6,21 @@ from functools import cache
 
 import torch
 
-FEW = 4_000_000  # multiplications up to which oneDNN takes longer to start than it saves
+ONEDNN_MULTIPLICATIONS = 4_000_000  # below this, oneDNN takes longer to start than it saves
 _onednn = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
 
 
-def quick_products(multiplications: int) -> AbstractContextManager[None]:
-    """Products of about so many multiplications by oneDNN, where it is the quicker and keeps all digits.
+def fast_matmul(multiplications: int) -> AbstractContextManager[None]:
+    """Context in which oneDNN multiplies matrices where it is faster and loses no digit.
 
     PyTorch leaves float32 to MKL, which uses but half the width of an AMD processor's vector units, and to oneDNN only
     where it may round to bfloat16 on the way. oneDNN rounds where the processor has tiles for it (AMX), and otherwise
     does not: there the permission costs no digit and halves the time.
+
+    Args:
+        multiplications: about so many in one product.
     """
-    return nullcontext() if multiplications <= FEW or not _keeps_digits() else _permission_to_round()
+    return nullcontext() if multiplications <= ONEDNN_MULTIPLICATIONS or not _keeps_digits() else _permission_to_round()
 
 
 @contextmanager
@@ -32,7 +35,7 @@ def _permission_to_round() -> Iterator[None]:
 
 @cache
 def _keeps_digits() -> bool:
-    """Whether a product of float32 numbers is one, although it might be rounded."""
+    """Whether float32 products keep their digits although they may be rounded."""
     numbers = torch.rand(64, 64, generator=torch.Generator().manual_seed(0), device="cpu", dtype=torch.float32)
     with _permission_to_round():
         found = torch.mm(numbers, numbers)

@@ -1,4 +1,4 @@
-"""Running mean and standard deviation, one per agent."""
+"""Running normalization by mean and standard deviation, per agent."""
 
 import torch
 from torch import Tensor, nn
@@ -8,16 +8,16 @@ from dmpo.nn.layers import StackedLinear
 SMALLEST_STD = 1e-4
 
 
-class Moments(nn.Module):
-    """Mean and variance of what every agent has seen, each agent from its own numbers alone.
+class RunningNormalizer(nn.Module):
+    """Mean and variance of each agent's samples, updated batch by batch from that agent's numbers alone.
 
-    With samples of batch b weighing one each and all earlier ones `memory` times what they weighed, w = m·w + B,
-    mean and variance are the weighted ones (Chan's update). A memory of 1 forgets nothing.
+    A sample of the latest batch weighs one, and all earlier ones `memory` times what they weighed: w = m·w + B. Mean
+    and variance are the weighted ones (Chan's update). A memory of 1 forgets nothing.
 
     Args:
-        stacks: R, the number of agents, or 1 for one set of moments shared by all.
-        features: the shape of one agent's numbers, () or (D,).
-        memory: what weight the past keeps at each update, in [0, 1].
+        stacks: R, the number of agents, or 1 for statistics shared by all.
+        features: shape of one agent's sample, () or (D,).
+        memory: factor of the earlier samples' weight at each update, in [0, 1].
     """
 
     mean: Tensor  # (R, *features)
@@ -57,14 +57,14 @@ class Moments(nn.Module):
         self.weight.fill_(past + new)
 
 
-class ReturnMoments(Moments):
-    """Of the returns that values learn in normalized form; the values' last layer moves with them.
+class ReturnNormalizer(RunningNormalizer):
+    """Normalizer of the returns that critics learn; the critic's last layer moves with it.
 
-    So that V = mean + std · layer(·) stays what it is when mean and std move (PopArt, van Hasselt et al. 2016).
+    V = mean + std · layer(·) stays what it is when mean and std move (PopArt, van Hasselt et al. 2016).
 
     Args:
-        stacks: R, the number of agents, or 1 for one set of moments shared by all.
-        memory: what weight the past keeps at each batch, in [0, 1].
+        stacks: R, the number of agents, or 1 for statistics shared by all.
+        memory: factor of the earlier returns' weight at each batch, in [0, 1].
     """
 
     def __init__(self, stacks: int, memory: float) -> None:

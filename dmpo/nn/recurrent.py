@@ -1,7 +1,7 @@
-"""Agents that remember, and tell their neighbors what they remember when they choose to (IC3Net, Singh et al. 2018).
+"""Recurrent policies with gated communication (IC3Net, Singh et al. 2018).
 
-The communication is an action like any other: each agent draws one and decides in the same step whether its neighbors
-hear its hidden state in the next.
+Communication is an action like any other: with its action, each agent draws a gate that decides whether its neighbors
+receive its hidden state in the next step.
 """
 
 from dataclasses import dataclass, fields
@@ -15,15 +15,15 @@ from torch import Tensor, nn
 
 from dmpo.nn.distributions import Categorical, Distribution
 from dmpo.nn.layers import HIDDEN_GAIN, StackedLinear, StackedTanh
-from dmpo.nn.normalization import ReturnMoments
+from dmpo.nn.normalization import ReturnNormalizer
 from graphs import Neighborhood
 
-HEAD_GAIN = 0.01  # the first policy hardly depends on the state
+HEAD_GAIN = 0.01  # the untrained policy hardly depends on the state
 RETURN_MEMORY = 0.95  # batches are short, and there are many of them
 GATE = gymnasium.spaces.Discrete(2)  # closed, open
 
 
-class Gated:
+class GatedDistribution:
     """An action, and independently of it the choice of a gate: log π(a, g) = log π(a) + log π(g).
 
     Actions are (..., N, A+1) float32, or (..., N, 2) int64 where they are discrete, the gate last: 1 is open. The last
@@ -38,14 +38,14 @@ class Gated:
         self.discrete = isinstance(inner, Categorical)
         self.actions, self.outputs, self.scales = inner.actions, inner.outputs + self.gate.outputs, inner.scales
 
-    def start(self, mean: float, log_std: float) -> Tensor:
+    def init_outputs(self, mean: float, log_std: float) -> Tensor:
         """(P',): a gate is as likely to be open as closed."""
-        return torch.cat([self.inner.start(mean, log_std), self.gate.start(0.0, 0.0)])
+        return torch.cat([self.inner.init_outputs(mean, log_std), self.gate.init_outputs(0.0, 0.0)])
 
-    def parameters(self, outputs: Tensor, log_std: Tensor) -> Tensor:
+    def dist_params(self, outputs: Tensor, log_std: Tensor) -> Tensor:
         """(..., N, P)."""
         act, gate = self._parts(outputs)
-        return torch.cat([self.inner.parameters(act, log_std), self.gate.parameters(gate, log_std)], -1)
+        return torch.cat([self.inner.dist_params(act, log_std), self.gate.dist_params(gate, log_std)], -1)
 
     def sample(self, parameters: Tensor, generator: torch.Generator) -> Tensor:
         """Drawn actions with gates."""
@@ -63,16 +63,16 @@ class Gated:
         return self.inner.log_prob(act, action) + self.gate.log_prob(gate, opened.long())
 
     def entropy(self, parameters: Tensor) -> Tensor:
-        """Of both, (..., N)."""
+        """Entropy of action and gate, (..., N)."""
         act, gate = self._parts(parameters)
         return self.inner.entropy(act) + self.gate.entropy(gate)
 
-    def commands(self, actions: Tensor) -> np.ndarray[Any, Any]:
-        """What the environment is told, which knows nothing of gates."""
-        return self.inner.commands(self.split(actions)[0])
+    def env_actions(self, actions: Tensor) -> np.ndarray[Any, Any]:
+        """The actions alone, in the environment's units."""
+        return self.inner.env_actions(self.split(actions)[0])
 
     def split(self, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """Actions as of the inner distribution, and (..., N) bool, whose gates are open."""
+        """Actions as of the inner distribution, and open gates, (..., N) bool."""
         return actions[..., 0] if self.discrete else actions[..., :-1], actions[..., -1] == 1
 
     def _join(self, actions: Tensor, gates: Tensor) -> Tensor:
@@ -84,12 +84,12 @@ class Gated:
 
 
 @dataclass(frozen=True)
-class Memory:
-    """What agents take with them into the next step."""
+class RecurrentState:
+    """State that agents carry into the next step."""
 
     hidden: Tensor  # (..., E, N, H), h
     cell: Tensor  # (..., E, N, H)
-    gate: Tensor  # (..., E, N) bool, whether neighbors will hear the hidden state
+    gate: Tensor  # (..., E, N) bool, whether neighbors receive the hidden state
 
     def __getitem__(self, index: Tensor) -> Self:
         return type(self)(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
@@ -98,8 +98,8 @@ class Memory:
         """(T, E, N, ...) -> (T·E, N, ...)."""
         return type(self)(**{f.name: getattr(self, f.name).flatten(0, 1) for f in fields(self)})
 
-    def forgotten(self, first: Tensor) -> Self:
-        """The same, but nothing where an episode begins, first (E,) bool."""
+    def reset(self, first: Tensor) -> Self:
+        """Copy with zeros where an episode begins, first (E,) bool."""
         rows = first[:, None, None]
         hidden, cell = self.hidden.masked_fill(rows, 0.0), self.cell.masked_fill(rows, 0.0)
         return type(self)(hidden, cell, self.gate & ~first[:, None])
@@ -110,27 +110,28 @@ class RecurrentPolicy(nn.Module):
 
     c_i^t = C · 1/|N_i| Σ_{j∈N_i} g_j^t h_j^t;  h_i^{t+1}, s_i^{t+1} = LSTM(e(o_i^t) + c_i^t, h_i^t, s_i^t),
 
-    where N_i are the neighbors of i without itself, the paper's all others on a complete graph; who has none is told
-    zero. h^t and the gates g^t are those of the step before, so that news travels one hop a step. Values are
-    mean + std · head(h_i), see `ReturnMoments`.
+    where N_i are the neighbors of i without itself, as in the paper on a complete graph; the mean over none is zero.
+    h^t and the gates g^t are those of the step before, so that a message travels one hop a step. Values are
+    mean + std · head(h_i), see `ReturnNormalizer`.
 
     Args:
         graph: who talks to whom.
-        features: D, numbers in one agent's state.
+        features: D, the width of one agent's state.
         distribution: of one agent's actions and gate.
         width: H, of the hidden state.
-        start: (P',) what the policy's head gives at first, whatever the state.
-        init_log_std: initial value of what the distribution learns that does not depend on the state.
-        generator: where the initial weights are drawn from.
+        init_outputs: (P',), outputs of the untrained policy's head, whatever the state.
+        init_log_std: initial value of the learned parameters that do not depend on the state.
+        generator: of the initial weights.
     """
 
     def __init__(
         self,
         graph: nx.Graph,
         features: int,
-        distribution: Gated,
+        distribution: GatedDistribution,
+        *,
         width: int,
-        start: Tensor,
+        init_outputs: Tensor,
         init_log_std: float,
         generator: torch.Generator,
     ) -> None:
@@ -149,28 +150,28 @@ class RecurrentPolicy(nn.Module):
         self.head = StackedLinear(1, width, distribution.outputs, HEAD_GAIN, generator)
         self.value_head = StackedLinear(1, width, 1, 1.0, generator)
         with torch.no_grad():
-            self.head.bias.copy_(start)
+            self.head.bias.copy_(init_outputs)
         self.log_std = nn.Parameter(torch.full((1, distribution.scales), init_log_std))  # (1, A), or (1, 0)
-        self.moments = ReturnMoments(1, RETURN_MEMORY)
+        self.normalizer = ReturnNormalizer(1, RETURN_MEMORY)
 
-    def cold(self, environments: int) -> Memory:
-        """The memory of agents that begin an episode, (E, N, ...)."""
+    def initial_state(self, environments: int) -> RecurrentState:
+        """State of agents that begin an episode, (E, N, ...)."""
         shape = environments, self.neighborhood.num_agents
         hidden = self.message.new_zeros(*shape, self.width)
-        return Memory(hidden, hidden, hidden.new_zeros(shape, dtype=torch.bool))
+        return RecurrentState(hidden, hidden, hidden.new_zeros(shape, dtype=torch.bool))
 
-    def forward(self, states: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
-        """One step: states (E, N, D) and what agents remember -> hidden states and cells (E, N, H)."""
-        return self._step(_each(self.encoder, states), memory)
+    def forward(self, states: Tensor, state: RecurrentState) -> tuple[Tensor, Tensor]:
+        """One step: states (E, N, D) and recurrent state -> hidden states and cells (E, N, H)."""
+        return self._step(_each(self.encoder, states), state)
 
-    def unroll(self, states: Tensor, first: Tensor, gates: Tensor, memory: Memory) -> Memory:
-        """The memory after each of T steps.
+    def unroll(self, states: Tensor, first: Tensor, gates: Tensor, state: RecurrentState) -> RecurrentState:
+        """Recurrent state after each of T steps.
 
         Args:
             states: (T, E, N, D).
-            first: (T, E) bool, where an episode begins, before which nothing is remembered.
+            first: (T, E) bool, steps that begin an episode, where the state is reset.
             gates: (T, E, N) bool, drawn in these steps.
-            memory: (E, N, ...), that the first step begins with.
+            state: (E, N, ...), at the first step.
 
         Returns:
             (T, E, N, ...).
@@ -178,14 +179,14 @@ class RecurrentPolicy(nn.Module):
         encoded = _each(self.encoder, states)  # (T, E, N, H)
         hidden, cells = [], []
         for t in range(len(states)):
-            memory = Memory(*self._step(encoded[t], memory.forgotten(first[t])), gates[t])
-            hidden.append(memory.hidden)
-            cells.append(memory.cell)
-        return Memory(torch.stack(hidden), torch.stack(cells), gates)
+            state = RecurrentState(*self._step(encoded[t], state.reset(first[t])), gates[t])
+            hidden.append(state.hidden)
+            cells.append(state.cell)
+        return RecurrentState(torch.stack(hidden), torch.stack(cells), gates)
 
     def decide(self, hidden: Tensor) -> Tensor:
         """(..., N, H) -> (..., N, P), the parameters of the distribution."""
-        return self.distribution.parameters(_each(self.head, hidden), self.log_std)
+        return self.distribution.dist_params(_each(self.head, hidden), self.log_std)
 
     def normalized_values(self, hidden: Tensor) -> Tensor:
         """(..., N, H) -> (..., N), in units of the standard deviation of the returns."""
@@ -193,20 +194,20 @@ class RecurrentPolicy(nn.Module):
 
     def values(self, hidden: Tensor) -> Tensor:
         """(..., N, H) -> (..., N), in units of the rewards."""
-        return self.moments.denormalize(self.normalized_values(hidden))
+        return self.normalizer.denormalize(self.normalized_values(hidden))
 
-    def told(self, memory: Memory) -> Tensor:
+    def mean_over_neighborhood(self, state: RecurrentState) -> Tensor:
         """1/|N_i| Σ_{j∈N_i} g_j h_j, (E, N, H), exactly zero where all gates are closed or there is nobody."""
-        said = memory.hidden.masked_fill(~memory.gate.unsqueeze(-1), 0.0)
-        others = self.neighborhood.gather(said)[..., 1:, :]  # (E, N, K, H) without oneself
+        sent = state.hidden.masked_fill(~state.gate.unsqueeze(-1), 0.0)
+        others = self.neighborhood.gather(sent)[..., 1:, :]  # (E, N, K - 1, H)
         return others.sum(-2) / (self.neighborhood.sizes - 1).clamp(min=1).unsqueeze(-1)
 
-    def _step(self, encoded: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
-        inputs = encoded + self.told(memory) @ self.message[0]  # (E, N, H)
-        before = memory.hidden.flatten(0, 1), memory.cell.flatten(0, 1)
+    def _step(self, encoded: Tensor, state: RecurrentState) -> tuple[Tensor, Tensor]:
+        inputs = encoded + self.mean_over_neighborhood(state) @ self.message[0]  # (E, N, H)
+        previous = state.hidden.flatten(0, 1), state.cell.flatten(0, 1)
         weights = self.input_weight[0], self.hidden_weight[0], self.lstm_bias[0]
-        hidden, cell = torch.lstm_cell(inputs.flatten(0, 1), before, *weights)  # (E·N, H)
-        return hidden.view_as(memory.hidden), cell.view_as(memory.cell)
+        hidden, cell = torch.lstm_cell(inputs.flatten(0, 1), previous, *weights)  # (E·N, H)
+        return hidden.view_as(state.hidden), cell.view_as(state.cell)
 
 
 def _each(layer: nn.Module, x: Tensor) -> Tensor:

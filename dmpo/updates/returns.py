@@ -22,12 +22,12 @@ def next_values(values: Tensor, final_index: Tensor, final_values: Tensor) -> Te
     Returns:
         (T, E, N).
     """
-    following = values[1:].clone(memory_format=torch.contiguous_format)
-    following.view(-1, values.shape[-1])[final_index] = final_values
-    return following
+    next_v = values[1:].clone(memory_format=torch.contiguous_format)
+    next_v.view(-1, values.shape[-1])[final_index] = final_values
+    return next_v
 
 
-def reduced(neighborhood: Neighborhood, x: Tensor) -> Tensor:
+def reduce_over_neighborhood(neighborhood: Neighborhood, x: Tensor) -> Tensor:
     """x̃_i = (1/n) Σ_{j∈N_i^κ} x_j (eq. 6), x (..., N)."""
     return neighborhood.reduce(x, "sum") / neighborhood.num_agents
 
@@ -35,7 +35,7 @@ def reduced(neighborhood: Neighborhood, x: Tensor) -> Tensor:
 def advantages(
     rewards: Tensor,
     values: Tensor,
-    following: Tensor,
+    next_v: Tensor,
     terminated: Tensor,
     truncated: Tensor,
     gamma: float,
@@ -48,7 +48,7 @@ def advantages(
     Args:
         rewards: (T, E, N).
         values: (T, E, N), V(s^t).
-        following: (T, E, N), V(s^{t+1}) as `next_values` gives it.
+        next_v: (T, E, N), V(s^{t+1}), from `next_values`.
         terminated: (T, E, 1) bool.
         truncated: (T, E, 1) bool.
         gamma: discount γ.
@@ -57,27 +57,20 @@ def advantages(
     Returns:
         (T, E, N).
     """
-    result = rewards + gamma * following.masked_fill(terminated, 0.0) - values
+    result = rewards + gamma * next_v.masked_fill(terminated, 0.0) - values
     kept = gamma * lambda_ * (~(terminated | truncated)).to(rewards.dtype)
     for t in range(len(rewards) - 2, -1, -1):
         result[t].addcmul_(kept[t], result[t + 1])
     return result
 
 
-def returns(
-    rewards: Tensor,
-    values: Tensor,
-    following: Tensor,
-    terminated: Tensor,
-    truncated: Tensor,
-    gamma: float,
-    lambda_: float,
-) -> Tensor:
-    """Targets of the values: λ-returns A_t + V(s^t), for λ = 1 those of eq. 5. Arguments as for `advantages`.
+def lambda_returns(values: Tensor, advantage: Tensor) -> Tensor:
+    """λ-returns R^t = A_t + V(s^t), the targets of the values, from `advantages` of the same values; any shape.
 
-    R^t = Σ_{l=0}^{T-t-1} γ^l r^{t+l} + γ^{T-t} V(s^T), up to the end of the episode where that comes first.
+    For λ = 1 they are eq. 5 of the DMPO paper, R^t = Σ_{l=0}^{T-t-1} γ^l r^{t+l} + γ^{T-t} V(s^T), up to the end of the
+    episode where that comes first.
     """
-    return advantages(rewards, values, following, terminated, truncated, gamma, lambda_) + values
+    return advantage + values
 
 
 def standardized(x: Tensor) -> Tensor:
@@ -87,6 +80,6 @@ def standardized(x: Tensor) -> Tensor:
 
 
 def value_metrics(values: Tensor, targets: Tensor) -> dict[str, float]:
-    """Of the values (S, N) that a batch was judged by, before they learn from its returns (S, N)."""
+    """Metrics of the values (S, N) of a batch before they learn from its returns (S, N)."""
     unexplained = (targets - values).var(0, correction=0) / targets.var(0, correction=0).clamp(min=1e-12)
     return {"value/explained_variance": float(1 - unexplained.mean()), "value/mean": float(values.mean())}

@@ -1,8 +1,8 @@
 """Soft actor-critic with extended action values, for all agents at once: decentralized SAC.
 
 Q_i learns  y_i = r_i + γ (1 - d) [min Q̄_i(s', a') - α_i log π_i(a'_i|s')],  a' drawn by everybody from its policy;
-π_i ascends  (1/n) Σ_{j∈N_i^κ} Q_j + α_i H(π_i)  with respect to its own action, which j tells it of its Q_j;
-α_i is tuned to a target entropy. Over discrete actions the expectation over one's own action is exact.
+π_i ascends  (1/n) Σ_{j∈N_i^κ} Q_j + α_i H(π_i)  with respect to its own action, for which j sends its Q_j to i;
+α_i is tuned to a target entropy.
 
 Losses are one number per agent and added up, so that no agent's gradient knows another's loss. Rewards are scaled by
 the standard deviation of ordinary ones and by 1 - γ, so that values are about one whatever the scenario pays.
@@ -10,23 +10,70 @@ the standard deviation of ordinary ones and by 1 - γ, so that values are about 
 
 import copy
 import math
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import torch
+from pydantic import Field
 from torch import Tensor
-from torch.nn.functional import one_hot
 
-from dmpo.errors import check_finite
-from dmpo.nn.action_critics import ActionCritic
-from dmpo.nn.distributions import Categorical, SquashedGaussian
-from dmpo.nn.normalization import Moments
+from dmpo.errors import check_finite, check_parameters
+from dmpo.nn.critics import QCritic
+from dmpo.nn.distributions import Categorical
+from dmpo.nn.layers import per_stack
+from dmpo.nn.normalization import RunningNormalizer
 from dmpo.nn.optimizer import StackedAdam
 from dmpo.nn.policy import Policy
-from dmpo.settings import SACSettings, scheduled
+from dmpo.settings import FeedforwardSettings, KappaSettings, WarmUpSettings, scheduled
+from dmpo.updates.soft_values import ContinuousActions, DiscreteActions, SoftValues
 
-EPSILON = 1e-8  # of Adam: what neighbors say of one action is divided by n, and may be small
+EPSILON = 1e-8  # of Adam: the neighbors' values of an action are divided by n, and may be small
+
+
+class SACSettings(WarmUpSettings, KappaSettings, FeedforwardSettings):
+    """Settings of soft actor-critic with extended action values, on replayed steps."""
+
+    gamma: float = Field(
+        0.99, gt=0, lt=1, description="Discount γ of one action, however many simulated steps it is held."
+    )
+    lr_temperature: float = Field(3e-3, gt=0, description="Learning rate of the temperatures' logarithms.")
+    rollout_steps: int = Field(
+        10, ge=1, le=100_000, description="Actions of each agent that each environment contributes to an iteration."
+    )
+    gradient_steps: int = Field(
+        20,
+        ge=1,
+        le=100_000,
+        description="G: gradient steps of the critics per iteration or, with models, per model rollout.",
+    )
+    policy_delay: int = Field(
+        2,
+        ge=1,
+        le=1_000,
+        description="One in so many of these gradient steps also changes the policies and temperatures.",
+    )
+    batch_size: int = Field(256, ge=1, le=100_000, description="Steps of all agents in a gradient step.")
+    buffer_size: int = Field(
+        100_000,
+        ge=1,
+        le=10_000_000,
+        description="Capacity of the replay buffer, in actions of each agent summed over environments.",
+    )
+    tau: float = Field(
+        0.005, gt=0, le=1, description="τ: how far the target networks move towards the critics at each step."
+    )
+    target_entropy: float | None = Field(
+        None,
+        description="Entropy in nats that each agent's temperature is tuned to at the start of training. null means a "
+        "third of the largest one for discrete actions, and minus their dimension for continuous ones.",
+    )
+    target_entropy_final: float | None = Field(
+        None,
+        description="Target entropy in nats at the end of training, reached linearly. null keeps the first one.",
+    )
+    init_temperature: float = Field(
+        0.02, gt=0, description="Temperature α at the start of training, in units of one step's scaled reward."
+    )
 
 
 @dataclass(frozen=True)
@@ -36,87 +83,96 @@ class Transitions:
     states: Tensor  # (B, N, D)
     actions: Tensor  # (B, N, A) or (B, N)
     rewards: Tensor  # (B, N), in the environment's units
-    following: Tensor  # (B, N, D)
-    ends: Tensor  # (B,) bool, true ends
+    next_states: Tensor  # (B, N, D)
+    terminated: Tensor  # (B,) bool, true ends
 
     def __getitem__(self, index: Tensor) -> Self:
         return type(self)(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
     def joined(self, other: Self) -> Self:
-        """These and the others."""
+        """Both batches as one, these first."""
         return type(self)(**{f.name: torch.cat([getattr(x, f.name) for x in (self, other)]) for f in fields(self)})
 
 
-class SAC(ABC):
-    """Improves π_i and Q_i on replayed or imagined steps; what depends on the kind of actions is for subclasses.
+class SAC:
+    """Gradient steps of π_i, Q_i and α_i on replayed or model steps.
 
     Args:
         policy: the policies of all agents.
         critic: their extended action values.
         settings: of the algorithm.
-        generator: where actions are drawn from.
+        generator: of the actions.
     """
 
-    target_entropy: float  # where the settings say none
-
-    def __init__(self, policy: Policy, critic: ActionCritic, settings: SACSettings, generator: torch.Generator) -> None:
-        self.policy, self.critic, self.settings, self.generator = policy, critic, settings, generator
+    def __init__(self, policy: Policy, critic: QCritic, settings: SACSettings, generator: torch.Generator) -> None:
+        self.policy, self.critic, self.settings = policy, critic, settings
         self.target = copy.deepcopy(critic).requires_grad_(False)
+        discrete = isinstance(policy.distribution, Categorical)
+        kind = DiscreteActions if discrete else ContinuousActions
+        self.soft: SoftValues = kind(policy, critic, self.target, generator)
         stacks, device = policy.network.stacks, policy.log_std.device
         start = torch.full((stacks, 1), math.log(settings.init_temperature), device=device)
         self.log_temperature = torch.nn.Parameter(start)  # (R, 1)
-        self.rewards = Moments(stacks, ()).to(device)
+        self.reward_normalizer = RunningNormalizer(stacks, ()).to(device)
         self.policy_optimizer = StackedAdam(policy.parameters(), settings.max_grad_norm, EPSILON)
         self.value_optimizer = StackedAdam(critic.parameters(), settings.max_grad_norm, EPSILON)
         self.temperature_optimizer = StackedAdam([self.log_temperature], settings.max_grad_norm, EPSILON)
 
     def update(self, batch: Transitions, progress: float, with_policy: bool = True) -> dict[str, Tensor]:
-        """One gradient step of critics and, if asked for, of policies and temperatures.
+        """One gradient step of the critics and, if asked for, of policies and temperatures.
 
         Returns:
-            Metrics, one number per agent each.
+            Metrics, (N,) each.
         """
-        metrics = {"value/loss": self._improve_critics(batch, progress)}
+        settings, stacks, factor = self.settings, self.policy.network.stacks, self.settings.lr_factor(progress)
+
+        # Critics: L_i = Σ over the twins of mean((Q_i(s, a) - y_i)²).
+        targets = self.targets(batch)  # (B, N)
+        values = self.critic(batch.states, self.soft.neighbor_actions(batch.actions))  # (2, B, N)
+        value_loss = (values - targets).square().mean(1).sum(0)  # (N,)
+        self.value_optimizer.zero_grad()
+        per_stack(value_loss, stacks).sum().backward()  # type: ignore[no-untyped-call]
+        self.value_optimizer.step(factor * settings.lr_value)
+        metrics = {"value/loss": value_loss.detach()}
+
         if with_policy:
-            loss, entropy = self._improve_policies(batch.states, progress)
-            metrics |= {"policy/loss": loss, "policy/entropy": entropy}
+            # Policies: minus (1/n) Σ_{j∈N_i^κ} Q_j + α_i H(π_i), expected over what everybody would do.
+            policy_loss, entropy = self.soft.policy_loss(batch.states, self.temperature)  # (N,) each
+            self.policy_optimizer.zero_grad()
+            per_stack(policy_loss, stacks).sum().backward()  # type: ignore[no-untyped-call]
+            self.policy_optimizer.step(factor * settings.lr_policy)
+
+            # Temperatures: the gradient of α_i (H(π_i) - target) with respect to log α_i.
+            surplus = per_stack(entropy - self.target_entropy(progress), stacks).unsqueeze(1)  # (R, 1)
+            self.log_temperature.grad = self.log_temperature.detach().exp() * surplus
+            self.temperature_optimizer.step(settings.lr_temperature)
+            metrics |= {"policy/loss": policy_loss.detach(), "policy/entropy": entropy}
+
         with torch.no_grad():
             for old, new in zip(self.target.parameters(), self.critic.parameters(), strict=True):
-                old.lerp_(new, self.settings.tau)
+                old.lerp_(new, settings.tau)
         return metrics
-
-    def observe(self, rewards: Tensor) -> None:
-        """Take in rewards (B, N) of ordinary steps, by which all are scaled."""
-        if len(rewards):
-            self.rewards.update(rewards)
 
     @torch.no_grad()
     def targets(self, batch: Transitions) -> Tensor:
-        """y_i (B, N), in the critics' units."""
-        rewards = batch.rewards * ((1 - self.settings.gamma) / self.rewards.std)
-        goes_on = (~batch.ends).unsqueeze(1).to(rewards.dtype)  # (B, 1)
-        return rewards + self.settings.gamma * goes_on * self.soft_values(batch.following)
+        """y_i = r_i + γ (1 - d) [min Q̄_i(s', a') - α_i log π_i(a'_i|s')], (B, N), in the critics' units."""
+        rewards = batch.rewards * ((1 - self.settings.gamma) / self.reward_normalizer.std)
+        goes_on = (~batch.terminated).unsqueeze(1).to(rewards.dtype)  # (B, 1)
+        return rewards + self.settings.gamma * goes_on * self.soft.values(batch.next_states, self.temperature)
 
-    @abstractmethod
-    def received(self, actions: Tensor) -> Tensor:
-        """What critics are told of actions (B, N, A) or (B, N), (B, N, K, A)."""
+    def observe_rewards(self, rewards: Tensor) -> None:
+        """Take in rewards (B, N) of ordinary steps, by which all are scaled."""
+        if len(rewards):
+            self.reward_normalizer.update(rewards)
 
-    @abstractmethod
-    def soft_values(self, states: Tensor) -> Tensor:
-        """min Q̄_i - α_i log π_i at states (B, N, D), expected over what everybody would do there; (B, N)."""
-
-    @abstractmethod
-    def policy_loss(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """Minus what π_i ascends, and the entropy of π_i, means over states (B, N, D); (N,) each."""
-
-    def entropy_wanted(self, progress: float) -> float:
-        """Linear from the first target entropy to the last."""
+    def target_entropy(self, progress: float) -> float:
+        """Entropy in nats that temperatures are tuned to once `progress` in [0, 1) of training is done."""
         first = self.settings.target_entropy
-        first = self.target_entropy if first is None else first
+        first = self.soft.default_target_entropy if first is None else first
         return scheduled(first, self.settings.target_entropy_final, progress)
 
     def check(self, losses: dict[str, Tensor]) -> None:
-        """Refuse numbers that are not finite: losses, one number per agent each, and parameters.
+        """Refuse losses, (N,) each, and parameters that are not finite.
 
         Raises:
             TrainingError: names the agent and the quantity.
@@ -124,16 +180,14 @@ class SAC(ABC):
         agents = self.policy.neighborhood.num_agents
         for name, loss in losses.items():
             check_finite(name.replace("/", " "), loss.unsqueeze(1), agents)
-        for name, module in (("policy parameters", self.policy), ("value parameters", self.critic)):
-            for parameter in module.parameters():
-                check_finite(name, parameter, agents)
+        check_parameters({"policy parameters": self.policy, "value parameters": self.critic}, agents)
 
     def parts(self) -> dict[str, Any]:
-        """What has to be saved, beside policy and critic."""
+        """Parts with a state of their own, besides policy and critic."""
         return {
             "target": self.target,
-            "rewards": self.rewards,
-            "temperature": _Saved(self.log_temperature),
+            "reward_normalizer": self.reward_normalizer,
+            "temperature": _ParameterState(self.log_temperature),
             "policy_optimizer": self.policy_optimizer,
             "value_optimizer": self.value_optimizer,
             "temperature_optimizer": self.temperature_optimizer,
@@ -144,102 +198,9 @@ class SAC(ABC):
         """α, (R,), in the critics' units."""
         return self.log_temperature.detach().exp().squeeze(1)
 
-    def _improve_critics(self, batch: Transitions, progress: float) -> Tensor:
-        targets = self.targets(batch)  # (B, N)
-        values = self.critic(batch.states, self.received(batch.actions))  # (2, B, N)
-        loss = (values - targets).square().mean(1).sum(0)  # (N,)
-        self.value_optimizer.zero_grad()
-        self._per_stack(loss).sum().backward()  # type: ignore[no-untyped-call]
-        self.value_optimizer.step(self.settings.rate(progress) * self.settings.lr_value, self._everybody)
-        detached: Tensor = loss.detach()
-        return detached
 
-    def _improve_policies(self, states: Tensor, progress: float) -> tuple[Tensor, Tensor]:
-        loss, entropy = self.policy_loss(states)  # (N,) each
-        self.policy_optimizer.zero_grad()
-        self._per_stack(loss).sum().backward()  # type: ignore[no-untyped-call]
-        self.policy_optimizer.step(self.settings.rate(progress) * self.settings.lr_policy, self._everybody)
-        # The gradient of α (H - wanted) with respect to log α.
-        surplus = self._per_stack(entropy - self.entropy_wanted(progress)).unsqueeze(1)  # (R, 1)
-        self.log_temperature.grad = self.log_temperature.detach().exp() * surplus
-        self.temperature_optimizer.step(self.settings.lr_temperature, self._everybody)
-        return loss.detach(), entropy
-
-    @property
-    def _everybody(self) -> Tensor:
-        return torch.ones_like(self.log_temperature, dtype=torch.bool).squeeze(1)  # (R,)
-
-    def _told(self, worth: Tensor) -> Tensor:
-        # What all of N_i^κ say of i, (B, N, K, ·) -> (1/n) Σ_j, (B, N, ·)
-        near = self.critic.neighborhood
-        return near.exchange(worth).sum(-2) / near.num_agents
-
-    def _per_stack(self, x: Tensor) -> Tensor:
-        # (N,) -> (R,): shared parameters learn from the mean over agents.
-        return x if len(x) == self.policy.network.stacks else x.mean(0, keepdim=True)
-
-
-class DiscreteSAC(SAC):
-    """Where each agent chooses one of A actions."""
-
-    def __init__(self, policy: Policy, critic: ActionCritic, settings: SACSettings, generator: torch.Generator) -> None:
-        super().__init__(policy, critic, settings, generator)
-        self.distribution = cast(Categorical, policy.distribution)
-        self.target_entropy = math.log(self.distribution.outputs) / 3
-
-    def received(self, actions: Tensor) -> Tensor:
-        """(B, N) -> (B, N, K, A), one for the action chosen."""
-        return self.critic.neighborhood.gather(one_hot(actions, self.distribution.outputs).float())
-
-    def soft_values(self, states: Tensor) -> Tensor:
-        """Σ_a π_i(a) [min Q̄_i(a, the others' a') - α_i log π_i(a)], (B, N)."""
-        log_probs = self.policy(states)  # (B, N, A)
-        others = self.received(self.distribution.sample(log_probs, self.generator))
-        worth = self.target.own_options(states, others) - self.temperature.unsqueeze(1) * log_probs
-        values: Tensor = (log_probs.exp() * worth).sum(-1)
-        return values
-
-    def policy_loss(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """Σ_a π_i(a) [α_i log π_i(a) - (1/n) Σ_j Q_j(a, the others' a)]."""
-        log_probs = self.policy(states)  # (B, N, A)
-        with torch.no_grad():
-            others = self.received(self.distribution.sample(log_probs, self.generator))
-            worth = self._told(self.critic.options(states, others))  # (B, N, A)
-        cost = self.temperature.unsqueeze(1) * log_probs - worth
-        loss = (log_probs.exp() * cost).sum(-1).mean(0)
-        return loss, self.distribution.entropy(log_probs.detach()).mean(0)
-
-
-class ContinuousSAC(SAC):
-    """Where actions are boxes of A numbers."""
-
-    def __init__(self, policy: Policy, critic: ActionCritic, settings: SACSettings, generator: torch.Generator) -> None:
-        super().__init__(policy, critic, settings, generator)
-        self.distribution = cast(SquashedGaussian, policy.distribution)
-        self.target_entropy = -float(critic.actions)
-
-    def received(self, actions: Tensor) -> Tensor:
-        """(B, N, A) -> (B, N, K, A)."""
-        return self.critic.neighborhood.gather(actions)
-
-    def soft_values(self, states: Tensor) -> Tensor:
-        """Min Q̄_i(a') - α_i log π_i(a'_i), (B, N)."""
-        actions, log_probs = self.distribution.draw(self.policy(states), self.generator)
-        values: Tensor = self.target(states, self.received(actions)).amin(0)  # (B, N)
-        return values - self.temperature * log_probs
-
-    def policy_loss(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """α_i log π_i(a_i) - a_i · (1/n) Σ_j ∂Q_j/∂a_i, whose gradient is that of α_i log π_i - (1/n) Σ_j Q_j."""
-        actions, log_probs = self.distribution.draw(self.policy(states), self.generator)  # (B, N, A), (B, N)
-        received = self.received(actions.detach()).requires_grad_()
-        values = self.critic(states, received).amin(0)  # (B, N)
-        slope = self._told(torch.autograd.grad(values.sum(), received)[0])  # (B, N, A)
-        loss = (self.temperature * log_probs - (actions * slope).sum(-1)).mean(0)
-        return loss, -log_probs.detach().mean(0)
-
-
-class _Saved:
-    # A lone parameter with the two methods of what is saved.
+class _ParameterState:
+    # A lone parameter with the two methods of parts that have a state.
 
     def __init__(self, parameter: Tensor) -> None:
         self.parameter = parameter

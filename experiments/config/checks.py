@@ -105,9 +105,9 @@ def _check_graph(experiment: Experiment) -> None:
 def _check_precision(train: Train) -> list[str]:
     if train.precision == "float32":
         return []
-    from dmpo.nn.layers import multiplies_bfloat16
+    from dmpo.nn.layers import supports_bfloat16
 
-    if multiplies_bfloat16(train.device):
+    if supports_bfloat16(train.device):
         return []
     why = f"{train.device} on this machine does not multiply bfloat16 (AVX512-BF16, AMX or a GPU from 2020 on does)"
     return [refusal("train.precision", train.precision, f"float32, since {why}")]

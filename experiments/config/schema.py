@@ -154,7 +154,7 @@ def _experiment_model(
 ) -> type[Experiment]:
     graph = union([graph_model(name) for name in topologies])
     scenario = union([envs.parameters(name) for name in scenarios])
-    algorithm = union([dmpo.settings(name) for name in algorithms])
+    algorithm = union([dmpo.settings_of(name) for name in algorithms])
     axes: dict[str, Any] = {
         "scenario": (scenario, Field(description="What happens on the road.")),
         "graph": (graph | None, Field(None, description="Who talks to whom; left out, the scenario's own graph.")),

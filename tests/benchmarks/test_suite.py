@@ -13,14 +13,14 @@ from benchmarks import acting, dmpo_parts, iteration, scale, suite, training
 from benchmarks.dmpo_parts import Sizes
 from benchmarks.machine import flops, in_fresh_process, peak_megabytes
 from benchmarks.rows import Options, Row, read
-from dmpo.nn.layers import StackedMLP, multiplies_bfloat16
+from dmpo.nn.layers import StackedMLP, supports_bfloat16
 from experiments.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("threads")
 
 QUICK = Options(quick=True)
-PRECISIONS = ["float32", "bfloat16"] if multiplies_bfloat16("cpu") else ["float32"]
-TINY = Sizes(starts=4, steps=2, windows=4, window_steps=2, model_fit_steps=1)
+PRECISIONS = ["float32", "bfloat16"] if supports_bfloat16("cpu") else ["float32"]
+TINY = Sizes(starts=4, steps=2, sequences=4, sequence_steps=2, model_fit_steps=1)
 
 
 def row(value: float | None, unit: str = "ms", size: str = "8 agents", **rest: float) -> Row:

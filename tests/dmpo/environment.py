@@ -44,7 +44,6 @@ class PointMasses:
         self.position = np.zeros((num_envs, num_agents))
         self.speed = np.zeros((num_envs, num_agents))
         self.clock = np.zeros(num_envs, dtype=np.int64)
-        self.pending: Array | None = None  # actions of a step that is waited for
         self._view = np.zeros((num_envs, num_agents, 2), dtype=np.float32)
 
     @property
@@ -62,17 +61,6 @@ class PointMasses:
             self.random = np.random.Generator(np.random.PCG64(seed))
         self._begin(np.ones(self.num_envs, dtype=bool))
         return self._observe(), {"state": self._state()}
-
-    def step_async(self, actions: Array) -> None:
-        """Begin a step; as with workers nothing comes of it before it is waited for."""
-        assert self.pending is None
-        self.pending = actions.copy()
-
-    def step_wait(self) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
-        """Move by the step that was begun."""
-        assert self.pending is not None
-        actions, self.pending = self.pending, None
-        return self.step(actions)
 
     def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
         """Move by one step; the observations are a view that the next step overwrites."""

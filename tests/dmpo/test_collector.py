@@ -11,7 +11,7 @@ T = 10
 
 
 def replayed(env: PointMasses, actions: torch.Tensor) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
-    """Observations, rewards and last observations where the same commands lead, copied at each step."""
+    """Observations, rewards and final observations of the same actions, copied at each step."""
     observations, rewards, finals = [env.reset(seed=0)[0].copy()], [], []
     for row in actions:
         command = np.clip(2 * row.numpy(), -2, 2)
@@ -22,7 +22,7 @@ def replayed(env: PointMasses, actions: torch.Tensor) -> tuple[list[np.ndarray],
     return observations, rewards, finals
 
 
-def test_a_rollout_is_what_happened() -> None:
+def test_a_rollout_records_observations_rewards_and_ends() -> None:
     env = PointMasses(horizon=4)
     batch, _ = Collector(env, learner_for(env), seed=0).collect()
     observations, rewards, finals = replayed(PointMasses(horizon=4), batch.actions)
@@ -32,7 +32,7 @@ def test_a_rollout_is_what_happened() -> None:
     assert batch.valid.all()
 
 
-def test_last_states_are_kept_only_where_an_episode_ended() -> None:
+def test_final_observations_are_kept_only_where_an_episode_ended() -> None:
     env = PointMasses(horizon=4)
     batch, metrics = Collector(env, learner_for(env), seed=0).collect()
     ended = (batch.terminated | batch.truncated).flatten().nonzero().squeeze(1)
@@ -43,7 +43,7 @@ def test_last_states_are_kept_only_where_an_episode_ended() -> None:
     assert not torch.equal(batch.observations[4], batch.final_observations[:4])
 
 
-def test_the_next_rollout_goes_on_where_the_last_one_stopped() -> None:
+def test_the_next_rollout_continues_the_last_one() -> None:
     env = PointMasses(horizon=1000)
     collector = Collector(env, learner_for(env), seed=0)
     last = collector.collect()[0].observations[-1].clone()
@@ -57,23 +57,25 @@ def test_distributions_are_those_the_actions_were_drawn_from() -> None:
     env = PointMasses()
     learner = learner_for(env)
     batch, _ = Collector(env, learner, seed=0).collect()
-    torch.testing.assert_close(batch.behavior, learner.policy(batch.observations[:-1].flatten(0, 1)).view(T, 4, 3, 2))
+    torch.testing.assert_close(
+        batch.old_dist_params, learner.policy(batch.observations[:-1].flatten(0, 1)).view(T, 4, 3, 2)
+    )
 
 
-def test_the_learner_is_told_where_episodes_begin_also_by_a_collector_that_goes_on(
+def test_the_learner_receives_where_episodes_begin_also_after_a_restore(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     env = PointMasses(horizon=5, crash=1.1)
     learner = learner_for(env)
-    explore, told = learner.explore, []
-    monkeypatch.setattr(learner, "explore", lambda obs, first: told.append(first.clone()) or explore(obs, first))
+    explore, received = learner.explore, []
+    monkeypatch.setattr(learner, "explore", lambda obs, first: received.append(first.clone()) or explore(obs, first))
     ended, collector = [torch.ones(4, dtype=torch.bool)], Collector(env, learner, seed=0)
     for _ in range(3):
         batch, _ = collector.collect()
         ended += (batch.terminated | batch.truncated).clone()
         state, collector = collector.state_dict(), Collector(env, learner, seed=0)
         collector.load_state_dict(state)
-    assert torch.equal(torch.stack(told), torch.stack(ended[:-1]))
+    assert torch.equal(torch.stack(received), torch.stack(ended[:-1]))
     assert batch.terminated.any()
     assert batch.truncated.any()
     assert ended[T].any()  # one ends where the first segment does
@@ -105,7 +107,7 @@ def test_a_reward_that_is_not_finite_is_noticed_and_its_agent_named(monkeypatch:
         Collector(env, learner_for(env), seed=0).collect()
 
 
-def test_a_step_that_was_lost_with_its_simulation_is_not_learnt_from_and_does_not_count(
+def test_a_step_lost_with_its_simulation_is_padding_and_does_not_count(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     env = PointMasses(horizon=1000)
@@ -129,21 +131,3 @@ def test_a_policy_that_is_not_finite_is_noticed_and_its_agent_named(actions: str
     learner.policy.network.head.bias.data[2] = torch.nan
     with pytest.raises(TrainingError, match=r"(action|policy) of agent 2 became NaN"):
         Collector(env, learner, seed=0).collect()
-
-
-def test_an_environment_can_be_gone_on_with_after_a_learner_that_failed_in_its_step(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    env = PointMasses()
-    learner = learner_for(env)
-    collector = Collector(env, learner, seed=0)
-
-    def stopped(step: int, progress: float) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(learner, "meanwhile", stopped)
-        with pytest.raises(KeyboardInterrupt):
-            collector.collect()
-    assert env.pending is None
-    assert collector.collect()[0].valid.all()

@@ -37,9 +37,10 @@ def test_a_run_that_is_saved_and_loaded_ends_as_one_that_was_not_interrupted(
     assert resumed.env_steps == 3 * ITERATION
     assert metrics_of(resumed) == expected[3:]
     assert torch.equal(flat(resumed.learner), flat(whole.learner))
-    # Also what decides how it would go on.
+    # So are the states that decide how training would continue.
     assert torch.equal(resumed.learner.generator.get_state(), whole.learner.generator.get_state())
-    assert torch.equal(resumed.learner.ppo.policy_optimizer.second, whole.learner.ppo.policy_optimizer.second)
+    networks = [run.learner.update.actor_critic for run in (whole, resumed)]  # type: ignore[attr-defined]
+    assert torch.equal(*(each.policy_optimizer.second for each in networks))
 
 
 def test_it_stops_after_the_steps_asked_for() -> None:
@@ -57,10 +58,10 @@ def test_repeated_actions_count_as_the_steps_they_simulate() -> None:
 
 
 def test_progress_begins_with_nothing_and_stays_below_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer, seen = make_trainer(iterations=4), []
-    monkeypatch.setattr(trainer.learner, "improve", lambda _, progress: seen.append(progress) or {})
+    trainer, found = make_trainer(iterations=4), []
+    monkeypatch.setattr(trainer.learner, "improve", lambda _, progress: found.append(progress) or {})
     list(trainer.iterations())
-    assert seen == [0.0, 0.25, 0.5, 0.75]
+    assert found == [0.0, 0.25, 0.5, 0.75]
 
 
 def test_each_iteration_collects_then_fits_then_improves(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,13 +126,13 @@ def test_a_state_of_another_number_of_environments_is_refused() -> None:
 def test_pytorch_has_more_threads_only_while_the_environment_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
     env = PointMasses(horizon=13)
-    learner, seen = learner_for(env), {}
+    learner, found = learner_for(env), {}
 
     def watch(name: str) -> None:
         inner = getattr(learner, name)
 
         def watched(*arguments):
-            seen[name] = torch.get_num_threads()
+            found[name] = torch.get_num_threads()
             return inner(*arguments)
 
         monkeypatch.setattr(learner, name, watched)
@@ -139,7 +140,7 @@ def test_pytorch_has_more_threads_only_while_the_environment_waits(monkeypatch: 
     for name in ("explore", "fit", "improve"):
         watch(name)
     next(Trainer(env, learner, ITERATION, seed=0, update_threads=2).iterations())
-    assert seen == {"explore": 1, "fit": 2, "improve": 2}
+    assert found == {"explore": 1, "fit": 2, "improve": 2}
     assert torch.get_num_threads() == 1
     monkeypatch.setattr(learner, "improve", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):

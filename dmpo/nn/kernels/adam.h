@@ -1,5 +1,5 @@
-// A step of Adam for one set of parameters, whose gradient is clipped to its own norm, as `StackedAdam` says it. Included
-// once for every level of processor, after blocks.h.
+// A step of Adam for one set of parameters, whose gradient is clipped to its own norm; see `dmpo.nn.functional.adam`.
+// Included once for every level of processor, after blocks.h.
 
 // what(k, get, put) for numbers k ... k + LANES - 1, or fewer at the end, which is how many get reads and put writes.
 template <class What>

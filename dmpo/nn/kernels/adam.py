@@ -1,4 +1,4 @@
-"""Adam for stacked parameters in one pass over their numbers."""
+"""Kernel for Adam on stacked parameters, in one pass over their numbers."""
 
 import ctypes
 from collections.abc import Sequence
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dmpo.nn import kernels
+from dmpo.nn.kernels.calls import addresses, level, run
 
-FEW = 500_000  # numbers that one thread has stepped before a second has joined
+SINGLE_THREAD_NUMBERS = 500_000  # below this, a second thread takes longer to start than it saves
 
 
 class _Adam(ctypes.Structure):
@@ -21,18 +21,18 @@ class _Adam(ctypes.Structure):
     )
 
 
-def step(
+def adam_step(
     parameters: Sequence[Tensor],
     gradients: Sequence[Tensor],
     state: Sequence[Tensor],
     active: Tensor,
     **settings: float,
 ) -> None:
-    """One step of the active sets, in place, as `StackedAdam` has it.
+    """One step of the active sets, in place, as `StackedAdam` defines it.
 
     Args:
         parameters: (R, ...) each, contiguous.
-        gradients: (R, numbers) each, with a set's own side by side.
+        gradients: (R, numbers) each, those of a set side by side.
         state: moments (R, P) twice, and steps (R, 1), contiguous.
         active: (R,) bool, contiguous.
         settings: `max_norm`, `rate`, `epsilon`, `beta_1`, `beta_2`.
@@ -49,11 +49,11 @@ def step(
         )
     if second.shape != first.shape or steps.numel() != sets or active.shape != (sets,):
         raise ValueError(f"active.shape={tuple(active.shape)} is not possible: there are {sets} sets of parameters.")
-    count, threads = len(parameters), torch.get_num_threads() if first.numel() > FEW else 1
+    count, threads = len(parameters), torch.get_num_threads() if first.numel() > SINGLE_THREAD_NUMBERS else 1
     adam = _Adam(threads=threads, sets=sets, size=size, count=count, **settings)
     held = [(ctypes.c_int64 * count)(*numbers) for numbers in (sizes, strides)]
-    held += [kernels.addresses(tensors) for tensors in (parameters, gradients)]
+    held += [addresses(tensors) for tensors in (parameters, gradients)]
     adam.sizes, adam.strides, adam.parameters, adam.gradients = map(ctypes.addressof, held)
     adam.first, adam.second, adam.steps, adam.active = (x.data_ptr() for x in (*state, active))
-    kernels.run("adam_step", ctypes.byref(adam), kernels.level())
-    torch.autograd.graph.increment_version(parameters)  # as after whatever else changes them in place
+    run("adam_step", ctypes.byref(adam), level())
+    torch.autograd.graph.increment_version(parameters)  # as PyTorch's own in-place operations do

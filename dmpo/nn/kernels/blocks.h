@@ -43,7 +43,7 @@ INLINE Vector sums_of(const Vector* x) {
         return sums_of<W / 2>(half);
 }
 
-// x, but no less than `least` and no more than `most`; a NaN stays one, as whoever looks for diverged networks relies on.
+// x, but no less than `least` and no more than `most`; a NaN stays one, on which checks for diverged networks rely.
 INLINE Vector bounded(Vector x, float least, float most) {
     const Vector low = Vector{} + least, high = Vector{} + most;
     return (Vector)larger((Register)low, smaller((Register)high, (Register)x));

@@ -1,6 +1,5 @@
-// Perceptrons of all agents, their losses and gradients, those of whole models, and Adam, on the CPU. A tile of samples
-// passes through all layers before the next one does, so that what lies between the layers stays in cache; `Work` says
-// what is where.
+// MLPs of all agents, their losses and gradients, gradients of whole models, and Adam, on the CPU. A tile of samples
+// passes through all layers before the next one does, so that hidden outputs stay in cache; shapes.h has the arguments.
 
 #include <immintrin.h>
 
@@ -32,8 +31,8 @@ INLINE Register exponential(Register x) { return _ZGVdN8v_expf(x); }
 INLINE Register logarithm(Register x) { return _ZGVdN8v_logf(x); }
 #include "blocks.h"
 #include "losses.h"
-#include "exact.h"
-#include "columns.h"
+#include "float32.h"
+#include "feature_major.h"
 #include "model.h"
 #include "adam.h"
 }  // namespace avx2
@@ -51,8 +50,8 @@ INLINE Register exponential(Register x) { return _ZGVeN16v_expf(x); }
 INLINE Register logarithm(Register x) { return _ZGVeN16v_logf(x); }
 #include "blocks.h"
 #include "losses.h"
-#include "exact.h"
-#include "columns.h"
+#include "float32.h"
+#include "feature_major.h"
 #include "model.h"
 #include "adam.h"
 }  // namespace avx512
@@ -69,7 +68,7 @@ INLINE Register exponential(Register x) { return _ZGVeN16v_expf(x); }
 INLINE Register logarithm(Register x) { return _ZGVeN16v_logf(x); }
 #include "blocks.h"
 #include "losses.h"
-#include "rounded.h"
+#include "bfloat16.h"
 }  // namespace avx512_bf16
 #pragma GCC pop_options
 
@@ -135,19 +134,19 @@ void backward(const Work& net, const Task& task) {
 }
 
 // Forth and back at once, so that nothing between the layers leaves the cache.
-template <class Kind, class Teacher>
-void learn(const Work& net, const Lesson& lesson, const Task& task) {
+template <class Kind, class LossKernel>
+void fused_loss(const Work& net, const LossInputs& loss, const Task& task) {
     const typename Kind::Parameters own(net, task.stack);
     typename Kind::Scratch scratch(net);
     Tile<Kind> tile(net);
     Sums sums(net);
-    Teacher teacher(net, lesson, task);
+    LossKernel kernel(net, loss, task);
     Lines<float> y(TILE * net.outputs()), gradient(y.size());
     for (long first = task.first; first < task.last; first += TILE) {
         const long rows = std::min(TILE, task.last - first);
         tile.move(net, task, first, rows);
         Kind::forward(net, own, tile.x.data(), tile.hidden, y.data(), rows, scratch);
-        teacher.teach(y.data(), first, rows, gradient.data());
+        kernel.compute(y.data(), first, rows, gradient.data());
         Kind::backward(net, own, tile.x.data(), tile.hidden, gradient.data(), scratch, sums, nullptr, rows);
     }
     sums.write(net, net.to_parameters + task.number * net.size());
@@ -165,30 +164,30 @@ extern "C" {
 
 int level() { return processor(); }
 
-void perceptron_forward(const Work& net, int level) {
-    run(net, level >= AVX512 ? forward<avx512::Exact> : forward<avx2::Exact>);
+void mlp_forward(const Work& net, int level) {
+    run(net, level >= AVX512 ? forward<avx512::Float32> : forward<avx2::Float32>);
 }
 
-void perceptron_backward(const Work& net, int level) {
-    run(net, level >= AVX512 ? backward<avx512::Exact> : backward<avx2::Exact>);
+void mlp_backward(const Work& net, int level) {
+    run(net, level >= AVX512 ? backward<avx512::Float32> : backward<avx2::Float32>);
 }
 
-void perceptron_learn(const Work& net, int level, const Lesson& lesson) {
+void mlp_fused_loss(const Work& net, int level, const LossInputs& loss) {
     run(net, [&](const Work& net, const Task& task) {
-        level >= AVX512 ? learn<avx512::Exact, avx512::Teacher>(net, lesson, task)
-                        : learn<avx2::Exact, avx2::Teacher>(net, lesson, task);
+        level >= AVX512 ? fused_loss<avx512::Float32, avx512::LossKernel>(net, loss, task)
+                        : fused_loss<avx2::Float32, avx2::LossKernel>(net, loss, task);
     });
 }
 
-void rounded_learn(const Work& net, int, const Lesson& lesson) {
+void bfloat16_fused_loss(const Work& net, int, const LossInputs& loss) {
     run(net, [&](const Work& net, const Task& task) {
-        learn<avx512_bf16::Rounded, avx512_bf16::Teacher>(net, lesson, task);
+        fused_loss<avx512_bf16::BFloat16, avx512_bf16::LossKernel>(net, loss, task);
     });
 }
 
-void rounded_forward(const Work& net, int) { run(net, forward<avx512_bf16::Rounded>); }
+void bfloat16_forward(const Work& net, int) { run(net, forward<avx512_bf16::BFloat16>); }
 
-void rounded_backward(const Work& net, int) { run(net, backward<avx512_bf16::Rounded>); }
+void bfloat16_backward(const Work& net, int) { run(net, backward<avx512_bf16::BFloat16>); }
 
 void model_gradients(const Models& models, int level) {
 #pragma omp parallel for num_threads(models.threads) schedule(static)
@@ -201,11 +200,11 @@ void adam_step(const Adam& adam, int level) {
     for (long set = 0; set < adam.sets; set++) level >= AVX512 ? avx512::adam_step(adam, set) : avx2::adam_step(adam, set);
 }
 
-void columns_forward(const Work& net, int level) {
-    run(net, level >= AVX512 ? avx512::columns_forward : avx2::columns_forward);
+void feature_major_forward(const Work& net, int level) {
+    run(net, level >= AVX512 ? avx512::feature_major_forward : avx2::feature_major_forward);
 }
 
-void columns_backward(const Work& net, int level) {
-    run(net, level >= AVX512 ? avx512::columns_backward : avx2::columns_backward);
+void feature_major_backward(const Work& net, int level) {
+    run(net, level >= AVX512 ? avx512::feature_major_backward : avx2::feature_major_backward);
 }
 }

@@ -1,4 +1,4 @@
-// Losses of a perceptron's outputs in some samples, and their gradient; `Lesson` says which, and learn.py what they are.
+// Losses of an MLP's outputs on a tile of samples, and their gradient: those of `LossInputs`, defined in fused.py.
 // Included once for every level of processor, after blocks.h.
 
 static_assert(TILE % LANES == 0, "vectors of samples must not reach from one number into the next");
@@ -36,48 +36,48 @@ struct TileColumns {
     }
 };
 
-// One task's agent, and what it learns.
-class Teacher {
-    const Lesson& lesson;
+// Loss and gradient of one agent, tile by tile, over the samples of a task.
+class LossKernel {
+    const LossInputs& loss;
     const long agents, agent, outputs;
     const float share;  // of one sample in a mean
-    double* const found;
-    TileColumns y, to_y, targets, advantages, acted, before, losses, divergences, to_scales;
+    double* const result;
+    TileColumns y, to_y, targets, advantages, actions, old_params, losses, divergences, to_scales;
     Lines<float> scales, inverse;  // log standard deviations, and what to divide by
 
   public:
-    Teacher(const Work& net, const Lesson& lesson, const Task& task)
-        : lesson(lesson),
+    LossKernel(const Work& net, const LossInputs& loss, const Task& task)
+        : loss(loss),
           agents(net.agents),
           agent(task.stack),
           outputs(net.outputs()),
           share(1.0f / net.samples),
-          found(lesson.found + task.number * lesson.width(net)),
+          result(loss.result + task.number * loss.width(net)),
           y(outputs),
           to_y(outputs),
           targets(1),
           advantages(1),
-          acted(lesson.kind == GAUSSIAN ? outputs : 1),
-          before(lesson.kind == GAUSSIAN ? 2 * outputs : outputs),
+          actions(loss.kind == GAUSSIAN ? outputs : 1),
+          old_params(loss.kind == GAUSSIAN ? 2 * outputs : outputs),
           losses(1),
           divergences(1),
           to_scales(outputs) {
-        std::fill_n(found, lesson.width(net), 0.0);
-        for (long a = 0; a < outputs && lesson.kind == GAUSSIAN; a++) {
-            scales.push_back(lesson.log_std[agent * outputs + a]);
+        std::fill_n(result, loss.width(net), 0.0);
+        for (long a = 0; a < outputs && loss.kind == GAUSSIAN; a++) {
+            scales.push_back(loss.log_std[agent * outputs + a]);
             inverse.push_back(std::exp(-scales[a]));
         }
     }
 
-    // The gradient of an agent's mean loss, from what it gives in the samples from `first` on, both (rows, outputs).
-    void teach(const float* given, long first, long rows, float* gradient) {
-        y.take(given, outputs, rows);
-        take(targets, lesson.targets, 1, first, rows);
-        if (lesson.kind == SQUARES)
+    // Gradient of the mean loss with respect to the outputs of the samples from `first` on, both (rows, outputs).
+    void compute(const float* outputs_of_tile, long first, long rows, float* gradient) {
+        y.take(outputs_of_tile, outputs, rows);
+        take(targets, loss.targets, 1, first, rows);
+        if (loss.kind == SQUARES)
             squares(rows);
         else
             surrogates(first, rows);
-        found[0] += losses.sum(0, rows);
+        result[0] += losses.sum(0, rows);
         to_y.give(gradient, outputs, rows);
     }
 
@@ -98,25 +98,25 @@ class Teacher {
     }
 
     void surrogates(long first, long rows) {
-        take(advantages, lesson.advantages, 1, first, rows);
-        if (lesson.behavior) take(before, lesson.behavior, before.all.size() / TILE, first, rows);
-        if (lesson.kind == GAUSSIAN) {
-            take(acted, static_cast<const float*>(lesson.actions), outputs, first, rows);
+        take(advantages, loss.advantages, 1, first, rows);
+        if (loss.old_dist_params) take(old_params, loss.old_dist_params, old_params.all.size() / TILE, first, rows);
+        if (loss.kind == GAUSSIAN) {
+            take(actions, static_cast<const float*>(loss.actions), outputs, first, rows);
             for (long i = 0; i < rows; i += LANES) gaussian(i);
-            for (long a = 0; a < outputs; a++) found[2 + a] += to_scales.sum(a, rows);
+            for (long a = 0; a < outputs; a++) result[2 + a] += to_scales.sum(a, rows);
         } else {
-            take(acted, static_cast<const int64_t*>(lesson.actions), 1, first, rows);
+            take(actions, static_cast<const int64_t*>(loss.actions), 1, first, rows);
             for (long i = 0; i < rows; i += LANES) categorical(i);
         }
-        if (lesson.behavior) found[1] += divergences.sum(0, rows);
+        if (loss.old_dist_params) result[1] += divergences.sum(0, rows);
     }
 
-    // What minus eq. 7 and minus the entropy's bonus make the loss; its slope along the log-probability, turned round.
+    // What minus eq. 7 and minus the entropy's entropy_coef make the loss; its slope along the log-probability, turned round.
     Vector surrogate(Vector log_prob, Vector entropy, long i) {
         const Vector ratio = exp_of(log_prob - load(targets.at(0, i))), advantage = load(advantages.at(0, i));
-        const Vector whole = ratio * advantage, cut = bounded(ratio, 1.0f - lesson.clip, 1.0f + lesson.clip) * advantage;
+        const Vector whole = ratio * advantage, cut = bounded(ratio, 1.0f - loss.clip, 1.0f + loss.clip) * advantage;
         const auto beyond = whole > cut;  // a NaN is not
-        store(losses.at(0, i), -(beyond ? cut : whole) - lesson.bonus * entropy);
+        store(losses.at(0, i), -(beyond ? cut : whole) - loss.entropy_coef * entropy);
         return beyond ? Vector{} : share * whole;
     }
 
@@ -124,7 +124,7 @@ class Teacher {
         const float constant = 0.5f * std::log(2 * float(M_PI));
         Vector log_prob = {}, entropy = {}, divergence = {};
         for (long a = 0; a < outputs; a++) {
-            const Vector distance = (load(acted.at(a, i)) - load(y.at(a, i))) * inverse[a];
+            const Vector distance = (load(actions.at(a, i)) - load(y.at(a, i))) * inverse[a];
             store(to_y.at(a, i), distance);
             log_prob -= 0.5f * distance * distance + scales[a] + constant;
             entropy += scales[a] + constant + 0.5f;
@@ -133,10 +133,10 @@ class Teacher {
         for (long a = 0; a < outputs; a++) {
             const Vector distance = load(to_y.at(a, i));
             store(to_y.at(a, i), -slope * distance * inverse[a]);
-            store(to_scales.at(a, i), -slope * (distance * distance - 1.0f) - share * lesson.bonus);
-            if (!lesson.behavior) continue;
-            const Vector wider = load(before.at(outputs + a, i)) - scales[a];
-            const Vector moved = (load(before.at(a, i)) - load(y.at(a, i))) * inverse[a];
+            store(to_scales.at(a, i), -slope * (distance * distance - 1.0f) - share * loss.entropy_coef);
+            if (!loss.old_dist_params) continue;
+            const Vector wider = load(old_params.at(outputs + a, i)) - scales[a];
+            const Vector moved = (load(old_params.at(a, i)) - load(y.at(a, i))) * inverse[a];
             divergence += 0.5f * (exp_of(2.0f * wider) + moved * moved - 1.0f) - wider;  // 0 where nothing has changed
         }
         store(divergences.at(0, i), divergence);
@@ -150,13 +150,13 @@ class Teacher {
             store(to_y.at(a, i), part);
             sum += part;
         }
-        const Vector all = most + log_of(sum), one = 1.0f / sum, action = load(acted.at(0, i));
+        const Vector all = most + log_of(sum), one = 1.0f / sum, action = load(actions.at(0, i));
         for (long a = 0; a < outputs; a++) {
             const Vector log_prob = load(y.at(a, i)) - all;
             entropy -= load(to_y.at(a, i)) * one * log_prob;
             chosen += action == float(a) ? log_prob : Vector{};
-            if (!lesson.behavior) continue;
-            const Vector old = load(before.at(a, i));
+            if (!loss.old_dist_params) continue;
+            const Vector old = load(old_params.at(a, i));
             divergence += exp_of(old) * (old - log_prob);
         }
         store(divergences.at(0, i), divergence);
@@ -164,7 +164,7 @@ class Teacher {
         for (long a = 0; a < outputs; a++) {
             const Vector probability = load(to_y.at(a, i)) * one, log_prob = load(y.at(a, i)) - all;
             const Vector others = action == float(a) ? probability - 1.0f : probability;
-            store(to_y.at(a, i), slope * others + share * lesson.bonus * probability * (log_prob + entropy));
+            store(to_y.at(a, i), slope * others + share * loss.entropy_coef * probability * (log_prob + entropy));
         }
     }
 };

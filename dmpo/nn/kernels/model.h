@@ -1,6 +1,6 @@
-// The gradient of the models' loss over windows of H steps (`ModelLearner.losses`), the sum over agents. What lies between
-// two steps, and between the models of two agents, concerns one window alone: every thread has some windows, with all
-// agents and all steps. Included once for every level of processor, after columns.h.
+// The gradient of the models' loss over sequences of H steps (`OpenLoopLoss`), the sum over agents. Steps and
+// agents of one sequence depend on each other, but not on those of another: each thread computes some sequences, with all
+// their agents and steps. Included once for every level of processor, after feature_major.h.
 
 // Rows of STRETCH numbers for each of some matrices.
 struct Buffers {
@@ -12,7 +12,7 @@ struct Buffers {
     Rows of(long which) { return {(*this)(which), STRETCH}; }
 };
 
-// What the layers of R perceptrons give in one step.
+// Outputs of the layers of R MLPs in one step.
 struct Layers {
     std::vector<Buffers> layers;
 
@@ -31,11 +31,11 @@ struct Layers {
 };
 
 struct Step {
-    Buffers told, given, state;  // (N, D or D + W), (N, message + W) and, after the step, (N, D)
+    Buffers encoder_inputs, given, state;  // (N, D or D + W), (N, message + W) and, after the step, (N, D)
     Layers encoder, edge, node;
 
     explicit Step(const Models& m)
-        : told(m.agents, m.encoder->width(0)), given(m.agents, m.node->width(0)), state(m.agents, m.features),
+        : encoder_inputs(m.agents, m.encoder->width(0)), given(m.agents, m.node->width(0)), state(m.agents, m.features),
           encoder(*m.encoder), edge(*m.edge), node(*m.node) {}
 };
 
@@ -49,12 +49,12 @@ static std::vector<ColumnSums> sums_for(const Work& net, long threads, long thre
 // The sums of a thread, of all agents and all edges, and room for gradients.
 struct Gradients {
     std::vector<ColumnSums> encoder, edge, node;
-    Buffers state, told, outputs, given, encoded, pairs;
+    Buffers state, encoder_inputs, outputs, given, encoded, pairs;
     Lines<float> scratch[2];
 
     Gradients(const Models& m, long thread)
         : encoder(sums_for(*m.encoder, m.threads, thread)), edge(sums_for(*m.edge, m.threads, thread)),
-          node(sums_for(*m.node, m.threads, thread)), state(m.agents, m.features), told(1, m.encoder->width(0)),
+          node(sums_for(*m.node, m.threads, thread)), state(m.agents, m.features), encoder_inputs(1, m.encoder->width(0)),
           outputs(1, m.features + 2), given(m.agents, m.node->width(0)), encoded(m.agents, m.encoder->outputs()),
           pairs(1, m.edge->width(0)) {
         const long widest = std::max({m.encoder->widest(), m.edge->widest(), m.node->widest()});
@@ -62,7 +62,7 @@ struct Gradients {
     }
 };
 
-// Windows first ... first + count - 1; where they do not fill vectors, zeros follow.
+// Sequences first ... first + count - 1; where they do not fill vectors, zeros follow.
 struct Part {
     long first, count, samples;
 
@@ -84,7 +84,7 @@ static void add(long rows, long samples, const float* x, float* to) {
     fill(rows, samples, to, [&](long k) INLINED { return load(to + k) + load(x + k); });
 }
 
-// What both ends of an edge have encoded.
+// What both terminated of an edge have encoded.
 static Rows ends_of(const Models& m, Step& step, long edge, Buffers& pairs, long samples) {
     const long encoding = m.encoder->outputs();
     for (long end = 0; end < 2; end++) {
@@ -97,13 +97,13 @@ static Rows ends_of(const Models& m, Step& step, long edge, Buffers& pairs, long
 static void forward_step(const Models& m, const Part& part, long h, float* const* state, Step& step, Buffers& pairs) {
     const long message = m.edge->outputs(), samples = part.samples;
     for (long n = 0; n < m.agents; n++) {
-        float *told = step.told(n), *given = step.given(n);
-        fill(m.features, samples, told, [&](long k) INLINED { return bounded(load(state[n] + k), -m.far, m.far); });
+        float *encoder_inputs = step.encoder_inputs(n), *given = step.given(n);
+        fill(m.features, samples, encoder_inputs, [&](long k) INLINED { return bounded(load(state[n] + k), -m.far, m.far); });
         fill(message, samples, given, [&](long) INLINED { return Vector{}; });
-        const float* acted = m.acted + (n * m.acts * m.steps + h) * m.samples;
-        part.copy(acted, m.steps * m.samples, m.acts, given + message * STRETCH);
-        if (m.hears) part.copy(acted, m.steps * m.samples, m.acts, told + m.features * STRETCH);
-        step.encoder.forward(*m.encoder, n, step.told.of(n), samples);
+        const float* actions = m.actions + (n * m.action_width * m.steps + h) * m.samples;
+        part.copy(actions, m.steps * m.samples, m.action_width, given + message * STRETCH);
+        if (m.neighbor_actions) part.copy(actions, m.steps * m.samples, m.action_width, encoder_inputs + m.features * STRETCH);
+        step.encoder.forward(*m.encoder, n, step.encoder_inputs.of(n), samples);
     }
     for (long edge = 0; edge < m.edges; edge++) {
         step.edge.forward(*m.edge, edge, ends_of(m, step, edge, pairs, samples), samples);
@@ -121,12 +121,12 @@ static void forward_step(const Models& m, const Part& part, long h, float* const
 // The gradient of the loss with respect to what agent n's model gives in step h, and to the state after it, to which
 // `to_state` already holds what comes from later steps.
 static void begin_step(const Models& m, const Part& part, long h, long n, Step& step, float* to_state, float* to_outputs) {
-    const float share = m.scale / (m.samples * m.steps), *ends = m.ends + h * m.samples + part.first;
+    const float share = m.scale / (m.samples * m.steps), *terminated = m.terminated + h * m.samples + part.first;
     for (long d = 0; d < m.features; d++) {
         const float *state = step.state(n) + d * STRETCH, ratio = m.ratio[n * m.features + d];
-        const float* following = m.following + ((h * m.agents + n) * m.features + d) * m.samples + part.first;
+        const float* next_states = m.next_states + ((h * m.agents + n) * m.features + d) * m.samples + part.first;
         const float weight = 2 * share / m.features / (ratio * ratio);
-        for (long t = 0; t < part.count; t++) to_state[d * STRETCH + t] += weight * (state[t] - following[t]);
+        for (long t = 0; t < part.count; t++) to_state[d * STRETCH + t] += weight * (state[t] - next_states[t]);
         for (long t = 0; t < part.samples; t++) to_outputs[d * STRETCH + t] = ratio * to_state[d * STRETCH + t];
     }
     const float *rewards = m.rewards + (h * m.agents + n) * m.samples + part.first;
@@ -134,11 +134,11 @@ static void begin_step(const Models& m, const Part& part, long h, long n, Step& 
     float *to_reward = to_outputs + m.features * STRETCH, *to_end = to_reward + STRETCH;
     fill(2, part.samples, to_reward, [](long) INLINED { return Vector{}; });
     for (long t = 0; t < part.count; t++)
-        to_reward[t] = 2 * share * m.reward_weight * (reward[t] - rewards[t]) * (1 - ends[t]);
+        to_reward[t] = 2 * share * m.reward_coef * (reward[t] - rewards[t]) * (1 - terminated[t]);
     for (long t = 0; t < part.count; t += LANES) {
         const long count = std::min<long>(LANES, part.count - t);
         const Vector logit = load(end + t), probability = 0.5f + 0.5f * tanh_of(0.5f * logit);
-        for (long lane = 0; lane < count; lane++) to_end[t + lane] = share * (probability[lane] - ends[t + lane]);
+        for (long lane = 0; lane < count; lane++) to_end[t + lane] = share * (probability[lane] - terminated[t + lane]);
     }
 }
 
@@ -149,9 +149,9 @@ static void backward_nodes(const Models& m, const Part& part, long h, Step& step
         begin_step(m, part, h, n, step, to.state(n), to.outputs(0));
         step.node.given(*m.node, n, step.given.of(n), given);
         backward_layers(*m.node, n, given, to.outputs.of(0), to.scratch, to.node[n], to.given(n), part.samples);
-        float* acted = m.to_acted + (n * m.acts * m.steps + h) * m.samples + part.first;
-        for (long w = 0; w < m.acts; w++)
-            std::copy_n(to.given(n) + (message + w) * STRETCH, part.count, acted + w * m.steps * m.samples);
+        float* actions = m.to_actions + (n * m.action_width * m.steps + h) * m.samples + part.first;
+        for (long w = 0; w < m.action_width; w++)
+            std::copy_n(to.given(n) + (message + w) * STRETCH, part.count, actions + w * m.steps * m.samples);
         fill(m.encoder->outputs(), part.samples, to.encoded(n), [](long) INLINED { return Vector{}; });
     }
 }
@@ -174,17 +174,17 @@ static void backward_encoders(const Models& m, const Part& part, long h, float* 
     for (long n = 0; n < m.agents; n++) {
         const Rows above = through_last(*m.encoder, to.encoded.of(n), {step.encoder.last(n), STRETCH}, part.samples,
                                         to.encoded(n));
-        step.encoder.given(*m.encoder, n, step.told.of(n), given);
-        backward_layers(*m.encoder, n, given, above, to.scratch, to.encoder[n], to.told(0), part.samples);
-        const float* told = to.told(0);
-        float* acted = m.to_acted + (n * m.acts * m.steps + h) * m.samples + part.first;
-        for (long w = 0; w < m.acts && m.hears; w++)
+        step.encoder.given(*m.encoder, n, step.encoder_inputs.of(n), given);
+        backward_layers(*m.encoder, n, given, above, to.scratch, to.encoder[n], to.encoder_inputs(0), part.samples);
+        const float* encoder_inputs = to.encoder_inputs(0);
+        float* actions = m.to_actions + (n * m.action_width * m.steps + h) * m.samples + part.first;
+        for (long w = 0; w < m.action_width && m.neighbor_actions; w++)
             for (long t = 0; t < part.count; t++)
-                acted[w * m.steps * m.samples + t] += told[(m.features + w) * STRETCH + t];
+                actions[w * m.steps * m.samples + t] += encoder_inputs[(m.features + w) * STRETCH + t];
         float* to_state = to.state(n);
         fill(m.features, part.samples, to_state, [&](long k) INLINED {
             const Vector x = load(state[n] + k), far = Vector{} + m.far;
-            return load(to_state + k) + (x >= -far && x <= far ? load(told + k) : Vector{});
+            return load(to_state + k) + (x >= -far && x <= far ? load(encoder_inputs + k) : Vector{});
         });
     }
 }

@@ -1,4 +1,4 @@
-// The parameters of one perceptron and the sums that become their gradient, with rows as long as vectors want them.
+// Parameters of one MLP and the sums that become their gradient, in rows padded to whole vectors.
 
 #pragma once
 
@@ -59,8 +59,8 @@ inline void copy(const float* from, long count, float* to) {
     __builtin_memcpy(to + count - FOUR, from + count - FOUR, FOUR * sizeof(float));
 }
 
-// What some samples of one perceptron hear of all states, in rows of `columns`; their padding stays as it is.
-inline void hear(const Work& net, long stack, long first, long rows, long columns, float* to) {
+// States that some samples of one MLP receive from the neighborhood, in rows of `columns`; padding stays as it is.
+inline void gather(const Work& net, long stack, long first, long rows, long columns, float* to) {
     const bool shared = net.stacks == 1;  // by all agents, whose samples then follow one another
     const long features = net.width(0) / net.places, state = net.agents * features;
     const long next_tile = (shared ? TILE / net.agents : TILE) * state;
@@ -68,7 +68,7 @@ inline void hear(const Work& net, long stack, long first, long rows, long column
         long agent = shared ? first % net.agents : stack;
         const float* states = net.x + (shared ? first / net.agents : first) * state;
         for (long row = 0; row < rows; row++) {
-            const long source = net.heard[agent * net.places + k];
+            const long source = net.sources[agent * net.places + k];
             if (source < 0) {
                 std::fill_n(to + row * columns, features, 0.0f);
             } else {
@@ -83,11 +83,11 @@ inline void hear(const Work& net, long stack, long first, long rows, long column
     }
 }
 
-// What some samples of one perceptron are given, in padded rows whose padding stays as it is.
+// Inputs of some samples of one MLP, in padded rows whose padding stays as it is.
 inline void give(const Work& net, long stack, long first, long rows, float* to) {
     const long inputs = net.width(0), columns = padded(inputs);
-    if (net.heard) {
-        hear(net, stack, first, rows, columns, to);
+    if (net.sources) {
+        gather(net, stack, first, rows, columns, to);
         return;
     }
     const float* x = net.x + (stack * net.samples + first) * inputs;

@@ -1,5 +1,5 @@
-// What a call of the kernels is about, and how it is shared out. As `_Work` and `_Models` in __init__.py, `_Lesson` in
-// learn.py and `_Adam` in adam.py have it.
+// Arguments of the kernels, and how their work is divided among threads. The same structures stand in Python: `_Work` in
+// calls.py, `_Models` in models.py, `_LossInputs` in fused.py and `_Adam` in adam.py.
 
 #pragma once
 
@@ -40,15 +40,15 @@ INLINE void fetch(const void* address) { __builtin_prefetch(address, 0, 2); }
 
 inline long padded(long width) { return (width + PADDING - 1) / PADDING * PADDING; }
 
-// R perceptrons of L layers, each with B samples.
+// R multilayer perceptrons (MLPs) of L layers, each with B samples.
 struct Work {
     int64_t threads, stacks, splits, samples, layers;
     const int64_t* widths;           // L + 1 of them
     const float* const* parameters;  // W_1, b_1, ..., W_L, b_L, each (R, ...)
-    const float* x;                  // (R, B, D) or (R, D, B); where something is heard, states (S, N, D / K)
-    const int64_t* heard;            // (N, K), whose states agent i is given, -1 for zeros; or none
+    const float* x;                  // (R, B, D) or (R, D, B); with sources, the states (S, N, D / K)
+    const int64_t* sources;          // (N, K), the agents whose states agent i receives, -1 for zeros; or none
     int64_t agents, places;          // N, K
-    void* const* kept;               // what each hidden layer gives; or none
+    void* const* kept;               // outputs of the hidden layers, for the gradient; or none
     float* y;                        // (R, B, outputs) or (R, outputs, B)
     const float* gradient;           // of y
     float* to_parameters;            // (R, splits, P), in the order of `parameters`
@@ -66,7 +66,7 @@ struct Work {
     }
 };
 
-// Samples first ... last - 1 of one perceptron: what one thread does at once.
+// Samples first ... last - 1 of one MLP: the part of the work that one thread does at once.
 struct Task {
     long number, stack, first, last;
 
@@ -77,18 +77,18 @@ struct Task {
     }
 };
 
-enum LessonKind { SQUARES, GAUSSIAN, CATEGORICAL };
+enum LossKind { SQUARES, GAUSSIAN, CATEGORICAL };
 
-// What S samples teach N agents with a perceptron each, and what they find; see learn.py.
-struct Lesson {
+// Inputs of the losses of N agents' MLPs on S samples, and the place of their results; see fused.py.
+struct LossInputs {
     int64_t kind;
-    float clip, bonus;
-    const float* targets;     // (S, N): what the outputs should be; or log-probabilities of the actions, before
-    const float* advantages;  // (S, N)
-    const void* actions;      // (S, N, A) float32 or, of a choice, (S, N) int64
-    const float* behavior;   // (S, N, P), the distributions before; or none
-    const float* log_std;     // (N, A)
-    double* found;            // (N, splits, 2 + A): sums of losses and divergences, gradient of log_std
+    float clip, entropy_coef;
+    const float* targets;           // (S, N): targets of the outputs; or old log-probabilities of the actions
+    const float* advantages;        // (S, N)
+    const void* actions;            // (S, N, A) float32 or, where they are discrete, (S, N) int64
+    const float* old_dist_params;   // (S, N, P), of the policies that collected the samples; or none
+    const float* log_std;           // (N, A)
+    double* result;                 // (N, splits, 2 + A): sums of losses and divergences, gradient of log_std
 
     long width(const Work& net) const { return 2 + (kind == GAUSSIAN ? net.outputs() : 0); }
 };
@@ -104,16 +104,16 @@ struct Adam {
     float max_norm, rate, epsilon, beta_1, beta_2;
 };
 
-// The localized models of N agents with M edges, and B windows of H steps for them; see `model_gradients` in model.h.
+// The localized models of N agents with M edges, and B sequences of H steps for them; see `model_gradients` in model.h.
 struct Models {
-    int64_t threads, agents, edges, features, acts, samples, steps;
-    int64_t hears;                // whether actions are told as well
-    float far, reward_weight, scale;
+    int64_t threads, agents, edges, features, action_width, samples, steps;
+    int64_t neighbor_actions;        // whether neighbors receive actions as well as states
+    float far, reward_coef, scale;
     const Work *encoder, *edge, *node;
-    const int64_t *pairs, *targets;  // (M, 2), both ends of each edge, and (M,), the one that is told
-    const float *state, *acted;      // (N, D, B) and (N, W, H, B)
-    const float *following;          // (H, N, D, B)
-    const float *rewards, *ends;     // (H, N, B) and (H, B)
+    const int64_t *pairs, *targets;  // (M, 2), receiver and sender of each edge, and (M,), the receiver
+    const float *state, *actions;    // (N, D, B) and (N, W, H, B)
+    const float* next_states;        // (H, N, D, B)
+    const float *rewards, *terminated;  // (H, N, B) and (H, B)
     const float *ratio, *drift;      // (N, D)
-    float* to_acted;                 // (N, W, H, B)
+    float* to_actions;               // (N, W, H, B)
 };

@@ -1,4 +1,4 @@
-"""What holds of every learner."""
+"""Properties of every learner."""
 
 from contextlib import nullcontext
 from typing import Any, Literal
@@ -9,8 +9,8 @@ import torch
 
 import dmpo
 from dmpo import Trainer
-from dmpo.algorithms.base import Agents
-from dmpo.nn import kernels
+from dmpo.algorithms.base import FeedforwardLearner
+from dmpo.nn.kernels import calls
 from tests.dmpo.devices import MODES, Generator
 from tests.dmpo.environment import PointMasses
 from tests.dmpo.learners import D, make_learner
@@ -40,11 +40,11 @@ SETTINGS: dict[str, Any] = {
 
 
 def settings_of(name: str) -> Any:
-    kind = dmpo.settings(name)
+    kind = dmpo.settings_of(name)
     return kind(**{key: value for key, value in SETTINGS.items() if key in kind.model_fields})
 
 
-def begun(name: str, actions: Kind, device: str) -> Trainer:
+def make_trainer(name: str, actions: Kind, device: str) -> Trainer:
     """A small learner there and an environment in which episodes end soon."""
     env = PointMasses(num_envs=6, actions=actions, horizon=5, crash=1.2)
     spaces = env.observation_space, env.action_space
@@ -52,49 +52,50 @@ def begun(name: str, actions: Kind, device: str) -> Trainer:
     return Trainer(env, learner, 1_000_000, seed=1)
 
 
-def numbers(state: Any, where: str = "") -> dict[str, torch.Tensor]:
+def tensors_of(state: Any, where: str = "") -> dict[str, torch.Tensor]:
     """All tensors of a state by their places, on the CPU."""
     if isinstance(state, torch.Tensor):
         return {where: state.detach().cpu()}
     items = state.items() if isinstance(state, dict) else enumerate(state) if isinstance(state, list | tuple) else ()
-    return {place: x for key, part in items for place, x in numbers(part, f"{where}.{key}").items()}
+    return {place: x for key, part in items for place, x in tensors_of(part, f"{where}.{key}").items()}
 
 
-def on_the_cpu(state: Any) -> Any:
-    """As it comes from a checkpoint."""
+def on_cpu(state: Any) -> Any:
+    """A state as a checkpoint holds it."""
     if isinstance(state, dict):
-        return {key: on_the_cpu(x) for key, x in state.items()}
+        return {key: on_cpu(x) for key, x in state.items()}
     if isinstance(state, list | tuple):
-        return [on_the_cpu(x) for x in state]
+        return [on_cpu(x) for x in state]
     return state.detach().cpu().clone() if isinstance(state, torch.Tensor) else state
 
 
 @pytest.mark.filterwarnings("ignore:.*non-meta parameter.*:UserWarning")  # it copies them, and does not know
 @pytest.mark.parametrize("device", ["meta", GPU])
 @pytest.mark.parametrize(("name", "actions"), LEARNERS)
-def test_a_learner_on_another_device_is_the_same_and_goes_on_there(
+def test_a_learner_on_another_device_computes_the_same_and_resumes_there(
     name: str, actions: Kind, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "Generator", Generator)
-    monkeypatch.setattr(kernels, "_most", kernels.NONE)  # which the other device cannot have, and which round otherwise
-    for method in ("explore", "act"):  # PyTorch's inference mode knows nothing of other modes
-        monkeypatch.setattr(Agents, method, torch.no_grad()(getattr(Agents, method).__wrapped__))
+    monkeypatch.setattr(calls, "level", lambda: calls.NONE)  # the other device has no kernels, and they round otherwise
+    for method in ("explore", "act"):  # PyTorch's inference mode does not reach other modes
+        plain = getattr(FeedforwardLearner, method).__wrapped__
+        monkeypatch.setattr(FeedforwardLearner, method, torch.no_grad()(plain))
     found: dict[str, dict[str, torch.Tensor]] = {}
     for place in ("cpu", device):
         with nullcontext() if place == "cpu" else MODES[place]():
-            trainer, resumed = begun(name, actions, place), begun(name, actions, place)
+            trainer, resumed = make_trainer(name, actions, place), make_trainer(name, actions, place)
             next(trainer.iterations())
-            resumed.load_state_dict(on_the_cpu(trainer.state_dict()))
+            resumed.load_state_dict(on_cpu(trainer.state_dict()))
             for each in (trainer, resumed):
                 next(each.iterations())
-            found[place], again = (numbers(each.learner.state_dict()) for each in (trainer, resumed))
+            found[place], again = (tensors_of(each.learner.state_dict()) for each in (trainer, resumed))
         assert {key for key, x in found[place].items() if not torch.equal(x, again[key])} == set()
     exact = {"rtol": 0.0, "atol": 0.0} if device == "meta" else {"rtol": 1e-3, "atol": 1e-4}
     for key, x in found["cpu"].items():
         torch.testing.assert_close(found[device][key], x, **exact, msg=lambda text, key=key: f"{key}: {text}")
 
 
-def test_a_learner_whose_networks_know_float32_only_refuses_another_precision() -> None:
+def test_a_learner_whose_networks_are_float32_only_refuses_another_precision() -> None:
     env = PointMasses()
     for name in dmpo.names():
         parts = settings_of(name), env.graph, env.observation_space, env.action_space
@@ -106,11 +107,11 @@ def test_a_learner_whose_networks_know_float32_only_refuses_another_precision() 
 
 
 @pytest.mark.parametrize("share_parameters", [False, True])
-def test_it_learns_as_much_with_rounded_products(share_parameters: bool) -> None:
+def test_it_learns_as_much_with_bfloat16_products(share_parameters: bool) -> None:
     rewards: dict[str, list[float]] = {}
     for precision in ("float32", "bfloat16"):
         env, test = (PointMasses(num_envs=16, horizon=30) for _ in range(2))
-        settings = dmpo.settings("dppo")(
+        settings = dmpo.settings_of("dppo")(
             hidden_sizes=[16], gamma=0.95, gae_lambda=0.9, rollout_steps=30, lr_policy=5e-3, lr_value=5e-3,
             share_parameters=share_parameters,
         )  # fmt: skip
@@ -128,7 +129,7 @@ def test_it_learns_as_much_with_rounded_products(share_parameters: bool) -> None
 
 @pytest.mark.parametrize("graph", [nx.cycle_graph(6), nx.complete_graph(5)], ids=["cycle", "complete"])
 @pytest.mark.parametrize("name", ["dppo", "ia2c", "dsac"])
-def test_one_network_treats_all_alike_in_cyclic_order_and_not_by_number(graph: nx.Graph, name: str) -> None:
+def test_one_network_treats_all_agents_alike_in_cyclic_order_and_not_by_number(graph: nx.Graph, name: str) -> None:
     states, actions = torch.randn(4, len(graph), D), torch.zeros(4, len(graph), 1, 2)
     for order in ("cyclic", "number"):
         learner = make_learner(graph, name=name, share_parameters=True, neighbor_order=order)

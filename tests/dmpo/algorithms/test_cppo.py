@@ -6,7 +6,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from dmpo import Trainer, evaluate, settings
+from dmpo import Trainer, evaluate, settings_of
 from dmpo.updates.returns import advantages, next_values, standardized
 from tests.dmpo.environment import PointMasses
 from tests.dmpo.learners import flat, learner_for, make_learner, random_batch
@@ -17,15 +17,15 @@ CONNECTED = {
     "path": nx.path_graph(6),
     "cycle": nx.cycle_graph(6),
     "star": nx.star_graph(5),
-    "one way round": nx.cycle_graph(6, create_using=nx.DiGraph),
+    "directed cycle": nx.cycle_graph(6, create_using=nx.DiGraph),
 }
-ONE_WAY = nx.DiGraph([(0, 1), (1, 2), (3, 2), (4, 3)])
-ONE_WAY.add_node(5)
+DIRECTED = nx.DiGraph([(0, 1), (1, 2), (3, 2), (4, 3)])
+DIRECTED.add_node(5)
 
 
 @pytest.mark.parametrize("name", CONNECTED)
 @pytest.mark.parametrize(("actions", "shared"), [("continuous", False), ("discrete", False), ("continuous", True)])
-def test_the_team_is_dppo_that_looks_as_far_as_the_graph_is_wide(name: str, actions: str, shared: bool) -> None:
+def test_the_team_objective_is_dppo_with_kappa_of_the_diameter(name: str, actions: str, shared: bool) -> None:
     graph = CONNECTED[name]
     common = {"share_parameters": shared, "normalize_observations": True, "entropy_coef": 0.01}
     central = make_learner(graph, actions, name="cppo", **common)
@@ -38,35 +38,35 @@ def test_the_team_is_dppo_that_looks_as_far_as_the_graph_is_wide(name: str, acti
 
 
 def test_values_see_everybody_and_policies_their_neighbors(graph: nx.Graph) -> None:
-    for here in (graph, ONE_WAY):
+    for here in (graph, DIRECTED):
         learner = make_learner(here, name="cppo")
         states = torch.randn(4, 6, 3, requires_grad=True)
         for i in here:
             (of_value,) = torch.autograd.grad(learner.critic(states)[:, i].sum(), states)
             (of_policy,) = torch.autograd.grad(learner.policy(states)[:, i].sum(), states)
-            heard = {i, *(here.predecessors(i) if here.is_directed() else here.neighbors(i))}
+            near = {i, *(here.predecessors(i) if here.is_directed() else here.neighbors(i))}
             assert of_value.abs().sum((0, 2)).nonzero().flatten().tolist() == list(range(6))
-            assert set(of_policy.abs().sum((0, 2)).nonzero().flatten().tolist()) == heard
+            assert set(of_policy.abs().sum((0, 2)).nonzero().flatten().tolist()) == near
 
 
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("objective", ["team", "selfish"])
-def test_advantages_are_those_of_the_mean_reward_or_of_ones_own(graph: nx.Graph, objective: str, shared: bool) -> None:
+def test_advantages_are_of_the_mean_reward_or_of_the_own_one(graph: nx.Graph, objective: str, shared: bool) -> None:
     learner = make_learner(graph, name="cppo", objective=objective, share_parameters=shared, gamma=0.9, gae_lambda=0.7)
     batch = random_batch(learner)
     with torch.no_grad():
         values = learner.critic(batch.observations.flatten(0, 1)).view(7, 4, 6)
-        following = next_values(values, batch.final_index, learner.critic(batch.final_observations))
-    parts = batch.rewards, values[:-1], following
+        next_v = next_values(values, batch.final_index, learner.critic(batch.final_observations))
+    parts = batch.rewards, values[:-1], next_v
     if objective == "team":
         parts = tuple(x.mean(-1, keepdim=True).expand(6, 4, 6) for x in parts)
     ends = batch.terminated.unsqueeze(-1), batch.truncated.unsqueeze(-1)
     expected = standardized(advantages(*parts, *ends, 0.9, 0.7).flatten(0, 1))
-    torch.testing.assert_close(learner.ppo.prepare(batch)[0].advantages, expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(learner.update.actor_critic.prepare(batch)[0].advantages, expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("objective", "moved"), [("team", [0, 1, 2, 3, 4, 5]), ("selfish", [4, 5])])
-def test_anothers_reward_matters_to_the_team_only(graph: nx.Graph, objective: str, moved: list[int]) -> None:
+def test_rewards_of_others_matter_to_the_team_objective_only(graph: nx.Graph, objective: str, moved: list[int]) -> None:
     first, second = (make_learner(graph, name="cppo", objective=objective, lr_policy=0.1) for _ in range(2))
     batch = random_batch(first)
     other = replace(batch, rewards=batch.rewards.clone())
@@ -80,8 +80,8 @@ def test_anothers_reward_matters_to_the_team_only(graph: nx.Graph, objective: st
 
 
 @pytest.mark.parametrize(("objective", "training"), [("team", 5 * (3 + 2) * 4), ("selfish", 5 * 3 * 4)])
-def test_communication_is_counted_where_no_edge_is_as_well(objective: str, training: int) -> None:
-    # Training tells everybody's three numbers, of four bytes each, and for the team values and rewards.
+def test_communication_is_counted_also_where_the_graph_has_no_edge(objective: str, training: int) -> None:
+    # In training everybody's three numbers are received, of four bytes each, and for the team values and rewards.
     for graph, acting in ((nx.empty_graph(6), 0), (nx.cycle_graph(6), 2 * 3 * 4)):
         learner = make_learner(graph, name="cppo", objective=objective)
         metrics = learner.improve(random_batch(learner), 0.0)
@@ -101,7 +101,7 @@ def test_it_learns(actions: Kind, objective: str) -> None:
 
 
 @pytest.mark.parametrize("objective", ["team", "selfish"])
-def test_a_restored_run_goes_on_to_the_last_bit(objective: str) -> None:
+def test_a_restored_run_continues_to_the_last_bit(objective: str) -> None:
     def trainer(seed: int) -> Trainer:
         env = PointMasses(horizon=7)
         learner = learner_for(env, seed, "cppo", objective=objective, normalize_observations=True)
@@ -114,10 +114,11 @@ def test_a_restored_run_goes_on_to_the_last_bit(objective: str) -> None:
     for _ in resumed.iterations():
         pass
     assert torch.equal(flat(whole.learner), flat(resumed.learner))
-    assert torch.equal(whole.learner.ppo.policy_optimizer.second, resumed.learner.ppo.policy_optimizer.second)
+    networks = [run.learner.update.actor_critic for run in (whole, resumed)]
+    assert torch.equal(*(each.policy_optimizer.second for each in networks))
 
 
-def test_how_far_its_critics_see_is_no_setting() -> None:
+def test_kappa_is_no_setting_of_cppo() -> None:
     with pytest.raises(ValidationError, match="kappa"):
-        settings("cppo").model_validate({"kappa": 3})
-    assert all(field.description for field in settings("cppo").model_fields.values())
+        settings_of("cppo").model_validate({"kappa": 3})
+    assert all(field.description for field in settings_of("cppo").model_fields.values())

@@ -1,12 +1,13 @@
-from typing import Literal
+from typing import Any, Literal
 
+import networkx as nx
 import pytest
 import torch
 
 from dmpo import Trainer, evaluate
 from dmpo.collector import Collector
 from tests.dmpo.environment import PointMasses
-from tests.dmpo.learners import flat, whole_and_restored
+from tests.dmpo.learners import flat, make_learner, random_batch, whole_and_restored
 from tests.dmpo.models.test_trainer import learner_for
 
 
@@ -18,9 +19,9 @@ def parameters(part: torch.nn.Module) -> torch.Tensor:
 def test_it_learns_from_few_real_steps(actions: Literal["continuous", "discrete"]) -> None:
     env, test = (PointMasses(num_envs=16, actions=actions, horizon=30, crash=1e9) for _ in range(2))
     ppo = {"gamma": 0.95, "gae_lambda": 0.9, "lr_policy": 5e-3, "lr_value": 5e-3, "kl_target": 0.03, "epochs": 4}
-    practice = {"model_share": 1.0, "model_starts": 64, "model_horizon": 30, "lr_model": 3e-3, "total_kl": 0.03}
+    rollouts = {"model_share": 1.0, "model_starts": 64, "model_horizon": 30, "lr_model": 3e-3, "total_kl": 0.03}
     learner = learner_for(
-        env, **ppo, **practice, hidden_sizes=[16], rollout_steps=30, model_fit_steps=200, model_batch_size=128
+        env, **ppo, **rollouts, hidden_sizes=[16], rollout_steps=30, model_fit_steps=200, model_batch_size=128
     )
     before = evaluate(test, learner, seed=1).metrics["eval/reward"]
     for _ in Trainer(env, learner, 30 * 16 * 8, seed=0).iterations():
@@ -32,7 +33,7 @@ def test_it_learns_from_few_real_steps(actions: Literal["continuous", "discrete"
 @pytest.mark.parametrize(
     ("final", "progress", "share"), [(None, 0.0, 0.3), (None, 0.9, 0.3), (0.1, 0.3, 0.2), (0.0, 0.5, 0.0)]
 )
-def test_the_share_of_imagined_batches_is_q0(
+def test_the_share_of_batches_from_the_models_is_q0(
     final: float | None, progress: float, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     env = PointMasses()
@@ -40,28 +41,28 @@ def test_the_share_of_imagined_batches_is_q0(
     learner = learner_for(env, **schedule, inner_iterations=1000, total_kl=1e9, kl_target=None)
     batch, _ = Collector(env, learner, seed=0).collect()
     learner.fit(batch, 0.0)
-    seen = []
-    monkeypatch.setattr(learner.ppo, "improve", lambda data, *_: seen.append(data.rewards.shape[1]) or {})
+    sizes = []
+    monkeypatch.setattr(learner.update, "improve", lambda data, *_: sizes.append(data.rewards.shape[1]) or {})
     learner.improve(batch, progress)
-    # 4 real environments, 16 imagined rollouts; four standard deviations of a binomial.
-    assert set(seen) <= {4, 16}
-    assert len(seen) == 1000
-    assert seen.count(16) == pytest.approx(1000 * share, abs=4 * (1000 * share * (1 - share)) ** 0.5)
+    # 4 real environments, 16 model rollouts; four standard deviations of a binomial.
+    assert set(sizes) <= {4, 16}
+    assert len(sizes) == 1000
+    assert sizes.count(16) == pytest.approx(1000 * share, abs=4 * (1000 * share * (1 - share)) ** 0.5)
 
 
-def test_practice_stops_once_the_policy_is_far_from_the_one_that_collected(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inner_iterations_stop_once_policies_are_far_from_the_collecting_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     env = PointMasses()
     learner = learner_for(env, total_kl=1e-6, lr_policy=1e-2, inner_iterations=50)
     batch, _ = Collector(env, learner, seed=0).collect()
     learner.fit(batch, 0.0)
-    improve, calls = learner.ppo.improve, []
-    monkeypatch.setattr(learner.ppo, "improve", lambda *a: calls.append(1) or improve(*a))
+    improve, calls = learner.update.improve, []
+    monkeypatch.setattr(learner.update, "improve", lambda *a: calls.append(1) or improve(*a))
     learner.improve(batch, 0.0)
     assert len(calls) < 50
 
 
 @pytest.mark.parametrize(("progress", "steps"), [(0.0, 1), (0.2, 1), (0.5, 8), (0.8, 15), (0.9, 15)])
-def test_rollouts_grow_linearly_between_two_points_of_training(progress: float, steps: int) -> None:
+def test_model_rollouts_lengthen_linearly_between_two_points_of_training(progress: float, steps: int) -> None:
     learner = learner_for(
         PointMasses(), model_horizon=1, model_horizon_final=15, model_horizon_schedule=(0.2, 0.8), model_fit_steps=1
     )
@@ -70,18 +71,18 @@ def test_rollouts_grow_linearly_between_two_points_of_training(progress: float, 
     assert learner.improve(batch, progress)["model/horizon"] == steps
 
 
-def test_a_restored_run_goes_on_to_the_last_bit() -> None:
+def test_a_restored_run_continues_to_the_last_bit() -> None:
     def trainer() -> Trainer:
         env = PointMasses(horizon=7)
         return Trainer(env, learner_for(env, model_buffer_size=200, model_fit_steps=30), 4 * 20 * 6, seed=0)
 
     whole, second = whole_and_restored(trainer)
     assert torch.equal(flat(whole.learner), flat(second.learner))  # type: ignore[arg-type]
-    model_of = [parameters(t.learner.practice.models.model) for t in (whole, second)]  # type: ignore[attr-defined]
+    model_of = [parameters(t.learner.models.trainer.model) for t in (whole, second)]  # type: ignore[attr-defined]
     assert torch.equal(*model_of)
 
 
-def test_during_the_warm_up_values_learn_and_policies_do_not() -> None:
+def test_during_the_warm_up_critics_learn_and_policies_do_not() -> None:
     env = PointMasses()
     learner = learner_for(env, warm_up_steps=10_000)
     policy, critic = parameters(learner.policy), parameters(learner.critic)
@@ -92,15 +93,43 @@ def test_during_the_warm_up_values_learn_and_policies_do_not() -> None:
     assert not torch.equal(critic, parameters(learner.critic))
 
 
-def test_models_learn_as_long_as_anybody_will_practise_in_them() -> None:
+def test_models_learn_as_long_as_any_batch_will_come_from_them() -> None:
     env = PointMasses()
     learner = learner_for(env, model_share_final=0.0, model_share_schedule=(0.2, 0.5))
-    models, collector = learner.practice.models, Collector(env, learner, seed=0)
+    models, collector = learner.models.trainer, Collector(env, learner, seed=0)
     assert learner.fit(collector.collect()[0], 0.49)["model/gradient_steps"] > 0
-    before, added = parameters(models.model), models.memory.added
+    before, added = parameters(models.model), models.buffer.added
     assert learner.fit(collector.collect()[0], 0.5) == {}
-    assert torch.equal(before, parameters(models.model)) and models.memory.added == added
+    assert torch.equal(before, parameters(models.model)) and models.buffer.added == added
     keeps = learner_for(env, model_share=0.0)
-    assert (
-        keeps.fit(collector.collect()[0], 0.9)["model/gradient_steps"] > 0
-    )  # as long as its errors may be of interest
+    # Without a schedule the errors may be of interest.
+    assert keeps.fit(collector.collect()[0], 0.9)["model/gradient_steps"] > 0
+
+
+@pytest.mark.parametrize(("actions", "shared"), [("continuous", False), ("discrete", False), ("continuous", True)])
+def test_without_model_batches_one_inner_iteration_is_dppo_to_the_last_bit(actions: str, shared: bool) -> None:
+    graph = nx.cycle_graph(5)
+    common = {"share_parameters": shared, "normalize_observations": True, "entropy_coef": 0.01, "lr_decay": True}
+    own = {"model_share": 0.0, "inner_iterations": 1, "total_kl": 1e9, "model_fit_steps": 3}
+    model_based: Any = make_learner(graph, actions, name="dmpo", **common, **own)
+    model_free: Any = make_learner(graph, actions, name="dppo", **common)
+    assert torch.equal(flat(model_based), flat(model_free))  # models have a generator of their own for their weights
+    for seed, progress in ((0, 0.0), (1, 0.5)):
+        batch = random_batch(model_free, seed=seed)
+        assert model_based.fit(batch, progress)["model/gradient_steps"] > 0
+        # The fit and the choice of batches draw random numbers from the same generator, ahead of the minibatches:
+        # DPPO starts where DMPO is after both.
+        twin = torch.Generator()
+        twin.set_state(model_based.generator.get_state())
+        torch.rand(1, generator=twin)
+        model_free.generator.set_state(twin.get_state())
+        found, expected = model_based.improve(batch, progress), model_free.improve(batch, progress)
+        assert {name: found[name] for name in expected} == expected
+        assert found.keys() - expected.keys() == {"model/share", "model/horizon"} and found["model/share"] == 0
+        assert torch.equal(flat(model_based), flat(model_free))
+        networks = [learner.update.actor_critic for learner in (model_based, model_free)]
+        for name in ("policy_optimizer", "value_optimizer"):
+            states = [getattr(each, name).state_dict() for each in networks]
+            assert all(torch.equal(x, states[1][key]) for key, x in states[0].items())
+        assert torch.equal(model_based.obs_normalizer.mean, model_free.obs_normalizer.mean)
+        assert torch.equal(model_based.generator.get_state(), model_free.generator.get_state())

@@ -53,14 +53,14 @@ def test_actions_have_the_shape_and_units_of_the_environment(actions: Kind) -> N
         assert all(env.action_space.contains(command) for row in commands for command in row)
 
 
-def test_observations_that_may_not_be_written_to_will_do() -> None:
+def test_read_only_observations_are_accepted() -> None:
     env = PointMasses()
     observation = env.reset(seed=0)[0].copy()
     observation.flags.writeable = False
     assert learner_for(env).act(observation).shape == (4, 3, 1)
 
 
-def test_deterministic_actions_are_always_the_same_and_drawn_ones_are_not() -> None:
+def test_deterministic_actions_are_always_the_same_and_sampled_ones_are_not() -> None:
     env = PointMasses()
     learner, (observation, _) = learner_for(env), env.reset(seed=0)
     assert np.array_equal(learner.act(observation, True), learner.act(observation, True))
@@ -88,16 +88,16 @@ def test_one_seed_gives_one_run(actions: Kind) -> None:
     assert not torch.equal(runs[0], runs[2])
 
 
-def test_each_agent_normalises_its_state_by_what_it_alone_has_seen() -> None:
+def test_each_agent_normalizes_its_state_by_its_own_observations() -> None:
     learner = make_learner(nx.path_graph(3), normalize_observations=True)
     batch = random_batch(learner)
     scale = torch.tensor([1.0, 10.0, 100.0])[:, None]
     batch.observations.mul_(scale).add_(5)
     learner.improve(batch, 0.0)
-    seen = batch.observations[:-1].flatten(0, 1)
-    torch.testing.assert_close(learner.seen.mean, seen.mean(0), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(learner.seen.std, seen.std(0, correction=0), rtol=1e-4, atol=1e-4)
-    states = learner.states(seen)
+    observed = batch.observations[:-1].flatten(0, 1)
+    torch.testing.assert_close(learner.obs_normalizer.mean, observed.mean(0), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(learner.obs_normalizer.std, observed.std(0, correction=0), rtol=1e-4, atol=1e-4)
+    states = learner.states(observed)
     torch.testing.assert_close(states.std(0, correction=0), torch.ones(3, 3), rtol=1e-3, atol=1e-3)
 
 
@@ -110,7 +110,7 @@ def test_shared_parameters_serve_any_number_of_agents() -> None:
     np.testing.assert_allclose(commands[:, :5], small.act(states[:, :5], deterministic=True), atol=1e-6)
 
 
-def test_a_state_from_elsewhere_is_refused() -> None:
+def test_a_state_of_another_learner_is_refused() -> None:
     state = make_learner(nx.cycle_graph(5)).state_dict()
     for other in (make_learner(nx.cycle_graph(6)), make_learner(nx.cycle_graph(5), hidden_sizes=[9])):
         with pytest.raises(ValueError, match="Load it with the settings, graph and environment"):
@@ -146,6 +146,6 @@ def test_every_setting_is_described() -> None:
     assert all(field.description for field in DPPOSettings.model_fields.values())
 
 
-def test_a_first_mean_of_discrete_actions_is_refused() -> None:
+def test_an_initial_mean_of_discrete_actions_is_refused() -> None:
     with pytest.raises(ValueError, match="init_mean=0.1 is not possible: the actions are discrete"):
         make_learner(nx.path_graph(3), "discrete", init_mean=0.1)

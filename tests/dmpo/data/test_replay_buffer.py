@@ -2,37 +2,37 @@ import pytest
 import torch
 
 from dmpo.collector import Collector
-from dmpo.data.replay_buffer import Memory, trajectories
+from dmpo.data.replay_buffer import ReplayBuffer, trajectories
 from tests.dmpo.environment import STEP, PointMasses
 from tests.dmpo.learners import learner_for
 
 E, T = 6, 12
 
 
-def filled(held_out: float = 0.3, capacity: int = 10_000, batches: int = 3, horizon: int = 5) -> Memory:
+def filled(holdout: float = 0.3, capacity: int = 10_000, batches: int = 3, horizon: int = 5) -> ReplayBuffer:
     env = PointMasses(num_envs=E, horizon=horizon)
     collector = Collector(env, learner_for(env, rollout_steps=T), seed=0)
-    memory = Memory(capacity, held_out, torch.Generator().manual_seed(0))
+    buffer = ReplayBuffer(capacity, holdout, torch.Generator().manual_seed(0))
     for _ in range(batches):
-        memory.add(collector.collect()[0])
-    return memory
+        buffer.add(collector.collect()[0])
+    return buffer
 
 
-def filled_with(seeds: list[int], capacity: int) -> Memory:
-    memory = Memory(capacity, 0.0, torch.Generator().manual_seed(0))
+def filled_with(seeds: list[int], capacity: int) -> ReplayBuffer:
+    buffer = ReplayBuffer(capacity, 0.0, torch.Generator().manual_seed(0))
     for seed in seeds:
         env = PointMasses(num_envs=E, horizon=5)
-        memory.add(Collector(env, learner_for(env, rollout_steps=T), seed=seed).collect()[0])
-    return memory
+        buffer.add(Collector(env, learner_for(env, rollout_steps=T), seed=seed).collect()[0])
+    return buffer
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4])
-def test_a_window_lies_within_one_episode(steps: int) -> None:
-    windows = filled().windows(steps, held_out=False).everything()
-    # A point mass moves by its speed, so that a window across two episodes would jump.
-    states = torch.cat([windows.states.unsqueeze(0), windows.following])  # (H+1, N, B, D)
+def test_a_sequence_lies_within_one_episode(steps: int) -> None:
+    sequences = filled().sequences(steps, holdout=False).everything()
+    # A point mass moves by its speed, so that a sequence across two episodes would jump.
+    states = torch.cat([sequences.states.unsqueeze(0), sequences.next_states])  # (H+1, N, B, D)
     torch.testing.assert_close(states[1:, ..., 0] - states[:-1, ..., 0], STEP * states[1:, ..., 1])
-    assert windows.states.shape[1] > 0
+    assert sequences.states.shape[1] > 0
 
 
 def test_the_last_step_of_an_episode_leads_to_its_own_last_state() -> None:
@@ -40,15 +40,15 @@ def test_the_last_step_of_an_episode_leads_to_its_own_last_state() -> None:
     batch, _ = Collector(env, learner_for(env, rollout_steps=T), seed=0).collect()
     found = trajectories(batch)
     index = batch.final_index
-    following = found.following.transpose(0, 1).flatten(0, 1)
-    assert torch.equal(following[index], batch.final_observations)
+    next_states = found.next_states.transpose(0, 1).flatten(0, 1)
+    assert torch.equal(next_states[index], batch.final_observations)
     others = torch.ones(T * E, dtype=torch.bool).index_fill(0, index, False)
-    assert torch.equal(following[others], batch.observations[1:].flatten(0, 1)[others])
+    assert torch.equal(next_states[others], batch.observations[1:].flatten(0, 1)[others])
 
 
-def test_every_window_is_either_learnt_from_or_held_out() -> None:
-    memory = filled()
-    both = [memory.windows(1, held).everything().states.transpose(0, 1) for held in (False, True)]
+def test_every_sequence_is_either_trained_on_or_held_out() -> None:
+    buffer = filled()
+    both = [buffer.sequences(1, held).everything().states.transpose(0, 1) for held in (False, True)]
     assert [len(part) for part in both] == [3 * T * 4, 3 * T * 2]  # 2 of 6 trajectories in each of 3 batches
     seen = {tuple(row.flatten().tolist()) for row in both[0]}
     assert not any(tuple(row.flatten().tolist()) in seen for row in both[1])
@@ -56,21 +56,21 @@ def test_every_window_is_either_learnt_from_or_held_out() -> None:
 
 def test_nothing_is_held_out_where_the_share_is_zero() -> None:
     env = PointMasses(num_envs=E, horizon=1000)
-    memory = Memory(1000, 0.0, torch.Generator())
-    memory.add(Collector(env, learner_for(env, rollout_steps=T), seed=0).collect()[0])
-    assert len(memory.windows(1, held_out=True)) == 0
-    assert len(memory.windows(1, held_out=False)) == T * E
+    buffer = ReplayBuffer(1000, 0.0, torch.Generator())
+    buffer.add(Collector(env, learner_for(env, rollout_steps=T), seed=0).collect()[0])
+    assert len(buffer.sequences(1, holdout=True)) == 0
+    assert len(buffer.sequences(1, holdout=False)) == T * E
 
 
-def test_steps_that_were_lost_are_in_no_window() -> None:
+def test_lost_steps_are_in_no_sequence() -> None:
     env = PointMasses(num_envs=E, horizon=1000)
     batch, _ = Collector(env, learner_for(env, rollout_steps=T), seed=0).collect()
     batch.valid[4, :] = False
-    memory = Memory(1000, 0.0, torch.Generator())
-    memory.add(batch)
+    buffer = ReplayBuffer(1000, 0.0, torch.Generator())
+    buffer.add(batch)
     for steps in (1, 3):
-        windows = memory.windows(steps, held_out=False)
-        assert {s % T for s in windows.starts.tolist()} == {t for t in range(T - steps + 1) if not t <= 4 < t + steps}
+        sequences = buffer.sequences(steps, holdout=False)
+        assert {s % T for s in sequences.starts.tolist()} == {t for t in range(T - steps + 1) if not t <= 4 < t + steps}
 
 
 def test_the_oldest_go_first() -> None:
@@ -81,12 +81,12 @@ def test_the_oldest_go_first() -> None:
         assert torch.equal(kept["states"], expected["states"])
 
 
-def test_new_steps_take_the_place_of_the_oldest_and_no_others() -> None:
+def test_new_steps_replace_the_oldest_and_no_others() -> None:
     many = [filled_with(numbers, capacity=250) for numbers in ([0, 1, 2, 3, 4, 5, 6], [4, 5, 6])]
     many.append(filled_with([], capacity=250))
     many[-1].load_state_dict(many[0].state_dict())
     for steps in (1, 3):
-        latest, alone, restored = (memory.windows(steps, held_out=False).everything() for memory in many)
+        latest, alone, restored = (buffer.sequences(steps, holdout=False).everything() for buffer in many)
         for name, expected in vars(alone).items():
             assert torch.equal(getattr(latest, name), expected)
             assert torch.equal(getattr(restored, name), expected)
@@ -94,13 +94,13 @@ def test_new_steps_take_the_place_of_the_oldest_and_no_others() -> None:
 
 def test_batches_of_other_sizes_never_overlap() -> None:
     env = PointMasses(num_envs=E, horizon=5)
-    memory, counts = Memory(200, 0.0, torch.Generator()), []
+    buffer, counts = ReplayBuffer(200, 0.0, torch.Generator()), []
     for steps in (12, 20, 7, 30, 50, 3, 12):
-        memory.add(Collector(env, learner_for(env, rollout_steps=steps), seed=steps).collect()[0])
-        windows = memory.windows(2, held_out=False).everything()
-        states = torch.cat([windows.states.unsqueeze(0), windows.following])
+        buffer.add(Collector(env, learner_for(env, rollout_steps=steps), seed=steps).collect()[0])
+        sequences = buffer.sequences(2, holdout=False).everything()
+        states = torch.cat([sequences.states.unsqueeze(0), sequences.next_states])
         torch.testing.assert_close(states[1:, ..., 0] - states[:-1, ..., 0], STEP * states[1:, ..., 1])
-        counts.append(len(memory.windows(1, held_out=False)))
+        counts.append(len(buffer.sequences(1, holdout=False)))
     assert counts[:2] == [12 * E, 32 * E]
     assert counts[4] == 50 * E  # more than fits, alone
     assert all(count <= max(200, 50 * E) for count in counts)

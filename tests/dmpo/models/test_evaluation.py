@@ -1,22 +1,23 @@
 import pytest
 import torch
 
-from dmpo.data.replay_buffer import Windows
+from dmpo.data.replay_buffer import Sequences
 from dmpo.models.evaluation import one_step_errors, open_loop_errors
 from dmpo.models.trainer import Step
-from dmpo.nn.normalization import Moments
+from dmpo.nn.normalization import RunningNormalizer
 
 N, B, D, H = 2, 400, 2, 3
 
 
-class Known:
+class KnownModel:
     """The first feature doubles at each step, the second is constant; agent 1's model adds an error."""
 
-    def __init__(self, windows: Windows) -> None:
-        self.states, self.changes, self.rewards = Moments(N, (D,)), Moments(N, (D,)), Moments(N, ())
-        self.states.update(windows.states.transpose(0, 1))
-        self.changes.update((windows.following[0] - windows.states).transpose(0, 1))
-        self.rewards.update(windows.rewards[0].T)
+    def __init__(self, sequences: Sequences) -> None:
+        self.state_normalizer, self.change_normalizer = (RunningNormalizer(N, (D,)) for _ in range(2))
+        self.reward_normalizer = RunningNormalizer(N, ())
+        self.state_normalizer.update(sequences.states.transpose(0, 1))
+        self.change_normalizer.update((sequences.next_states[0] - sequences.states).transpose(0, 1))
+        self.reward_normalizer.update(sequences.rewards[0].T)
         self.error = torch.tensor([0.0, 0.5]).view(N, 1, 1) * torch.tensor([1.0, 0.0])
 
     def predict(self, states: torch.Tensor, actions: torch.Tensor) -> Step:
@@ -25,18 +26,18 @@ class Known:
         return Step(doubled, rewards, rewards, torch.zeros(states.shape[:2], dtype=torch.bool))
 
 
-def windows() -> Windows:
+def make_sequences() -> Sequences:
     states = torch.randn(N, B, D, generator=torch.Generator().manual_seed(0))
     states[..., 1] = 7.0
-    following = [states * torch.tensor([2.0**k, 1.0]) for k in range(1, H + 1)]
-    rewards = torch.stack([states[..., 0], *(x[..., 0] for x in following[:-1])])
+    next_states = [states * torch.tensor([2.0**k, 1.0]) for k in range(1, H + 1)]
+    rewards = torch.stack([states[..., 0], *(x[..., 0] for x in next_states[:-1])])
     actions = torch.zeros(H, N, B, dtype=torch.int64)
-    return Windows(states, actions, rewards, torch.stack(following), torch.zeros(H, B, dtype=torch.bool))
+    return Sequences(states, actions, rewards, torch.stack(next_states), torch.zeros(H, B, dtype=torch.bool))
 
 
-def test_errors_are_over_the_variance_of_what_varies() -> None:
-    data = windows()
-    found = one_step_errors(Known(data), data)  # type: ignore[arg-type]
+def test_errors_are_over_the_variance_of_features_that_vary() -> None:
+    data = make_sequences()
+    found = one_step_errors(KnownModel(data), data)  # type: ignore[arg-type]
     variance = float(data.states[1, :, 0].var(correction=0))
     for name in ("state_error", "change_error", "reward_error"):
         assert found[f"model/{name}.0"] == pytest.approx(0.0, abs=1e-9)
@@ -44,15 +45,15 @@ def test_errors_are_over_the_variance_of_what_varies() -> None:
         assert found[f"model/{name}"] == pytest.approx(0.125 / variance, rel=1e-3)
 
 
-def test_an_end_is_not_counted_among_rewards() -> None:
-    data = windows()
-    data.rewards[0][:, :5], data.ends[0][:5] = -1e6, True
-    assert one_step_errors(Known(windows()), data)["model/reward_error.0"] == pytest.approx(0.0, abs=1e-9)  # type: ignore[arg-type]
+def test_terminal_rewards_do_not_count() -> None:
+    data = make_sequences()
+    data.rewards[0][:, :5], data.terminated[0][:5] = -1e6, True
+    assert one_step_errors(KnownModel(make_sequences()), data)["model/reward_error.0"] == pytest.approx(0.0, abs=1e-9)  # type: ignore[arg-type]
 
 
 def test_in_open_loop_errors_add_up() -> None:
-    data = windows()
-    models = Known(data)
+    data = make_sequences()
+    models = KnownModel(data)
     found = open_loop_errors(models, data)  # type: ignore[arg-type]
     variance = float(data.states[1, :, 0].var(correction=0))
     # x -> 2 x + 1/2: wrong by 1/2, 3/2, 7/2

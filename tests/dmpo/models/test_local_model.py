@@ -5,17 +5,18 @@ import pytest
 import torch
 
 from benchmarks.reference import LoopedModel
-from dmpo.models.local_model import EMBEDDING, LocalModel
+from dmpo.models.local_model import EMBEDDING_SIZE, LocalModel
 
 D, B = 5, 7
-WIDTHS = {"encoding": 8, "hidden_size": 16, "message": 12}
+WIDTHS = {"encoding": 8, "hidden": 16, "message": 12}
 
 
 def make_model(
-    graph: nx.Graph, actions: int = 4, discrete: bool = True, features: int = D, hears_actions: bool = False
+    graph: nx.Graph, actions: int = 4, discrete: bool = True, features: int = D, neighbor_actions: bool = False
 ) -> LocalModel:
     generator = torch.Generator().manual_seed(0)
-    model = LocalModel(graph, features, actions, discrete, hears_actions, **WIDTHS, generator=generator)
+    kinds = {"actions": actions, "discrete": discrete, "neighbor_actions": neighbor_actions}
+    model = LocalModel(graph, features, **kinds, **WIDTHS, generator=generator)
     for parameter in model.parameters():  # biases as well, which begin with zero
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
     return model
@@ -31,21 +32,21 @@ DIRECTED.add_node(4)
 
 
 @pytest.mark.parametrize("discrete", [True, False])
-@pytest.mark.parametrize("hears_actions", [True, False])
-def test_all_agents_at_once_give_what_a_loop_over_agents_and_edges_gives(
-    graph: nx.Graph, discrete: bool, hears_actions: bool
+@pytest.mark.parametrize("neighbor_actions", [True, False])
+def test_all_agents_at_once_compute_what_a_loop_over_agents_and_edges_does(
+    graph: nx.Graph, discrete: bool, neighbor_actions: bool
 ) -> None:
     for case in (graph, DIRECTED):
-        model = make_model(case, 4 if discrete else 2, discrete, hears_actions=hears_actions)
+        model = make_model(case, 4 if discrete else 2, discrete, neighbor_actions=neighbor_actions)
         states, actions = inputs(case, discrete)
         found = model(states, actions)
-        edges = list(zip(*model.edges.tolist(), strict=True))  # (j, i), j speaks to i
-        heard = case.predecessors if case.is_directed() else case.neighbors
-        assert sorted(edges) == sorted([(j, i) for i in case for j in heard(i)] + [(i, i) for i in case])
+        edges = list(zip(*model.edges.tolist(), strict=True))  # (j, i), from j to i
+        neighbors = case.predecessors if case.is_directed() else case.neighbors
+        assert sorted(edges) == sorted([(j, i) for i in case for j in neighbors(i)] + [(i, i) for i in case])
         for i, outputs in enumerate(LoopedModel(model)(list(states), list(actions))):
             torch.testing.assert_close(found.change[i], outputs[:, :D], rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(found.reward[i], outputs[:, D], rtol=1e-4, atol=1e-5)
-            torch.testing.assert_close(found.end[i], outputs[:, D + 1], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(found.termination[i], outputs[:, D + 1], rtol=1e-4, atol=1e-5)
 
 
 def test_a_model_depends_on_its_neighborhood_and_on_nobody_else(graph: nx.Graph) -> None:
@@ -54,19 +55,19 @@ def test_a_model_depends_on_its_neighborhood_and_on_nobody_else(graph: nx.Graph)
     states.requires_grad_()
     found = model(states, actions)
     for i in graph:
-        loss = found.change[i].square().sum() + found.reward[i].sum() + found.end[i].sum()
+        loss = found.change[i].square().sum() + found.reward[i].sum() + found.termination[i].sum()
         (to_states,) = torch.autograd.grad(loss, states, retain_graph=True)
         assert set(to_states.abs().sum((1, 2)).nonzero().flatten().tolist()) == {i, *graph.neighbors(i)}
 
 
-@pytest.mark.parametrize("hears_actions", [True, False])
-def test_the_actions_of_others_count_only_where_they_are_heard(hears_actions: bool) -> None:
+@pytest.mark.parametrize("neighbor_actions", [True, False])
+def test_actions_of_others_count_only_where_messages_carry_them(neighbor_actions: bool) -> None:
     graph = nx.path_graph(4)
-    model = make_model(graph, hears_actions=hears_actions)
+    model = make_model(graph, neighbor_actions=neighbor_actions)
     states, actions = inputs(graph)
     other = actions.clone()
     other[0] = (other[0] + 1) % 4
-    moved = {0, 1} if hears_actions else {0}
+    moved = {0, 1} if neighbor_actions else {0}
     for before, after in zip(model(states, actions), model(states, other), strict=True):
         assert {i for i in graph if not torch.equal(before[i], after[i])} == moved
 
@@ -83,4 +84,4 @@ def test_sizes_are_the_published_ones(features: int, actions: int, discrete: boo
     assert sum(p[0].numel() for p in of_agents) == per_agent
     assert sum(p[0].numel() for p in of_edges) == 748 == parameters_of_one([16, 16, 16, 12])
     assert {len(p) for p in of_agents} == {3} and {len(p) for p in of_edges} == {7}
-    assert EMBEDDING == 4
+    assert EMBEDDING_SIZE == 4

@@ -6,11 +6,11 @@ import torch
 
 import dmpo.models.trainer
 from dmpo import TrainingError
-from dmpo.algorithms.dmpo import DMPO
+from dmpo.algorithms.dmpo import DMPO, DMPOSettings
 from dmpo.collector import Collector
 from dmpo.data.rollout import Rollout
-from dmpo.settings import DMPOSettings
 from tests.dmpo.environment import PointMasses
+from tests.dmpo.learners import setup_of
 
 E, T = 6, 20
 
@@ -25,7 +25,7 @@ def learner_for(env: PointMasses, **settings: object) -> DMPO:
         "model_starts": 16,
     }
     chosen = DMPOSettings(**{**quick, "model_horizon": 4, "inner_iterations": 4, **settings})
-    return DMPO(chosen, env.graph, env.observation_space, env.action_space, seed=0)
+    return DMPO(chosen, setup_of(env))
 
 
 def collected(env: PointMasses, learner: DMPO, batches: int) -> Iterator[Rollout]:
@@ -35,7 +35,7 @@ def collected(env: PointMasses, learner: DMPO, batches: int) -> Iterator[Rollout
 
 
 @pytest.mark.parametrize(("actions", "model_loss_steps"), [("continuous", 1), ("discrete", 4)])
-def test_models_come_to_predict_what_they_have_not_seen(actions: str, model_loss_steps: int) -> None:
+def test_models_learn_to_predict_held_out_steps(actions: str, model_loss_steps: int) -> None:
     env = PointMasses(num_envs=E, actions=actions, horizon=15, crash=1e9)  # type: ignore[arg-type]
     learner = learner_for(
         env,
@@ -54,67 +54,69 @@ def test_models_come_to_predict_what_they_have_not_seen(actions: str, model_loss
     assert sum(per_agent) / 3 == pytest.approx(metrics["model/state_error"])
 
 
-def test_one_agents_loss_moves_its_own_parameters_only_and_those_of_the_edges_it_hears() -> None:
+def test_an_agents_loss_has_gradients_of_its_own_parameters_and_its_incoming_edges_only() -> None:
     env = PointMasses(num_envs=E)
     learner = learner_for(env)
-    models = learner.practice.models
+    models = learner.models.trainer
     models.fit(next(collected(env, learner, 1)))
-    windows = models.memory.windows(1, held_out=False).everything()
+    sequences = models.buffer.sequences(1, holdout=False).everything()
     agents, edges = models.model.parameter_groups()
+    losses = models.loss(models.model, models.normalized(sequences))
     for i in range(3):
-        of_agents = torch.autograd.grad(models.losses(windows)[i], agents, allow_unused=True)
-        of_edges = torch.autograd.grad(models.losses(windows)[i], edges)
+        of_agents = torch.autograd.grad(losses[i], agents, allow_unused=True, retain_graph=True)
+        of_edges = torch.autograd.grad(losses[i], edges, retain_graph=True)
         for gradient in of_agents:
             moved = gradient.abs().flatten(1).sum(1).nonzero().flatten().tolist()
-            # An encoder is used by its agent for itself, and by the neighbors who hear of it.
+            # An encoder serves its agent and the neighbors that receive its messages.
             assert i in moved and set(moved) <= {i, *env.graph.neighbors(i)}
-        heard = (models.model.edges[1] == i).nonzero().flatten().tolist()
+        incoming = (models.model.edges[1] == i).nonzero().flatten().tolist()
         for gradient in of_edges:
-            assert gradient.abs().flatten(1).sum(1).nonzero().flatten().tolist() == heard
+            assert gradient.abs().flatten(1).sum(1).nonzero().flatten().tolist() == incoming
 
 
-def test_learning_piece_by_piece_is_learning_from_everything_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_learning_in_chunks_is_learning_from_the_whole_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     env = PointMasses(num_envs=E, horizon=15)
     fitted, learned = [], []
     for most in (10**9, 50):
-        for limit in ("OBSERVED", "PIECE"):
+        for limit in ("OBSERVED_STATES", "CHUNK_MESSAGES"):
             monkeypatch.setattr(dmpo.models.trainer, limit, most)
-        monkeypatch.setattr(dmpo.models.trainer, "LEAST", 1)
-        models = learner_for(env, model_fit_steps=1, model_loss_steps=2).practice.models
+        monkeypatch.setattr(dmpo.models.trainer, "CHUNK_MIN_SEQUENCES", 1)
+        models = learner_for(env, model_fit_steps=1, model_loss_steps=2).models.trainer
         models.fit(next(collected(env, learner_for(env), 1)))
-        fitted.append([x for moments in (models.states, models.changes, models.rewards) for x in moments.buffers()])
-        models.update(models.memory.windows(2, held_out=False).everything())
+        normalizers = models.state_normalizer, models.change_normalizer, models.reward_normalizer
+        fitted.append([x for normalizer in normalizers for x in normalizer.buffers()])
+        models.update(models.buffer.sequences(2, holdout=False).everything())
         learned.append([optimizer.first for optimizer in models.optimizers])
     for parts in (fitted, learned):
         for whole, pieces in zip(*parts, strict=True):
             torch.testing.assert_close(whole, pieces, atol=1e-6, rtol=1e-4)
 
 
-def test_fitting_stops_when_the_held_out_error_does_not_fall() -> None:
+def test_fitting_stops_when_the_validation_loss_does_not_fall() -> None:
     env = PointMasses(num_envs=E)
     learner = learner_for(env, lr_model=1e-12, model_patience=3, model_validation_every=5, model_fit_steps=1000)
-    metrics = learner.practice.models.fit(next(collected(env, learner, 1)))
+    metrics = learner.models.trainer.fit(next(collected(env, learner, 1)))
     assert metrics["model/gradient_steps"] <= 5 * 10
 
 
-def test_what_an_end_pays_is_learnt_apart() -> None:
+def test_terminal_rewards_are_learned_apart() -> None:
     env = PointMasses(num_envs=E, crash=1.0, horizon=1000)
     learner = learner_for(env)
     batch = next(collected(env, learner, 1))
     assert batch.terminated.any()
     batch.rewards[batch.terminated] = -1e6
-    learner.practice.models.fit(batch)
-    assert float(learner.practice.models.last_rewards.mean.mean()) == pytest.approx(-1e6)
-    assert float(learner.practice.models.rewards.mean.abs().max()) < 1e3
+    learner.models.trainer.fit(batch)
+    assert float(learner.models.trainer.terminal_reward_normalizer.mean.mean()) == pytest.approx(-1e6)
+    assert float(learner.models.trainer.reward_normalizer.mean.abs().max()) < 1e3
 
 
 def test_a_model_that_explodes_is_noticed_and_its_agent_named() -> None:
     env = PointMasses(num_envs=E)
     learner = learner_for(env)
     with torch.no_grad():
-        learner.practice.models.model.heads[0].weight[2] = torch.nan
+        learner.models.trainer.model.heads[0].weight[2] = torch.nan
     with pytest.raises(TrainingError, match="model loss of agent 2"):
-        learner.practice.models.fit(next(collected(env, learner, 1)))
+        learner.models.trainer.fit(next(collected(env, learner, 1)))
 
 
 def test_an_isolated_agent_models_itself() -> None:
@@ -128,31 +130,31 @@ def test_an_isolated_agent_models_itself() -> None:
 
 def test_continuous_actions_are_clipped_as_the_environment_does() -> None:
     env = PointMasses(num_envs=E)
-    models = learner_for(env).practice.models
+    models = learner_for(env).models.trainer
     batch = next(collected(env, learner_for(env), 1))
     models.fit(batch)
     states, beyond = batch.observations[0].transpose(0, 1), torch.full((3, E, 1), 4.0)
     assert torch.equal(models.predict(states, beyond).states, models.predict(states, torch.ones(3, E, 1)).states)
 
 
-def test_small_actions_are_not_lost_beside_large_states() -> None:
-    # The model sees actions in units of how far they vary, so that a thousandth of them is as visible.
-    def learned(scale: float) -> float:
+def test_small_actions_count_as_much_as_large_ones() -> None:
+    # Actions are normalized.
+    def change_error(scale: float) -> float:
         env = PointMasses(num_envs=E, horizon=15, crash=1e9)
         learner = learner_for(env, model_fit_steps=300, model_patience=100, lr_model=5e-3)
         batch = next(collected(env, learner, 1))
         batch.actions.mul_(scale)
         return learner.fit(batch, 0.0)["model/change_error"]
 
-    assert learned(1e-3) < 1.5 * learned(1.0)
+    assert change_error(1e-3) < 1.5 * change_error(1.0)
 
 
-def test_episodes_too_short_for_a_window_are_no_reason_to_stop() -> None:
+def test_episodes_shorter_than_a_sequence_give_no_fit_and_no_error() -> None:
     env = PointMasses(num_envs=E, horizon=3)
     learner = learner_for(env, model_loss_steps=4)
     (batch,) = collected(env, learner, 1)
-    assert learner.fit(batch, 0.0) == {} and not learner.practice.models.ready
-    assert "model/share" not in learner.improve(batch, 0.0)  # nobody practises in models that know nothing
+    assert learner.fit(batch, 0.0) == {} and not learner.models.trainer.ready
+    assert "model/share" not in learner.improve(batch, 0.0)  # no rollouts in models that have learned nothing
 
 
 def test_the_first_fit_after_the_warm_up_is_a_longer_one() -> None:

@@ -5,7 +5,7 @@ import torch
 from torch.distributions import Categorical as TorchCategorical
 from torch.distributions import Normal, TanhTransform, TransformedDistribution, kl_divergence
 
-from dmpo.nn.distributions import LOG_STDS, Categorical, Gaussian, SquashedGaussian, make_distribution
+from dmpo.nn.distributions import LOG_STD_BOUNDS, Categorical, Gaussian, SquashedGaussian, make_distribution
 
 BOX = gymnasium.spaces.Box(np.array([-1.0, 0.0], np.float32), np.array([3.0, 0.5], np.float32))
 SHAPE = (3, 4)  # (B, N)
@@ -30,7 +30,7 @@ def test_gaussians_agree_with_pytorchs() -> None:
 
 def test_categoricals_agree_with_pytorchs() -> None:
     categorical = Categorical(gymnasium.spaces.Discrete(3))
-    old, new = (categorical.parameters(torch.randn(*SHAPE, 3), torch.empty(1, 0)) for _ in range(2))
+    old, new = (categorical.dist_params(torch.randn(*SHAPE, 3), torch.empty(1, 0)) for _ in range(2))
     p, q = TorchCategorical(logits=old), TorchCategorical(logits=new)
     actions = torch.randint(3, SHAPE)
     torch.testing.assert_close(categorical.log_prob(old, actions), p.log_prob(actions))
@@ -47,19 +47,19 @@ def test_squashed_gaussians_agree_with_pytorchs() -> None:
     torch.testing.assert_close(log_probs, torchs.log_prob(actions).sum(-1), rtol=1e-3, atol=1e-3)  # type: ignore[no-untyped-call]
     assert torch.equal(actions, squashed.sample(parameters, seeded()))
     assert torch.equal(squashed.mode(parameters), normal.mean.tanh())
-    np.testing.assert_array_equal(squashed.commands(actions), Gaussian(BOX).commands(actions))
+    np.testing.assert_array_equal(squashed.env_actions(actions), Gaussian(BOX).env_actions(actions))
 
 
 def test_a_squashed_gaussian_stays_finite_far_out() -> None:
     parameters = torch.tensor([50.0, -50.0, 9.0, -90.0], requires_grad=True)
-    bounded = SquashedGaussian(BOX).parameters(parameters, torch.empty(0))
-    assert bounded[2:].tolist() == [LOG_STDS[1], LOG_STDS[0]]
+    bounded = SquashedGaussian(BOX).dist_params(parameters, torch.empty(0))
+    assert bounded[2:].tolist() == [LOG_STD_BOUNDS[1], LOG_STD_BOUNDS[0]]
     actions, log_prob = SquashedGaussian(BOX).draw(bounded, seeded())
     (actions.sum() + log_prob).backward()  # type: ignore[no-untyped-call]
     assert torch.isfinite(log_prob) and torch.isfinite(parameters.grad).all()  # type: ignore[arg-type]
 
 
-def test_draws_are_distributed_as_they_say() -> None:
+def test_samples_follow_their_distribution() -> None:
     gaussian, categorical = Gaussian(BOX), Categorical(gymnasium.spaces.Discrete(3))
     means, log_std = torch.tensor([0.5, -1.0]), torch.tensor([-0.5, 0.3])
     drawn = gaussian.sample(torch.cat([means, log_std]).expand(50_000, 1, 4), seeded())
@@ -90,15 +90,15 @@ def test_the_mode_is_the_mean_or_the_likeliest() -> None:
     assert Categorical(gymnasium.spaces.Discrete(3)).mode(log_p).eq(1).all()
 
 
-def test_plus_and_minus_one_are_the_bounds_and_beyond_is_clipped() -> None:
+def test_plus_and_minus_one_are_the_bounds_and_actions_beyond_are_clipped() -> None:
     actions = torch.tensor([[-1.0, -1.0], [0.0, 0.0], [1.0, 1.0], [-7.0, 7.0]])
-    commands = Gaussian(BOX).commands(actions)
+    commands = Gaussian(BOX).env_actions(actions)
     np.testing.assert_allclose(commands, [[-1, 0], [1, 0.25], [3, 0.5], [-1, 0.5]])
     assert commands.dtype == np.float32
 
 
-def test_discrete_commands_count_from_the_first_of_the_space() -> None:
-    commands = Categorical(gymnasium.spaces.Discrete(3, start=5)).commands(torch.tensor([0, 2]))
+def test_discrete_actions_count_from_the_first_of_the_space() -> None:
+    commands = Categorical(gymnasium.spaces.Discrete(3, start=5)).env_actions(torch.tensor([0, 2]))
     assert commands.tolist() == [5, 7]
     assert commands.dtype == np.int64
 

@@ -1,9 +1,10 @@
 import pytest
 import torch
 
-from benchmarks.reference import own_columns, own_mlp
-from dmpo.nn import kernels, matmul
-from dmpo.nn.layers import StackedColumns, StackedMLP, round_products
+from benchmarks.reference import own_feature_major_mlp, own_mlp
+from dmpo.nn import matmul
+from dmpo.nn.kernels import calls
+from dmpo.nn.layers import FeatureMajorMLP, StackedMLP, set_precision
 
 N, B, INPUTS, OUTPUTS = 5, 7, 4, 3
 HIDDEN = [8, 6]
@@ -20,7 +21,7 @@ def stacked(stacks: int = N, seed: int = 0) -> StackedMLP:
     return network
 
 
-def test_stacked_networks_give_what_a_loop_over_single_ones_gives() -> None:
+def test_stacked_networks_compute_what_a_loop_over_single_ones_does() -> None:
     network, x = stacked(), torch.randn(B, N, INPUTS)
     loop = torch.stack([own_mlp(network, i)(x[:, i]) for i in range(N)], 1)
     torch.testing.assert_close(network(x), loop)
@@ -29,8 +30,8 @@ def test_stacked_networks_give_what_a_loop_over_single_ones_gives() -> None:
 def test_acting_without_gradients_gives_the_same() -> None:
     network, x = stacked(), torch.randn(B, N, INPUTS)
     with torch.inference_mode():
-        quick = network(x)
-    assert torch.equal(quick, network(x))
+        fast = network(x)
+    assert torch.equal(fast, network(x))
 
 
 def test_stacked_gradients_are_those_of_a_loop_over_single_networks() -> None:
@@ -48,15 +49,15 @@ def test_stacked_gradients_are_those_of_a_loop_over_single_networks() -> None:
 
 
 @pytest.mark.parametrize("last_relu", [False, True])
-def test_columns_and_their_gradients_are_those_of_a_loop_over_single_networks(last_relu: bool) -> None:
-    network = StackedColumns(N, [INPUTS, *HIDDEN, OUTPUTS], last_relu, seeded())
+def test_feature_major_outputs_and_gradients_are_those_of_a_loop_over_single_networks(last_relu: bool) -> None:
+    network = FeatureMajorMLP(N, [INPUTS, *HIDDEN, OUTPUTS], last_relu, seeded())
     x = torch.randn(N, INPUTS, B, requires_grad=True)
     for parameter in network.parameters():  # biases as well, which begin with zero
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=seeded(1))
     y = network(x)
     y.square().sum().backward()
     for i in range(N):
-        alone, own = own_columns(network, i), x.detach()[i].T.requires_grad_()
+        alone, own = own_feature_major_mlp(network, i), x.detach()[i].T.requires_grad_()
         mine = alone(own)
         mine.square().sum().backward()
         torch.testing.assert_close((y[i].T, x.grad[i].T), (mine, own.grad))
@@ -71,12 +72,12 @@ def test_a_shared_network_is_one_network_for_everybody() -> None:
     torch.testing.assert_close(network(x), torch.stack([alone(x[:, i]) for i in range(N)], 1))
 
 
-def test_a_batch_of_nothing_is_nothing() -> None:
+def test_an_empty_batch_has_empty_outputs() -> None:
     for stacks in (1, N):
         assert stacked(stacks)(torch.empty(0, N, INPUTS)).shape == (0, N, OUTPUTS)
 
 
-def test_no_agent_reaches_another() -> None:
+def test_outputs_of_an_agent_have_no_gradient_of_anothers_inputs() -> None:
     network, x = stacked(), torch.randn(B, N, INPUTS, requires_grad=True)
     network(x)[:, 2].sum().backward()
     assert x.grad is not None
@@ -102,10 +103,10 @@ def test_one_seed_gives_one_network() -> None:
 
 
 @pytest.mark.parametrize("stacks", [N, 1])
-def test_rounded_products_give_the_same_to_three_digits_and_parameters_stay_as_they_are(stacks: int) -> None:
+def test_bfloat16_products_agree_to_two_digits_and_parameters_stay_float32(stacks: int) -> None:
     exact, rounded = stacked(stacks), stacked(stacks)
-    assert round_products(rounded, torch.bfloat16)
-    assert not round_products(torch.nn.Linear(1, 1), torch.bfloat16)
+    assert set_precision(rounded, torch.bfloat16)
+    assert not set_precision(torch.nn.Linear(1, 1), torch.bfloat16)
     x = torch.randn(200, N, INPUTS, generator=seeded(2), requires_grad=True)
     found = []
     for network in (exact, rounded):
@@ -119,18 +120,18 @@ def test_rounded_products_give_the_same_to_three_digits_and_parameters_stay_as_t
         x.grad = None
     for expected, rough in zip(*found, strict=True):
         assert 0 < (rough - expected).norm() < 0.02 * expected.norm()  # a number is rounded by 2⁻⁹ at most
-    round_products(rounded, torch.float32)
+    set_precision(rounded, torch.float32)
     assert torch.equal(rounded(x), exact(x))
 
 
-@pytest.mark.parametrize("columns", [False, True])
-def test_many_samples_are_multiplied_the_quick_way_in_both_directions(
-    columns: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("feature_major", [False, True])
+def test_products_of_many_samples_use_fast_matmul_forward_and_backward(
+    feature_major: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     samples, given = 40_000, []
-    monkeypatch.setattr(kernels, "_most", kernels.NONE)
-    network = StackedColumns(N, [INPUTS, *HIDDEN], True, seeded()) if columns else stacked()
-    x = torch.randn((N, INPUTS, samples) if columns else (samples, N, INPUTS), generator=seeded())
+    monkeypatch.setattr(calls, "level", lambda: calls.NONE)
+    network = FeatureMajorMLP(N, [INPUTS, *HIDDEN], True, seeded()) if feature_major else stacked()
+    x = torch.randn((N, INPUTS, samples) if feature_major else (samples, N, INPUTS), generator=seeded())
     multiply = torch.bmm
 
     def watched(*matrices: torch.Tensor) -> torch.Tensor:
@@ -146,5 +147,5 @@ def test_many_samples_are_multiplied_the_quick_way_in_both_directions(
         gradients.append([parameter.grad for parameter in network.parameters()])
     half = len(given) // 2
     assert set(given[:half]) == {"none"} and set(given[half:]) == {"bf16"}
-    for usual, quick in zip(*gradients, strict=True):
-        torch.testing.assert_close(quick, usual, rtol=1e-4, atol=1e-6)
+    for usual, fast in zip(*gradients, strict=True):
+        torch.testing.assert_close(fast, usual, rtol=1e-4, atol=1e-6)

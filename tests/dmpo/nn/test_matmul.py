@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from dmpo.nn import matmul
-from dmpo.nn.matmul import FEW, quick_products
+from dmpo.nn.matmul import ONEDNN_MULTIPLICATIONS, fast_matmul
 
 
 def error_of_products() -> float:
@@ -16,32 +16,32 @@ def used() -> str:
     return precision
 
 
-def test_quick_products_keep_the_digits_of_float32() -> None:
+def test_fast_products_keep_the_digits_of_float32() -> None:
     usual = error_of_products()
-    with quick_products(FEW + 1):
-        quick = error_of_products()
+    with fast_matmul(ONEDNN_MULTIPLICATIONS + 1):
+        fast = error_of_products()
     # Rounded to bfloat16 they would differ in the third digit.
     assert 0 < usual < 1e-6
-    assert 0 < quick < 1e-6
+    assert 0 < fast < 1e-6
 
 
 @pytest.mark.parametrize("keeps_digits", [True, False])
-def test_only_where_that_is_so_and_there_is_much_to_multiply_they_are_asked_for(
+def test_onednn_is_used_only_for_large_products_and_where_it_keeps_the_digits(
     keeps_digits: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(matmul, "_keeps_digits", lambda: keeps_digits)
     before, asked = used(), []
-    for multiplications in (FEW, FEW + 1):
-        with quick_products(multiplications):
+    for multiplications in (ONEDNN_MULTIPLICATIONS, ONEDNN_MULTIPLICATIONS + 1):
+        with fast_matmul(multiplications):
             asked.append(used())
         assert used() == before
     assert asked == [before, "bf16" if keeps_digits else before]
 
 
-def test_afterwards_everything_is_as_it_was_whatever_happened() -> None:
+def test_the_setting_is_restored_also_after_an_error() -> None:
     before = used()
 
-    @quick_products(FEW + 1)
+    @fast_matmul(ONEDNN_MULTIPLICATIONS + 1)
     def fail() -> None:
         raise RuntimeError("in between")
 

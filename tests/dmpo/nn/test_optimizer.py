@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from dmpo.nn import kernels
-from dmpo.nn.kernels import adam
+from dmpo.nn.kernels import adam, calls
 from dmpo.nn.optimizer import StackedAdam
 
 R = 3
@@ -16,10 +15,10 @@ def parameters(seed: int = 0) -> list[nn.Parameter]:
     return [nn.Parameter(torch.randn(R, *shape, generator=generator)) for shape in ((4, 2), (1, 2), (5,), (9, 7), (0,))]
 
 
-@pytest.fixture(params=[*range(kernels.level() + 1)], autouse=True)
+@pytest.fixture(params=[*range(calls.level() + 1)], autouse=True)
 def level(request: pytest.FixtureRequest) -> Iterator[None]:
-    """All of these, with every kernel that this processor has and with none."""
-    with kernels.limited(request.param):
+    """All tests run with the kernels of each level that this processor has, and with none."""
+    with calls.limited(request.param):
         yield
 
 
@@ -47,7 +46,7 @@ def test_each_set_steps_as_with_pytorchs_adam_and_clipping_of_its_own() -> None:
             torch.testing.assert_close(parameter[r], own, atol=1e-5, rtol=1e-4)
 
 
-def test_a_set_that_is_not_active_is_left_as_it_is_and_goes_on_as_if_nothing_had_been() -> None:
+def test_a_set_that_is_not_active_stays_unchanged_and_continues_as_if_no_step_had_been() -> None:
     rested, steady = parameters(), parameters()
     first, second = StackedAdam(rested, 0.5), StackedAdam(steady, 0.5)
     everybody, not_one = torch.tensor([True, True, True]), torch.tensor([True, False, True])
@@ -63,7 +62,7 @@ def test_a_set_that_is_not_active_is_left_as_it_is_and_goes_on_as_if_nothing_had
     assert all(torch.equal(a[1], b[1]) for a, b in zip(rested, steady, strict=True))
 
 
-def test_it_goes_on_exactly_from_a_saved_state() -> None:
+def test_it_continues_exactly_from_a_saved_state() -> None:
     stacked, copies = parameters(), parameters()
     active = torch.ones(R, dtype=torch.bool)
     first = StackedAdam(stacked, 0.5)
@@ -85,7 +84,7 @@ def test_a_state_of_another_size_is_refused() -> None:
         StackedAdam(parameters(), 0.5).load_state_dict(other.state_dict())
 
 
-def test_gradients_may_lie_anywhere() -> None:
+def test_gradients_may_have_any_strides() -> None:
     stacked, strided = parameters(), parameters()
     for step in range(2):
         set_gradients(stacked, step)
@@ -99,7 +98,7 @@ def test_gradients_may_lie_anywhere() -> None:
     assert all(torch.equal(a, b) for a, b in zip(stacked, strided, strict=True))
 
 
-def test_a_gradient_that_is_no_number_is_not_hidden() -> None:
+def test_a_nan_gradient_is_not_hidden() -> None:
     stacked = parameters()
     set_gradients(stacked, 0)
     assert stacked[0].grad is not None
@@ -109,7 +108,7 @@ def test_a_gradient_that_is_no_number_is_not_hidden() -> None:
         assert parameter[1].isnan().all() and parameter[[0, 2]].isfinite().all()
 
 
-def test_a_graph_from_before_a_step_is_not_gone_back_through() -> None:
+def test_backward_through_a_graph_of_before_a_step_is_refused() -> None:
     (parameter,) = stacked = parameters()[:1]
     loss = parameter.square().sum()
     set_gradients(stacked, 0)
@@ -118,11 +117,11 @@ def test_a_graph_from_before_a_step_is_not_gone_back_through() -> None:
         loss.backward()
 
 
-@pytest.mark.skipif(kernels.level() == kernels.NONE, reason="no kernels were built, or not for this processor")
-def test_what_does_not_fit_is_refused_before_anything_is_read() -> None:
+@pytest.mark.skipif(calls.level() == calls.NONE, reason="no kernels were built, or not for this processor")
+def test_tensors_that_do_not_fit_are_refused_before_they_are_read() -> None:
     numbers, state, sets = torch.zeros(R, 4), (torch.zeros(R, 4), torch.zeros(R, 4), torch.zeros(R, 1)), torch.ones(R)
     settings = {"max_norm": 0.5, "rate": 0.1, "epsilon": 1e-5, "beta_1": 0.9, "beta_2": 0.999}
-    adam.step([numbers], [numbers], state, sets.bool(), **settings)
+    adam.adam_step([numbers], [numbers], state, sets.bool(), **settings)
     for gradient, active in ((torch.zeros(R, 5), sets), (torch.zeros(R, 3), sets), (numbers, torch.ones(R - 1))):
         with pytest.raises(ValueError, match="not possible"):
-            adam.step([numbers], [gradient], state, active.bool(), **settings)
+            adam.adam_step([numbers], [gradient], state, active.bool(), **settings)

@@ -17,7 +17,16 @@ SPACES = {
 def make_policy(graph: nx.Graph, actions: str = "continuous", shared: bool = False, init_mean: float = 0.0) -> Policy:
     stacks = 1 if shared else len(graph)
     distribution = make_distribution(SPACES[actions])
-    return Policy(graph, D, distribution, [16], init_mean, -0.5, stacks, torch.Generator().manual_seed(0))
+    return Policy(
+        graph,
+        D,
+        distribution,
+        hidden_sizes=[16],
+        init_outputs=distribution.init_outputs(init_mean, -0.5),
+        init_log_std=-0.5,
+        stacks=stacks,
+        generator=torch.Generator().manual_seed(0),
+    )
 
 
 @pytest.mark.parametrize("actions", SPACES)
@@ -49,19 +58,19 @@ def test_noise_does_not_depend_on_the_state_and_begins_as_set() -> None:
 
 
 @pytest.mark.parametrize("actions", SPACES)
-def test_the_first_policy_hardly_prefers_anything(actions: str) -> None:
+def test_the_untrained_policy_hardly_depends_on_the_state(actions: str) -> None:
     policy = make_policy(nx.cycle_graph(5), actions)
     parameters = policy(torch.randn(50, 5, D))[..., : policy.distribution.outputs]
     assert parameters.std().item() < 0.05
 
 
-def test_the_first_policy_acts_about_the_mean_that_is_asked_for() -> None:
+def test_the_untrained_policy_acts_about_the_initial_mean() -> None:
     policy = make_policy(nx.cycle_graph(5), init_mean=0.3)
     mean = policy.distribution.mode(policy(torch.randn(50, 5, D)))
     assert (mean - 0.3).abs().max().item() < 0.1
 
 
-def test_agents_have_parameters_of_their_own_unless_shared() -> None:
+def test_agents_have_their_own_parameters_unless_shared() -> None:
     states = torch.randn(1, 1, D).expand(2, 5, D)
     own, shared = (make_policy(nx.cycle_graph(5), shared=shared)(states) for shared in (False, True))
     assert not torch.allclose(own[:, 0], own[:, 1], atol=1e-6)

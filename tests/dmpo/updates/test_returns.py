@@ -2,7 +2,7 @@ import networkx as nx
 import pytest
 import torch
 
-from dmpo.updates.returns import advantages, next_values, reduced, returns, standardized
+from dmpo.updates.returns import advantages, lambda_returns, next_values, reduce_over_neighborhood, standardized
 from graphs import Neighborhood
 
 
@@ -21,7 +21,7 @@ VALUES = column(10, 20, 30)
 GAMMA, LAMBDA = 0.5, 0.5
 
 
-def following(final: float | None = None, at: int = 1) -> torch.Tensor:
+def next_v(final: float | None = None, at: int = 1) -> torch.Tensor:
     """V(s^{t+1}) of the values 10, 20, 30 and 40 at the end; an episode may end in a state worth `final`."""
     index = torch.tensor([] if final is None else [at], dtype=torch.int64)
     final_values = torch.tensor([] if final is None else [float(final)]).view(-1, 1)
@@ -30,35 +30,39 @@ def following(final: float | None = None, at: int = 1) -> torch.Tensor:
 
 def test_advantages_of_an_episode_that_goes_on() -> None:
     # δ = 1 + 10 - 10, 2 + 15 - 20, 3 + 20 - 30; A_2 = -7, A_1 = -3 + 0.25 · -7, A_0 = 1 + 0.25 · A_1.
-    result = advantages(REWARDS, VALUES, following(), flags(), flags(), GAMMA, LAMBDA)
+    result = advantages(REWARDS, VALUES, next_v(), flags(), flags(), GAMMA, LAMBDA)
     assert result.flatten().tolist() == pytest.approx([-0.1875, -4.75, -7.0])
 
 
 def test_returns_of_equation_5() -> None:
     # 3 + 0.5 · 40; 2 + 0.5 · 23; 1 + 0.5 · 13.5.
-    result = returns(REWARDS, VALUES, following(), flags(), flags(), GAMMA, 1.0)
+    result = lambda_returns(VALUES, advantages(REWARDS, VALUES, next_v(), flags(), flags(), GAMMA, 1.0))
     assert result.flatten().tolist() == pytest.approx([7.75, 13.5, 23.0])
 
 
-def test_nothing_follows_an_end() -> None:
+def test_a_terminal_state_has_no_value() -> None:
     # The value 100 of the last state does not count, nor what comes after.
-    arguments = (REWARDS, VALUES, following(final=100), flags(1), flags())
-    assert returns(*arguments, GAMMA, 1.0).flatten().tolist() == pytest.approx([2.0, 2.0, 23.0])
+    arguments = (REWARDS, VALUES, next_v(final=100), flags(1), flags())
+    assert lambda_returns(VALUES, advantages(*arguments, GAMMA, 1.0)).flatten().tolist() == pytest.approx(
+        [2.0, 2.0, 23.0]
+    )
     # δ = 1, 2 - 20, -7; A_0 = 1 + 0.25 · -18.
     assert advantages(*arguments, GAMMA, LAMBDA).flatten().tolist() == pytest.approx([-3.5, -18.0, -7.0])
 
 
 def test_a_time_limit_is_bootstrapped_from_the_last_state_of_its_episode() -> None:
     # 2 + 0.5 · 100; 1 + 0.5 · 52. The next episode's first state, worth 30, does not count.
-    arguments = (REWARDS, VALUES, following(final=100), flags(), flags(1))
-    assert returns(*arguments, GAMMA, 1.0).flatten().tolist() == pytest.approx([27.0, 52.0, 23.0])
+    arguments = (REWARDS, VALUES, next_v(final=100), flags(), flags(1))
+    assert lambda_returns(VALUES, advantages(*arguments, GAMMA, 1.0)).flatten().tolist() == pytest.approx(
+        [27.0, 52.0, 23.0]
+    )
     # δ = 1, 2 + 50 - 20, -7; A_0 = 1 + 0.25 · 32.
     assert advantages(*arguments, GAMMA, LAMBDA).flatten().tolist() == pytest.approx([9.0, 32.0, -7.0])
 
 
 def test_a_time_limit_at_the_last_step_is_bootstrapped_from_there() -> None:
-    ends = {"following": following(final=100, at=2), "terminated": flags(), "truncated": flags(2)}
-    result = returns(REWARDS, VALUES, **ends, gamma=GAMMA, lambda_=1.0)
+    ends = {"next_v": next_v(final=100, at=2), "terminated": flags(), "truncated": flags(2)}
+    result = lambda_returns(VALUES, advantages(REWARDS, VALUES, **ends, gamma=GAMMA, lambda_=1.0))
     assert result.flatten().tolist()[-1] == pytest.approx(53.0)
 
 
@@ -99,18 +103,19 @@ def test_reduced_values_are_those_of_a_loop(graph: nx.Graph, kappa: int) -> None
         ],
         -1,
     )
-    torch.testing.assert_close(reduced(Neighborhood(graph, kappa), values), loop)
+    torch.testing.assert_close(reduce_over_neighborhood(Neighborhood(graph, kappa), values), loop)
 
 
 def test_advantages_on_reduced_values_are_reduced_advantages() -> None:
     neighborhood = Neighborhood(nx.cycle_graph(5), 1)
     rewards, values, after = (torch.randn(6, 2, 5) for _ in range(3))
     ends = (torch.rand(6, 2, 1) < 0.2), (torch.rand(6, 2, 1) < 0.2)
-    first = advantages(*(reduced(neighborhood, x) for x in (rewards, values, after)), *ends, 0.9, 0.7)
-    torch.testing.assert_close(first, reduced(neighborhood, advantages(rewards, values, after, *ends, 0.9, 0.7)))
+    first = advantages(*(reduce_over_neighborhood(neighborhood, x) for x in (rewards, values, after)), *ends, 0.9, 0.7)
+    second = reduce_over_neighborhood(neighborhood, advantages(rewards, values, after, *ends, 0.9, 0.7))
+    torch.testing.assert_close(first, second)
 
 
-def test_standardising_is_per_agent_over_all_samples() -> None:
+def test_standardizing_is_per_agent_over_all_samples() -> None:
     x = torch.randn(100, 3) * torch.tensor([1.0, 50.0, 0.01]) + torch.tensor([5.0, -20.0, 0.0])
     result = standardized(x)
     torch.testing.assert_close(result.mean(0), torch.zeros(3), atol=1e-5, rtol=0)

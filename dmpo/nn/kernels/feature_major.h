@@ -1,4 +1,4 @@
-// A perceptron with max(·, 0) between its layers and the samples last, y_1 = max(W_1 x + b_1, 0), ..., where each layer
+// An MLP with max(·, 0) between its layers and the samples last, y_1 = max(W_1 x + b_1, 0), ..., where each layer
 // has a few numbers only, and its gradient. Included once for every level of processor, after blocks.h.
 
 constexpr long CONTRACTED = 4;  // rows of either matrix whose products are summed at a time
@@ -44,7 +44,7 @@ static void forward_layers(const Work& net, long stack, Rows x, float* const* to
     }
 }
 
-static void columns_forward(const Work& net, const Task& task) {
+static void feature_major_forward(const Work& net, const Task& task) {
     Stretches stretches;
     Lines<float> scratch[MOST_LAYERS];
     float* to[MOST_LAYERS];
@@ -160,7 +160,7 @@ static void backward_layers(const Work& net, long stack, const Rows* given, Rows
     }
 }
 
-static void columns_backward(const Work& net, const Task& task) {
+static void feature_major_backward(const Work& net, const Task& task) {
     Stretches stretches[MOST_LAYERS], of_gradient, of_y;
     Lines<float> scratch[2], cut(net.width(net.layers) * STRETCH), to_x(net.width(0) * STRETCH);
     for (auto& each : scratch) each.resize(net.widest() * STRETCH);

@@ -1,7 +1,7 @@
-// A perceptron with tanh between its layers, y_1 = tanh(x W_1 + b_1), ..., y_L = y_(L-1) W_L + b_L, and its gradient, some
+// An MLP with tanh between its layers, y_1 = tanh(x W_1 + b_1), ..., y_L = y_(L-1) W_L + b_L, and its gradient, some
 // samples at a time. Included once for every level of processor, after blocks.h.
 
-struct Exact {
+struct Float32 {
     typedef float Number;  // what hidden layers' outputs are kept as
 
     struct Parameters : Pack {
@@ -42,7 +42,7 @@ INLINE void last_layer(const Work& net, const Pack& own, Product product, float*
     }
 }
 
-void Exact::forward(const Work& net, const Parameters& own, const float* x, float* const* hidden, float* y, long rows,
+void Float32::forward(const Work& net, const Parameters& own, const float* x, float* const* hidden, float* y, long rows,
                     Scratch&) {
     Numbers from = {x, padded(net.width(0)), 1};
     for (long l = 0; l + 1 < net.layers; l++) {
@@ -88,7 +88,7 @@ static void add_last(const Work& net, Numbers x, const float* gradient, Sums& su
     add_products({gradient, 1, outputs}, {x.from, x.step}, outputs, x.step, rows, sums.weights[l].data());
 }
 
-void Exact::backward(const Work& net, const Parameters& own, const float* x, const float* const* hidden,
+void Float32::backward(const Work& net, const Parameters& own, const float* x, const float* const* hidden,
                      const float* gradient, Scratch& scratch, Sums& sums, float* to_x, long rows) {
     const long outputs = net.width(net.layers), inputs = net.width(0);
     const auto below = [&](long l) { return Numbers{l ? hidden[l - 1] : x, 1, padded(net.width(l))}; };

@@ -1,4 +1,4 @@
-// As exact.h, with products of bfloat16 numbers, whose sums are float32, and with bfloat16 numbers between the layers.
+// As float32.h, with products of bfloat16 numbers, whose sums are float32, and with bfloat16 numbers between the layers.
 // Included after blocks.h, for processors that multiply such numbers, two pairs at a time: the first matrix is read as
 // pairs of successive columns, which is how its rows lie in memory, and of the second, word (k, j) holds rows 2k and 2k + 1
 // in column j.
@@ -93,7 +93,7 @@ static void pair_rows(const uint16_t* from, long columns, long rows, uint32_t* t
         }
 }
 
-struct Rounded {
+struct BFloat16 {
     typedef uint16_t Number;
 
     struct Parameters : Pack {
@@ -134,7 +134,7 @@ struct Rounded {
                          const float* gradient, Scratch& scratch, Sums& sums, float* to_x, long rows);
 };
 
-void Rounded::forward(const Work& net, const Parameters& own, const float* x, uint16_t* const* hidden, float* y, long rows,
+void BFloat16::forward(const Work& net, const Parameters& own, const float* x, uint16_t* const* hidden, float* y, long rows,
                       Scratch& scratch) {
     round_all(x, rows * padded(net.width(0)), scratch.given.data());
     const uint16_t* from = scratch.given.data();
@@ -170,7 +170,7 @@ static void add_word_rows(const uint32_t* from, long columns, long depth, float*
 }
 
 // The outputs' gradient as bfloat16 numbers in padded rows, and what it adds to the last bias's.
-static void begin_backward(const Work& net, const float* gradient, Rounded::Scratch& scratch, Sums& sums, long rows) {
+static void begin_backward(const Work& net, const float* gradient, BFloat16::Scratch& scratch, Sums& sums, long rows) {
     const long outputs = net.width(net.layers), columns = padded(outputs);
     std::fill_n(scratch.outputs.begin(), rows * columns, 0.0f);
     for (long i = 0; i < rows; i++)
@@ -181,7 +181,7 @@ static void begin_backward(const Work& net, const float* gradient, Rounded::Scra
     round_all(scratch.outputs.data(), rows * columns, scratch.gradients[net.layers % 2].data());
 }
 
-void Rounded::backward(const Work& net, const Parameters& own, const float* x, const uint16_t* const* hidden,
+void BFloat16::backward(const Work& net, const Parameters& own, const float* x, const uint16_t* const* hidden,
                        const float* gradient, Scratch& scratch, Sums& sums, float* to_x, long rows) {
     const long depth = (rows + 1) / 2;
     uint32_t *pairs = scratch.pairs.data(), *gradients = scratch.gradient_pairs.data();
