@@ -92,11 +92,15 @@ BAD: list[tuple[str, str, str]] = [
     ("scenario: {name: ring}\nalgorithm: {name: dppo, share_parameters: yes}", "algorithm.share_parameters", "true or"),
     ("scenario: {name: ring}\nalgorithm: {name: dppo, lr_policy: 1e-3x}", "algorithm.lr_policy", "a number above 0"),
     (
-        "scenario: {name: ring}\nalgorithm: {name: dppo, hidden: 64}",
+        "scenario: {name: ring}\nalgorithm: {name: dppo, hidden_sizes: 64}",
         "algorithm.hidden_sizes",
         "a list, each a whole number",
     ),
-    ("scenario: {name: ring}\nalgorithm: {name: dppo, hidden: [64, x]}", "algorithm.hidden_sizes.1", "a whole number"),
+    (
+        "scenario: {name: ring}\nalgorithm: {name: dppo, hidden_sizes: [64, x]}",
+        "algorithm.hidden_sizes.1",
+        "a whole number",
+    ),
     ("scenario: {name: ring, ring_length: [220, x]}\nalgorithm: {name: dppo}", "scenario.ring_length", "or a list ["),
     ("scenario: {name: ring, ring_length: [220]}\nalgorithm: {name: dppo}", "scenario.ring_length", "or a list ["),
     # impossible values
@@ -126,12 +130,12 @@ BAD: list[tuple[str, str, str]] = [
     ("scenario: {name: ring}\nalgorithm: {name: dppo, epochs: 1e4}", "algorithm.epochs", "from 1 to 1,000"),
     ("scenario: {name: ring}\nalgorithm: {name: dppo, minibatches: 1e5}", "algorithm.minibatches", "from 1 to 10,000"),
     (
-        "scenario: {name: ring}\nalgorithm: {name: dppo, hidden: [64, 5000]}",
+        "scenario: {name: ring}\nalgorithm: {name: dppo, hidden_sizes: [64, 5000]}",
         "algorithm.hidden_sizes.1",
         "from 1 to 4,096",
     ),
     (
-        f"scenario: {{name: ring}}\nalgorithm: {{name: dppo, hidden: {[8] * 9}}}",
+        f"scenario: {{name: ring}}\nalgorithm: {{name: dppo, hidden_sizes: {[8] * 9}}}",
         "algorithm.hidden_sizes",
         "at most 8 of them",
     ),

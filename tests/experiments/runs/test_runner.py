@@ -22,8 +22,7 @@ from experiments.config.schema import Experiment
 from experiments.runs import runner
 from experiments.runs.evaluation import load_policy, make_learner
 from experiments.runs.folder import RunFolder
-
-from .conftest import TINY, metrics_of
+from tests.experiments.conftest import TINY, metrics_of
 
 ROOT = Path(__file__).parents[3]
 
