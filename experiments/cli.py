@@ -210,6 +210,20 @@ def report(
     typer.echo(f"The report is {page}; open it in a browser")
 
 
+@app.command()
+def migrate(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A YAML file, or the folder of a run or a comparison.")],
+) -> None:
+    """Rewrite what an older version wrote: settings, metrics and checkpoints get the names that they have now.
+
+    The old YAML file is kept beside the new one, as FILE.format1.
+    """
+    from experiments.migration import migrate
+
+    count = migrate(path, _note)
+    typer.echo(f"{path} is of the present format" + (f"; rewritten: {count}" if count else " already"))
+
+
 @app.command("list")
 def list_all(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Show only what has this name.")] = None,

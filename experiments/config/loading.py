@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from experiments.config import checks, reading
+from experiments.config import checks, formats, reading
 from experiments.config.messages import at, explain
 from experiments.config.schema import AXES, COMPARING, Experiment, experiment_model
 from experiments.errors import ConfigError, shown
@@ -36,7 +36,19 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Loaded:
     Raises:
         ConfigError: anything in it that cannot be run, with one line a problem.
     """
-    return check(reading.read_file(find(source)), overrides)
+    return check(read_file(find(source)), overrides)
+
+
+def read_file(path: Path) -> reading.Mapping:
+    """The mapping in an experiment file of the present format.
+
+    Raises:
+        ConfigError: it cannot be read, or is of another format.
+    """
+    text = reading.file_text(path)
+    data = reading.read_text(text, str(path))
+    formats.check_format(text, data, path)
+    return data
 
 
 def check(data: reading.Mapping, overrides: Sequence[str] = ()) -> Loaded:
@@ -46,7 +58,7 @@ def check(data: reading.Mapping, overrides: Sequence[str] = ()) -> Loaded:
             raise ConfigError(f"{part}: is a part that dmpo compare FILE reads, which trains every combination; for a "
                               "single experiment leave it out and give values with key=value")  # fmt: skip
     data, notes = apply_overrides(data, reading.parse_overrides(overrides))
-    data = {"name": _default_name(data), **data}
+    data = {"format": formats.FORMAT, "name": _default_name(data), **data}
     try:
         experiment = experiment_model().model_validate_json(json.dumps(data), strict=True)
     except ValidationError as error:

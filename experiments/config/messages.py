@@ -6,13 +6,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from experiments.config.formats import renamed_setting
 from experiments.config.json_schema import Key, Schema
 from experiments.config.schema import AXES, json_schema
 from experiments.errors import refusal, shown, suggestion
 from graphs.spelling import nearest
 
 MISSING = object()
-REGISTERED = ("scenario", "graph", "controller")  # axes that users add to without touching this package
+REGISTERED = ("scenario", "graph", "algorithm", "controller")  # axes that users add to without touching this package
 HINT = "one registered in a module of yours needs the option --import MODULE before the command"
 
 
@@ -34,6 +35,9 @@ def explain(error: ValidationError, data: dict[str, Any], schema: Schema | None 
 def _line(kind: str, message: str, path: tuple[Key, ...], data: dict[str, Any], schema: Schema) -> str:
     dotted, value, last = ".".join(map(str, path)), at(data, path), str(path[-1]) if path else ""
     if kind == "extra_forbidden":
+        renamed = renamed_setting(dotted)
+        if renamed:
+            return f"{dotted}: unknown key (given {shown(value)}); {renamed}"
         return f"{dotted}: unknown key (given {shown(value)}); {_right_key(path, data, schema)}"
     kinds = schema.kinds(path[:-1]) if last == "name" else []
     if kinds:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, create_model,
 import dmpo
 import envs
 import graphs
+from experiments.config.formats import FORMAT
 from experiments.config.json_schema import Schema
 
 SCHEMA_FILE = Path(__file__).parents[1] / "schema.json"
@@ -130,6 +131,10 @@ class Experiment(BaseModel):
 
     model_config = STRICT
 
+    format: Literal[2] = Field(
+        default=FORMAT,
+        description="Version of the names and values in this file; `dmpo migrate` rewrites an older one.",
+    )
     name: str = Field(
         max_length=100,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$",
@@ -207,7 +212,7 @@ def file_schema() -> dict[str, Any]:
     schema = deepcopy(json_schema())
     places: dict[str, list[dict[str, str]]] = {}
     for path, pointer in Schema(schema).walk():
-        if path not in (("name",), ("train", "seed")):
+        if path not in (("format",), ("name",), ("train", "seed")):
             places.setdefault(".".join(path), []).append({"$ref": pointer})
     values = {key: _values(key, nodes) for key, nodes in places.items()}
     schema["properties"] |= {

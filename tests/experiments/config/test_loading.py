@@ -41,7 +41,7 @@ def problems(text: str, *overrides: str) -> list[str]:
 # What is in the file, the path that must be named, and what else the message must say.
 BAD: list[tuple[str, str, str]] = [
     # unknown keys and names, with the nearest right one
-    (RING + "foo: 1", "foo", "allowed: name, scenario, graph, algorithm, train, evaluate, log"),
+    (RING + "foo: 1", "foo", "allowed: name, format, scenario, graph, algorithm, train, evaluate, log"),
     (RING + "trian: {seed: 1}", "trian", "did you mean train?"),
     (RING + "kappa: 2", "kappa", "did you mean algorithm.kappa?"),
     (RING + "num_envs: 2", "num_envs", "did you mean train.num_envs?"),
@@ -293,7 +293,7 @@ def test_there_is_a_preset_for_every_scenario_and_editors_complete_them() -> Non
 
 def test_what_is_written_out_is_complete() -> None:
     written = loading.reading.read_text(loading.dump(check(RING).experiment), "f")
-    assert list(written) == ["name", "scenario", "graph", "algorithm", "train", "evaluate", "log"]
+    assert list(written) == ["format", "name", "scenario", "graph", "algorithm", "train", "evaluate", "log"]
     for axis in ("scenario", "algorithm"):
         assert next(iter(written[axis])) == "name"
     assert set(written["scenario"]) == set(envs.parameters("ring").model_fields)
@@ -354,7 +354,7 @@ def test_the_schema_of_a_file_completes_what_may_be_compared() -> None:
     schema = file_schema()
     compared = schema["properties"]["compare"]["properties"]
     places = {".".join(place) for place in Schema(json_schema()).places}
-    assert compared.keys() == places - {"name", "train.seed"}
+    assert compared.keys() == places - {"format", "name", "train.seed"}
     for key, axis in compared.items():
         for option in axis["items"].get("anyOf", [axis["items"]]):
             here: Any = schema
