@@ -119,7 +119,7 @@ def _checked(draft: _Draft, experiment: Experiment) -> Variant:
 def _drafts(file: str, given: Sequence[list[str]]) -> Iterator[tuple[_Draft, list[str]]]:
     """Each combination of the values in a file, with notes on what they made void."""
     path = loading.find(file)
-    data = reading.read_file(path)
+    data = loading.read_file(path)
     axes, evaluate_on = (data.pop(part, {}) for part in COMPARING)
     problems = [*_wrong_axes(axes, given), *_wrong_labels(evaluate_on)]
     if problems:
@@ -230,7 +230,7 @@ def _whole(key: str, value: Any) -> Any:
         return value
     if value in _KINDS[key]():
         return {"name": value}
-    return reading.read_file(loading.presets()[value])[key]
+    return loading.read_file(loading.presets()[value])[key]
 
 
 def _wholes(axis: str) -> list[str]:
