@@ -226,18 +226,16 @@ def migrate(
 
 @app.command("list")
 def list_all(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Show only what has this name.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Tell what is behind this name.")] = None,
 ) -> None:
-    """List presets, scenarios, graphs, algorithms and controllers with their parameters."""
+    """List scenarios, graphs, algorithms, controllers, presets and metrics; with a name, all settings behind it."""
     from rich.console import Console
 
-    from experiments import tables
+    from experiments import listing
 
-    if name is not None and name not in tables.known_names():
-        raise ConfigError(f"NAME: {shown(name)} is unknown; {suggestion(name, tables.known_names())}")
-    console = Console()
-    for table in tables.listing(name):
-        console.print(table)
+    if name is not None and name not in listing.names():
+        raise ConfigError(f"NAME: {shown(name)} is unknown; {suggestion(name, listing.names())}")
+    Console(highlight=False).print(*(listing.overview() if name is None else listing.details(name)), sep="\n")
 
 
 app.command()(bench)

@@ -196,31 +196,6 @@ def test_a_fault_of_the_program_shows_where_it_is(tiny: Path, monkeypatch: pytes
         cli.main()
 
 
-def test_list_shows_everything_there_is(dmpo: Command) -> None:
-    result = dmpo("list")
-    assert result.status == 0
-    for name in (*loading.presets(), *envs.names(), "k_nearest", "small_world", "dppo", "kappa", "ring_length"):
-        assert name in result.out
-
-
-def test_list_says_what_a_scenario_is_and_which_observations_it_has(dmpo: Command) -> None:
-    for name, observations in (
-        ("ring", ["published", "relative", "relative_harmonics"]),
-        ("cacc_catchup", ["published"]),
-    ):
-        words = " ".join(dmpo("list", name).out.split())
-        assert "Parameters of" not in words
-        assert all(observation in words for observation in observations)
-    assert "Ring Attenuation: vehicles on a one-lane ring" in " ".join(dmpo("list", "ring").out.split())
-
-
-def test_list_shows_one_thing_when_asked(dmpo: Command) -> None:
-    result = dmpo("list", "k_nearest")
-    assert result.status == 0
-    assert "a multiple of 2" in " ".join(result.out.split())
-    assert "ring_length" not in result.out
-
-
 def test_an_override_that_makes_others_void_says_so(dmpo: Command, folder: Path) -> None:
     (folder / "a.yaml").write_text(
         "scenario: {name: ring}\nalgorithm: {name: dppo}\ngraph: {name: k_nearest, k: 4}", encoding="utf-8"
