@@ -19,7 +19,7 @@ import typer
 # Nothing that loads PyTorch, SUMO or matplotlib is imported before a command needs it.
 from experiments.bench import bench
 from experiments.errors import ConfigError, RunError, shown, suggestion
-from experiments.exit_status import StoppedError, Terminated, is_failure, said, status_of
+from experiments.exit_status import StoppedError, Terminated, failure_message, interrupt_status, is_failure
 
 if TYPE_CHECKING:
     from experiments.progress import ProgressBar
@@ -182,7 +182,7 @@ def job() -> None:
     try:
         job.obey()
     except KeyboardInterrupt as error:
-        raise StoppedError("stopped", status_of(error)) from None
+        raise StoppedError("stopped", interrupt_status(error)) from None
 
 
 @app.command()
@@ -253,7 +253,7 @@ def main() -> NoReturn:
     except Exception as error:
         if not is_failure(error):
             raise
-        _fail(said(error), status=1)
+        _fail(failure_message(error), status=1)
     sys.exit(0)
 
 
@@ -319,7 +319,7 @@ def _compare(
         with RunsProgress(steps) as progress:
             failed = compare.run(plan, output, progress, program.modules, jobs, backend)
     except KeyboardInterrupt as error:
-        raise StoppedError("stopped; the same command goes on with it", status_of(error)) from None
+        raise StoppedError("stopped; the same command goes on with it", interrupt_status(error)) from None
     compare.conclude(output, Console(), program.call)
     typer.echo(f"Everything is in {output}")
     if failed:
@@ -357,11 +357,11 @@ def _going_on(folder: Path, program: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        raise StoppedError(f"stopped; {_how_to_go_on(folder, program)}", status_of(error)) from None
+        raise StoppedError(f"stopped; {_how_to_go_on(folder, program)}", interrupt_status(error)) from None
     except Exception as error:
         if not is_failure(error):
             raise
-        raise RunError(f"{said(error)}; {_how_to_go_on(folder, program)}") from error
+        raise RunError(f"{failure_message(error)}; {_how_to_go_on(folder, program)}") from error
 
 
 def _how_to_go_on(folder: Path, program: str) -> str:

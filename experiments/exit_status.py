@@ -18,7 +18,7 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, which must close the simulations as Ctrl-C does."""
 
 
-def status_of(error: KeyboardInterrupt) -> int:
+def interrupt_status(error: KeyboardInterrupt) -> int:
     """Exit status of a command that was interrupted."""
     return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
 
@@ -38,7 +38,7 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or (general and any(part in str(error) for part in words))
 
 
-def said(error: Exception) -> str:
+def failure_message(error: Exception) -> str:
     """A failure in words."""
     if _is_out_of_memory(error):
         details = f" ({str(error).splitlines()[0]})" if str(error) else ""

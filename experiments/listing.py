@@ -78,7 +78,7 @@ def settings(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, str,
         default = ... if field.is_required() else field.get_default(call_default_factory=True)
         parts = [part for part in (field.annotation, *get_args(field.annotation)) if inspect.isclass(part)]
         nested = [part for part in parts if issubclass(part, BaseModel)]
-        allowed = "a mapping with the keys below" if nested else schema.allowed(schema.node([key], {}) or {})
+        allowed = "a mapping with the keys below" if nested else schema.allowed(schema.subschema([key], {}) or {})
         if nested and type(None) in parts:
             allowed += ", or null"
         yield path + key, field.description or "", _plain(default), allowed

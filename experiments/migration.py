@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dmpo.files import sync_folder, whole
-from experiments.config import formats, reading
+from experiments.config import formats, yaml_io
 from experiments.errors import ConfigError, shown
 from experiments.runs.folder import RunFolder, read_lines
 
@@ -49,7 +49,7 @@ def migrate(path: Path, note: Note) -> int:
 
 def _migrate_file(path: Path, note: Note) -> bool:
     """Rewrite an experiment file, keep the old one beside it, and say whether it was of format 1."""
-    text = reading.file_text(path)
+    text = yaml_io.file_text(path)
     if _is_current(text, path):
         return False
     kept = path.with_name(f"{path.name}.format1")
@@ -67,7 +67,7 @@ def _migrate_run(folder: RunFolder, note: Note) -> bool:
         raise ConfigError(f"{shown(str(folder.path), 300)} is being trained; stop it first")
     staged, partial = folder.path / _STAGED, folder.path / _PARTIAL
     if not staged.is_dir():
-        if _is_current(reading.file_text(folder.config), folder.config):
+        if _is_current(yaml_io.file_text(folder.config), folder.config):
             return False
         shutil.rmtree(partial, ignore_errors=True)
         for name, content in _migrated_files(folder, note).items():
@@ -114,7 +114,7 @@ def _migrated_files(folder: RunFolder, note: Note) -> dict[str, bytes | dict[str
 
 
 def _migrated_config(path: Path, note: Note) -> bytes:
-    text, notes = formats.migrate_text(reading.file_text(path), str(path))
+    text, notes = formats.migrate_text(yaml_io.file_text(path), str(path))
     for lost in notes:
         note(f"{path}: {lost}")
     return text.encode()
@@ -144,7 +144,7 @@ def _renamed_metrics(value: Any) -> Any:
 
 def _is_current(text: str, path: Path) -> bool:
     """Whether an experiment file is of the present format; one of a newer version is refused."""
-    data = reading.read_text(text, str(path))
+    data = yaml_io.read_text(text, str(path))
     if data.get("format") == formats.FORMAT:
         return True
     if formats.is_format_1(text, data, path):

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 _SHOWN = ("eval/reward", "eval/reward_sampled", "eval/speed", "eval/collisions")
 
 
-def in_words(metrics: dict[str, float]) -> str:
+def format_metrics(metrics: dict[str, float]) -> str:
     """What is shown of an evaluation."""
     return ", ".join(
         f"{key.removeprefix('eval/')} {metrics[key]:.4g}" for key in _SHOWN if metrics.get(key) is not None
@@ -62,7 +62,7 @@ class ProgressBar:
 
     def evaluated(self, env_steps: int, metrics: dict[str, float]) -> None:
         """Show an evaluation."""
-        words = in_words(metrics)
+        words = format_metrics(metrics)
         self._bar.update(self._task, evaluation=words)
         if not self._live:
             rate = self._rate(env_steps)

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 import envs
 import graphs
-from experiments.config.messages import explain, located
+from experiments.config.messages import validation_messages, with_path
 from experiments.config.schema import Experiment, Train, experiment_model
 from experiments.errors import ConfigError, refusal, shown
 
@@ -47,7 +47,7 @@ def evaluation_scenario(experiment: Experiment) -> Any:
     try:
         return experiment_model().model_validate_json(json.dumps(data), strict=True).scenario
     except ValidationError as error:
-        raise ConfigError([f"evaluate.{line}" for line in explain(error, data)]) from None
+        raise ConfigError([f"evaluate.{line}" for line in validation_messages(error, data)]) from None
 
 
 def communication_graph(experiment: Experiment, scenario: envs.ScenarioParameters) -> nx.Graph:
@@ -63,7 +63,7 @@ def communication_graph(experiment: Experiment, scenario: envs.ScenarioParameter
     try:
         return graphs.make(experiment.graph.name, n=here.num_agents, **parameters)
     except ValueError as error:
-        raise ConfigError(located("graph", str(error), list(parameters))) from error
+        raise ConfigError(with_path("graph", str(error), list(parameters))) from error
 
 
 def check_device(key: str, device: str) -> None:

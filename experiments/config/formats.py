@@ -13,7 +13,7 @@ from typing import Literal
 
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from experiments.config import reading
+from experiments.config import yaml_io
 from experiments.errors import ConfigError, shown
 
 FORMAT: Literal[2] = 2
@@ -73,7 +73,7 @@ class _Edit:
     note: str | None = None
 
 
-def check_format(text: str, data: reading.Mapping, source: Path) -> None:
+def check_format(text: str, data: yaml_io.Mapping, source: Path) -> None:
     """Refuse an experiment file of another format than this version reads.
 
     Args:
@@ -93,11 +93,11 @@ def check_format(text: str, data: reading.Mapping, source: Path) -> None:
                           f"with: dmpo migrate {shlex.quote(str(_migrated_with(source)))}")  # fmt: skip
 
 
-def is_format_1(text: str, data: reading.Mapping, source: Path) -> bool:
+def is_format_1(text: str, data: yaml_io.Mapping, source: Path) -> bool:
     """Whether a file says that it has format 1 or, where it says nothing, holds something that format 2 renamed."""
     if "format" in data:
         return bool(data["format"] == 1)
-    return any(True for _ in _edits(text, reading.compose(text, str(source))))
+    return any(True for _ in _edits(text, yaml_io.compose(text, str(source))))
 
 
 def renamed_setting(path: str) -> str | None:
@@ -131,13 +131,13 @@ def migrate_text(text: str, source: str) -> tuple[str, list[str]]:
     Raises:
         ConfigError: it cannot be read, or a setting that no longer exists is all that its part holds.
     """
-    root = reading.compose(text, source)
+    root = yaml_io.compose(text, source)
     if not isinstance(root, MappingNode) or not root.value:
         raise ConfigError(f"{source}: holds no settings; an experiment file is needed")
     edits = {edit.start: edit for edit in (*_edits(text, root), _format_edit(root))}  # aliases come more than once
     for edit in sorted(edits.values(), key=lambda edit: edit.start, reverse=True):
         text = text[: edit.start] + edit.text + text[edit.end :]
-    reading.read_text(text, source)
+    yaml_io.read_text(text, source)
     return text, [edit.note for edit in edits.values() if edit.note]
 
 

@@ -17,7 +17,7 @@ REGISTERED = ("scenario", "graph", "algorithm", "controller")  # axes that users
 HINT = "one registered in a module of yours needs the option --import MODULE before the command"
 
 
-def explain(error: ValidationError, data: dict[str, Any], schema: Schema | None = None) -> list[str]:
+def validation_messages(error: ValidationError, data: dict[str, Any], schema: Schema | None = None) -> list[str]:
     """One line for each key that pydantic refuses, in the order of the file; `schema` if it is no experiment's."""
     schema, lines = schema or Schema(json_schema()), dict[tuple[Key, ...], str]()
     for problem in error.errors(include_url=False):
@@ -33,13 +33,13 @@ def explain(error: ValidationError, data: dict[str, Any], schema: Schema | None 
 
 
 def _line(kind: str, message: str, path: tuple[Key, ...], data: dict[str, Any], schema: Schema) -> str:
-    dotted, value, last = ".".join(map(str, path)), at(data, path), str(path[-1]) if path else ""
+    dotted, value, last = ".".join(map(str, path)), value_at(data, path), str(path[-1]) if path else ""
     if kind == "extra_forbidden":
         renamed = renamed_setting(dotted)
         if renamed:
             return f"{dotted}: unknown key (given {shown(value)}); {renamed}"
         return f"{dotted}: unknown key (given {shown(value)}); {_right_key(path, data, schema)}"
-    kinds = schema.kinds(path[:-1]) if last == "name" else []
+    kinds = schema.names(path[:-1]) if last == "name" else []
     if kinds:
         if value is MISSING:
             return f"{dotted}: missing; {suggestion('', kinds)}"
@@ -48,16 +48,16 @@ def _line(kind: str, message: str, path: tuple[Key, ...], data: dict[str, Any], 
     if kind in ("value_error", "assertion_error"):
         if isinstance(value, str):
             message = message.replace(value, shown(value)[1:-1])  # however long it is
-        line = located(dotted, message.partition(", ")[2], schema.keys(path, data), value)
+        line = with_path(dotted, message.partition(", ")[2], schema.keys(path, data), value)
         # A name among others that anybody may register, such as that of an observation.
-        named = isinstance(value, str) and "enum" in (schema.node(path, data) or {})
+        named = isinstance(value, str) and "enum" in (schema.subschema(path, data) or {})
         return f"{line}; {HINT}" if named else line
-    node = schema.node(path, data)
+    node = schema.subschema(path, data)
     allowed = schema.allowed(node) if node else message.replace("Input should be ", "")
     return f"{dotted}: missing; allowed: {allowed}" if value is MISSING else refusal(dotted, value, allowed)
 
 
-def located(path: str, message: str, keys: Sequence[str], value: Any = None) -> str:
+def with_path(path: str, message: str, keys: Sequence[str], value: Any = None) -> str:
     """A message of another floor's own check behind the path of the key that it begins with, or else of `path`."""
     first = re.match(r"\w+", message)
     if first and first[0] in keys:
@@ -70,7 +70,7 @@ def located(path: str, message: str, keys: Sequence[str], value: Any = None) -> 
 def _right_key(path: tuple[Key, ...], data: dict[str, Any], schema: Schema) -> str:
     """The nearest key beside this one or, where none is near, the place of this key elsewhere."""
     known, last = schema.keys(path[:-1], data), str(path[-1])
-    elsewhere = [place for place in schema.places if place[-1] == last and len(place) > 1 and place != path]
+    elsewhere = [place for place in schema.paths if place[-1] == last and len(place) > 1 and place != path]
     if elsewhere and last != "name" and not nearest(last, known):
         likeliest = min(elsewhere, key=lambda place: (last not in schema.keys(place[:-1], data), place[0] in AXES))
         return f"did you mean {'.'.join(likeliest)}? allowed here: {', '.join(known)}"
@@ -89,7 +89,7 @@ def _path(loc: tuple[Key, ...], data: Any, missing: bool) -> tuple[Key, ...]:
     return tuple(path)
 
 
-def at(data: Any, path: Sequence[Key]) -> Any:
+def value_at(data: Any, path: Sequence[Key]) -> Any:
     """The value at a path, `MISSING` where there is none."""
     for key in path:
         if not _has(data, key):

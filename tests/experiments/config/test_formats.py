@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 import dmpo
-from experiments.config import formats, loading, reading
+from experiments.config import formats, loading, yaml_io
 from experiments.errors import ConfigError
 
 OLD = """\
@@ -65,7 +65,7 @@ def test_a_file_is_rewritten_in_place_of_keys_and_values() -> None:
     "text", ["{algorithm: {hidden: 8}}", "a: &x {hidden: 8}\nalgorithm: {<<: *x}", "format: 1\na: 1"]
 )
 def test_flow_style_aliases_and_an_old_number_are_rewritten(text: str) -> None:
-    migrated = reading.read_text(formats.migrate_text(text, "f")[0], "f")
+    migrated = yaml_io.read_text(formats.migrate_text(text, "f")[0], "f")
     assert migrated["format"] == 2
     assert "hidden" not in migrated.get("algorithm", {})
 
@@ -78,7 +78,7 @@ def test_line_ends_stay(end: str) -> None:
 
 def test_a_setting_that_is_gone_leaves_the_list_that_it_stood_in() -> None:
     text, _ = formats.migrate_text("compare:\n  algorithm:\n    - overlap: true\n      name: dsac\n", "f.yaml")
-    assert reading.read_text(text, "f.yaml")["compare"] == {"algorithm": [{"name": "dsac"}]}
+    assert yaml_io.read_text(text, "f.yaml")["compare"] == {"algorithm": [{"name": "dsac"}]}
 
 
 def test_a_setting_that_is_gone_and_alone_is_left_to_the_user() -> None:

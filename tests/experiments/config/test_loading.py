@@ -29,7 +29,7 @@ PLATOON = "scenario: {name: cacc_catchup}\nalgorithm: {name: dppo}\n"
 
 
 def check(text: str, *overrides: str) -> loading.Loaded:
-    return loading.check(loading.reading.read_text(text, "f.yaml"), overrides)
+    return loading.check(loading.yaml_io.read_text(text, "f.yaml"), overrides)
 
 
 def problems(text: str, *overrides: str) -> list[str]:
@@ -280,7 +280,7 @@ def test_every_scenario_goes_with_every_topology(scenario: str, topology: str) -
 def test_presets_are_valid_and_stay_the_same_when_written_out(name: str) -> None:
     experiment = loading.load(name).experiment
     assert experiment.name == name
-    assert loading.check(loading.reading.read_text(loading.dump(experiment), "f")).experiment == experiment
+    assert loading.check(loading.yaml_io.read_text(loading.dump(experiment), "f")).experiment == experiment
 
 
 def test_there_is_a_preset_for_every_scenario_and_editors_complete_them() -> None:
@@ -292,7 +292,7 @@ def test_there_is_a_preset_for_every_scenario_and_editors_complete_them() -> Non
 
 
 def test_what_is_written_out_is_complete() -> None:
-    written = loading.reading.read_text(loading.dump(check(RING).experiment), "f")
+    written = loading.yaml_io.read_text(loading.dump(check(RING).experiment), "f")
     assert list(written) == ["format", "name", "scenario", "graph", "algorithm", "train", "evaluate", "log"]
     for axis in ("scenario", "algorithm"):
         assert next(iter(written[axis])) == "name"
@@ -353,7 +353,7 @@ def test_the_schema_is_of_what_is_loaded() -> None:
 def test_the_schema_of_a_file_completes_what_may_be_compared() -> None:
     schema = file_schema()
     compared = schema["properties"]["compare"]["properties"]
-    places = {".".join(place) for place in Schema(json_schema()).places}
+    places = {".".join(place) for place in Schema(json_schema()).paths}
     assert compared.keys() == places - {"format", "name", "train.seed"}
     for key, axis in compared.items():
         for option in axis["items"].get("anyOf", [axis["items"]]):
@@ -388,7 +388,7 @@ HOSTILE = [
 
 
 def test_whatever_stands_anywhere_is_either_loaded_or_refused_with_its_path() -> None:
-    places, random = Schema(json_schema()).places, Random(0)
+    places, random = Schema(json_schema()).paths, Random(0)
     loaded = 0
     for _ in range(200):
         data: dict[str, Any] = {"scenario": {"name": random.choice(envs.names())}, "algorithm": {"name": "dppo"}}
@@ -406,5 +406,5 @@ def test_whatever_stands_anywhere_is_either_loaded_or_refused_with_its_path() ->
             assert all(": " in line and len(line) < 1000 for line in error.problems)
         else:
             loaded += 1
-            assert loading.check(loading.reading.read_text(loading.dump(experiment), "f")).experiment == experiment
+            assert loading.check(loading.yaml_io.read_text(loading.dump(experiment), "f")).experiment == experiment
     assert 0 < loaded < 100

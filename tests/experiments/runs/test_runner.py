@@ -46,7 +46,7 @@ class Silence:
 
 
 def tiny_experiment(*overrides: str) -> Experiment:
-    return loading.check(loading.reading.read_text(TINY, "tiny.yaml"), overrides).experiment
+    return loading.check(loading.yaml_io.read_text(TINY, "tiny.yaml"), overrides).experiment
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.config.loading import read_file
-from experiments.config.reading import MAX_BYTES, dump, parse_overrides, read_text
+from experiments.config.yaml_io import MAX_BYTES, dump, parse_overrides, read_text
 from experiments.errors import ConfigError
 
 BILLION_LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "\n".join(
