@@ -11,7 +11,7 @@ import envs
 from dmpo import EvaluationError, load_checkpoint
 from dmpo.data.rollout import Rollout
 from dmpo.models.trainer import ModelLearner
-from experiments import cli
+from experiments import cli, commands
 from experiments.config import loading
 from experiments.errors import RunError
 from experiments.runs import runner
@@ -190,7 +190,7 @@ def test_a_fault_of_the_program_shows_where_it_is(tiny: Path, monkeypatch: pytes
     def fail(*arguments: Any) -> Any:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(cli, "_train", fail)
+    monkeypatch.setattr(commands, "train", fail)
     monkeypatch.setattr(sys, "argv", ["dmpo", "train", "tiny.yaml"])
     with pytest.raises(ZeroDivisionError):
         cli.main()
