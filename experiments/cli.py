@@ -40,8 +40,8 @@ def options(
         typer.Option(
             "--import",
             metavar="MODULE",
-            help="Import a module, perhaps from this folder, that registers scenarios, graphs, observations or "
-            "controllers; may be given several times.",
+            help="Import a module, perhaps from this folder, that registers scenarios, graphs, learners, "
+            "observations or controllers; may be given several times.",
         ),
     ] = None,
 ) -> None:

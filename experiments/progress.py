@@ -1,4 +1,4 @@
-"""How a run goes, on the standard error: a moving bar on a terminal, elsewhere a line for each evaluation."""
+"""Progress of a run on the standard error: a bar on a terminal, elsewhere a line for each evaluation."""
 
 import time
 from types import TracebackType
@@ -11,14 +11,14 @@ _SHOWN = ("eval/reward", "eval/reward_sampled", "eval/speed", "eval/collisions")
 
 
 def format_metrics(metrics: dict[str, float]) -> str:
-    """What is shown of an evaluation."""
+    """Text of the main metrics of an evaluation."""
     return ", ".join(
         f"{key.removeprefix('eval/')} {metrics[key]:.4g}" for key in _SHOWN if metrics.get(key) is not None
     )
 
 
 class ProgressBar:
-    """Watches a run and shows steps per second, the time left and the last evaluation.
+    """Progress bar of a run with steps per second, the time left and the last evaluation.
 
     Args:
         name: of the run.
@@ -52,12 +52,12 @@ class ProgressBar:
         self._bar.stop()
 
     def begin(self, env_steps: int, total: int) -> None:
-        """Training starts at `env_steps`."""
+        """Start the clock, with training at `env_steps` of `total`."""
         self._began = (time.monotonic(), env_steps)
         self._bar.update(self._task, total=total, completed=env_steps)
 
     def advance(self, env_steps: int) -> None:
-        """So many steps are done."""
+        """Move the bar to `env_steps`."""
         self._bar.update(self._task, completed=env_steps, rate=f"{self._rate(env_steps):,.0f} steps/s")
 
     def evaluated(self, env_steps: int, metrics: dict[str, float]) -> None:

@@ -15,7 +15,7 @@ STEP_SECONDS = 0.1  # a simulated step, everywhere
 
 
 def comparison(report: dict[str, Any], title: str) -> Table:
-    """The trained policy beside classical controllers; `report` is what `evaluation.json` holds."""
+    """Table of the trained policy beside classical controllers; `report` is the content of `evaluation.json`."""
     episodes, trained = len(report["episodes"]), report["metrics"]
     table = _policies(title, episodes)
     table.add_row("trained, likeliest", *_cells(trained, episodes), style="bold")
@@ -27,7 +27,7 @@ def comparison(report: dict[str, Any], title: str) -> Table:
 
 
 def driving(report: dict[str, Any]) -> Table:
-    """How the vehicles drove, where the scenario tells; `report` is what `evaluation.json` holds."""
+    """Table of traffic measures, empty where a scenario has none; `report` is the content of `evaluation.json`."""
     caption = "Headway: mean and least; TTC: the least time to collision; all of them as dmpo/measures.py defines them."
     table = Table(caption=caption, caption_justify="left", box=SIMPLE_HEAD, padding=0)
     table.add_column("policy", no_wrap=True)
@@ -53,7 +53,7 @@ _DRIVING = (
 
 
 def over_seeds(records: Iterable[RunRecord]) -> Iterator[Table]:
-    """For each scenario, every label's final evaluations: mean and standard deviation over its seeds."""
+    """Table for each scenario of every label's final evaluations: mean and standard deviation over its seeds."""
     keys = {"reward": "eval/reward", "return": "eval/return", "m/s": "eval/speed", "collisions": "eval/collisions"}
     for scenario, labels in by_scenario(records).items():
         caption = "In brackets the number of seeds; ±, the standard deviation over them."
@@ -75,7 +75,7 @@ def _spread(values: list[float]) -> str:
 
 
 def controllers(found: dict[str, Metrics], episodes: int, title: str) -> Table:
-    """Controllers and what they reach, by name, in so many episodes each."""
+    """Table of controllers with their metrics, from so many episodes each."""
     table = _policies(title, episodes)
     for name, metrics in found.items():
         table.add_row(name, *_cells(metrics, episodes))

@@ -1,4 +1,4 @@
-"""What can only be refused by looking at two keys, or at the machine. Nothing is simulated here."""
+"""Checks of an experiment that need two keys together, or the machine. Nothing is simulated here."""
 
 import json
 from typing import Any
@@ -16,7 +16,7 @@ MAX_AGENTS = 2_000  # a complete graph of more has millions of edges
 
 
 def check(experiment: Experiment) -> None:
-    """Refuse what the keys allow one by one, but not together, or not on this machine.
+    """Refuse an experiment whose keys do not fit together or do not fit this machine.
 
     Raises:
         ConfigError: with one line a problem.
@@ -32,7 +32,7 @@ def check(experiment: Experiment) -> None:
 
 
 def evaluation_scenario(experiment: Experiment) -> Any:
-    """The scenario's parameters in evaluation: training's, those of `evaluate.scenario`, and the reference starts.
+    """Parameters of the scenario in evaluation: those of training, changed by `evaluate.scenario`.
 
     Raises:
         ConfigError: one of them is not possible.
@@ -51,7 +51,7 @@ def evaluation_scenario(experiment: Experiment) -> Any:
 
 
 def communication_graph(experiment: Experiment, scenario: envs.ScenarioParameters) -> nx.Graph:
-    """Who talks to whom: the graph asked for or, where none is, the scenario's own.
+    """Communication graph: the one that the experiment names, or else the scenario's own.
 
     Raises:
         ConfigError: there is no such graph of the scenario's agents.
@@ -67,10 +67,10 @@ def communication_graph(experiment: Experiment, scenario: envs.ScenarioParameter
 
 
 def check_device(key: str, device: str) -> None:
-    """Refuse what this machine does not have.
+    """Refuse a device that this machine does not have.
 
     Raises:
-        ConfigError: `key` gave another device.
+        ConfigError: it has none such; the message begins with `key`.
     """
     if device == "cpu":
         return

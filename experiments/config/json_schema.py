@@ -1,4 +1,4 @@
-"""A JSON Schema read for people: what is allowed at a key, and which keys there are."""
+"""JSON Schema in words: which keys there are, and which values are allowed at each."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -10,13 +10,13 @@ Key = str | int
 
 
 class Schema:
-    """A JSON Schema, followed along the keys of the data that it describes."""
+    """JSON Schema that can be followed along the keys of the data that it describes."""
 
     def __init__(self, document: Subschema) -> None:
         self._document = document
 
     def subschema(self, path: Sequence[Key], data: Any) -> Subschema | None:
-        """The schema of the value at `path`; `data`, the whole document, says which of several kinds is meant."""
+        """Subschema of the value at `path`; in `data`, the whole document, a `name` selects among alternatives."""
         node: Subschema | None = self._document
         for key in path:
             node = self._child(node or {}, key, data)
@@ -24,7 +24,7 @@ class Schema:
         return node
 
     def keys(self, path: Sequence[Key], data: Any) -> list[str]:
-        """The keys allowed in the mapping at `path`."""
+        """Keys that are allowed in the mapping at `path`."""
         node = self.subschema(path, data) or {}
         for key in path:
             data = _get(data, key)
@@ -32,12 +32,12 @@ class Schema:
         return sorted(found, key=lambda name: name != "name")  # what everything else depends on first
 
     def names(self, path: Sequence[Key]) -> list[str]:
-        """The names among which the mapping at `path` chooses by its key `name`; none where it does not choose."""
+        """Allowed values of the key `name` in the mapping at `path`; none if `name` selects nothing there."""
         options = self.alternatives(self.subschema(path, None) or {})
         return [name for option in options if (name := _const(option)) is not None]
 
     def allowed(self, node: Subschema) -> str:
-        """What a value may be, in words: `a whole number of at least 0`."""
+        """Allowed values in words, such as `a whole number of at least 0`."""
         options = self.alternatives(node)
         names = [name for option in options if (name := _const(option)) is not None]
         null = " or null" if any(option.get("type") == "null" for option in options) else ""
@@ -53,7 +53,7 @@ class Schema:
 
     @cached_property
     def paths(self) -> list[tuple[str, ...]]:
-        """Every path that some experiment may have."""
+        """Every path that some document may have."""
         return list(dict.fromkeys(path for path, _ in self.walk()))
 
     def walk(self) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -85,13 +85,13 @@ class Schema:
         return "any value"
 
     def alternatives(self, node: Subschema) -> list[Subschema]:
-        """The alternatives of a union, nested ones laid flat; of anything else, itself."""
+        """Alternatives of a union, nested ones flattened; any other subschema is its only alternative."""
         node = self._resolve(node)
         alternatives = node.get("anyOf") or node.get("oneOf")
         return [node] if not alternatives else [leaf for option in alternatives for leaf in self.alternatives(option)]
 
     def _choose(self, node: Subschema, data: Any) -> Subschema:
-        """The alternative that `data` names, or else the only one that is a mapping."""
+        """Alternative that the `name` in `data` selects, or else the only one that is a mapping."""
         mappings = [option for option in self.alternatives(node) if option.get("type") == "object"]
         named = [option for option in mappings if _const(option) is not None and _const(option) == _get(data, "name")]
         return named[0] if named else mappings[0] if len(mappings) == 1 else {}

@@ -1,4 +1,4 @@
-"""From a YAML file and overrides to a checked experiment: everything that can be refused is refused here.
+"""Loading of experiments: from a YAML file and overrides to a checked experiment.
 
 Nothing is created or written before all checks have passed: those of each key, then those between the axes.
 """
@@ -24,7 +24,7 @@ _PRESETS = resources.files("experiments") / "presets"
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checked experiment, and notes on what an override made void."""
+    """Checked experiment, with notes on settings that an override removed."""
 
     experiment: Experiment
     notes: list[str]
@@ -52,7 +52,7 @@ def read_file(path: Path) -> yaml_io.Mapping:
 
 
 def check(data: yaml_io.Mapping, overrides: Sequence[str] = ()) -> Loaded:
-    """As `load`, from the mapping that a file holds."""
+    """Checked experiment from the mapping that a file holds, as by `load`."""
     for part in COMPARING:
         if part in data:
             raise ConfigError(f"{part}: is a part that dmpo compare FILE reads, which trains every combination; for a "
@@ -68,7 +68,7 @@ def check(data: yaml_io.Mapping, overrides: Sequence[str] = ()) -> Loaded:
 
 
 def find(source: str | Path) -> Path:
-    """The file of that name or, where there is none, the preset.
+    """Path of the file of that name or, where there is none, of the preset.
 
     Raises:
         ConfigError: neither; the message names the nearest.
@@ -171,7 +171,7 @@ def _default_name(data: yaml_io.Mapping) -> str:
 
 
 def flatten(data: Any, path: str = "") -> dict[str, Any]:
-    """Nested mappings as one, by dotted keys; an empty one is a value."""
+    """Nested mappings as one mapping by dotted keys; an empty mapping is a value."""
     if not isinstance(data, dict) or not data:
         return {path: data}
     parts = (flatten(value, f"{path}.{key}" if path else key) for key, value in data.items())

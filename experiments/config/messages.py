@@ -1,4 +1,4 @@
-"""Pydantic's complaints in the words of an experiment file: path, value, what is allowed, the nearest spelling."""
+"""Error messages for pydantic's validation errors: path, value, what is allowed and the nearest spelling."""
 
 import re
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ HINT = "one registered in a module of yours needs the option --import MODULE bef
 
 
 def validation_messages(error: ValidationError, data: dict[str, Any], schema: Schema | None = None) -> list[str]:
-    """One line for each key that pydantic refuses, in the order of the file; `schema` if it is no experiment's."""
+    """Error messages, one for each key that pydantic refuses; `schema` is that of an experiment if left out."""
     schema, lines = schema or Schema(json_schema()), dict[tuple[Key, ...], str]()
     for problem in error.errors(include_url=False):
         kind = problem["type"]
@@ -58,7 +58,7 @@ def _line(kind: str, message: str, path: tuple[Key, ...], data: dict[str, Any], 
 
 
 def with_path(path: str, message: str, keys: Sequence[str], value: Any = None) -> str:
-    """A message of another floor's own check behind the path of the key that it begins with, or else of `path`."""
+    """Message of another package's check, behind the path of the key that it begins with, or else behind `path`."""
     first = re.match(r"\w+", message)
     if first and first[0] in keys:
         return f"{path}.{first[0]}: {message}"
@@ -68,7 +68,7 @@ def with_path(path: str, message: str, keys: Sequence[str], value: Any = None) -
 
 
 def _right_key(path: tuple[Key, ...], data: dict[str, Any], schema: Schema) -> str:
-    """The nearest key beside this one or, where none is near, the place of this key elsewhere."""
+    """Hint at the nearest key in the same mapping or, where none is near, at the same key elsewhere."""
     known, last = schema.keys(path[:-1], data), str(path[-1])
     elsewhere = [place for place in schema.paths if place[-1] == last and len(place) > 1 and place != path]
     if elsewhere and last != "name" and not nearest(last, known):
@@ -78,7 +78,7 @@ def _right_key(path: tuple[Key, ...], data: dict[str, Any], schema: Schema) -> s
 
 
 def _path(loc: tuple[Key, ...], data: Any, missing: bool) -> tuple[Key, ...]:
-    """The keys among pydantic's location, which also names the alternatives of unions that it tried."""
+    """Keys in pydantic's location, which also names the alternatives of unions that it tried."""
     path: list[Key] = []
     for place, part in enumerate(loc):
         if _has(data, part):
@@ -90,7 +90,7 @@ def _path(loc: tuple[Key, ...], data: Any, missing: bool) -> tuple[Key, ...]:
 
 
 def value_at(data: Any, path: Sequence[Key]) -> Any:
-    """The value at a path, `MISSING` where there is none."""
+    """Value at a path, `MISSING` where there is none."""
     for key in path:
         if not _has(data, key):
             return MISSING

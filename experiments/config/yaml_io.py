@@ -1,4 +1,4 @@
-"""YAML and `a.b=c` overrides to plain mappings, safely: no code, no duplicate keys, no alias bombs, finite numbers.
+"""Safe YAML and `a.b=c` overrides: no code, no duplicate keys, no alias bombs, finite numbers.
 
 Scalars are those of YAML 1.2, where 1e-3 is a number and `no` is text; `4e5` is also good for a whole number.
 """
@@ -28,7 +28,7 @@ _SPECIAL = re.compile(r"([-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$")
 
 
 def file_text(path: Path) -> str:
-    """The text of a YAML file.
+    """Text of a YAML file.
 
     Raises:
         ConfigError: not a readable text file of reasonable size.
@@ -54,7 +54,7 @@ def file_text(path: Path) -> str:
 
 
 def read_text(text: str, source: str) -> Mapping:
-    """The mapping in a YAML text; `source` names it in messages.
+    """Mapping in a YAML text; `source` names it in messages.
 
     Raises:
         ConfigError: a syntax error, with line and column; no mapping at the top level; duplicate keys, keys that are
@@ -98,7 +98,7 @@ def dump(data: Mapping) -> str:
 
 
 def compose(text: str, source: str) -> Node | None:
-    """The tree of a YAML text, whose nodes know where they stand in it; `source` names it in messages.
+    """Node tree of a YAML text, with positions; `source` names it in messages.
 
     Raises:
         ConfigError: a syntax error, or another fault as for `read_text`.
@@ -242,7 +242,7 @@ def _constructor_error(problem: str, node: Node) -> yaml.constructor.Constructor
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes out what `_Loader` reads: text that it would take for a number is quoted, aliases are written out."""
+    """Dumper of YAML that `_Loader` reads back: text that looks like a number is quoted, aliases are written out."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
