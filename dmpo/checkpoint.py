@@ -11,7 +11,7 @@ from torch import Tensor
 from dmpo.files import whole
 
 FORMAT = "dmpo checkpoint"
-VERSION = 1
+VERSION = 2
 _PLAIN = (int, float, str, bool, type(None))
 _ALLOWED = "a checkpoint holds dicts, lists and tuples of dense tensors, numbers, strings, booleans and None"
 _DAMAGED = "It is damaged, or no checkpoint of this program. Nothing in it was run. Use another checkpoint."
@@ -19,6 +19,10 @@ _DAMAGED = "It is damaged, or no checkpoint of this program. Nothing in it was r
 
 class CheckpointError(RuntimeError):
     """A checkpoint that cannot be read or written."""
+
+
+class CheckpointVersionError(CheckpointError):
+    """A checkpoint of another version than is read."""
 
 
 def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
@@ -43,13 +47,30 @@ def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None
             raise
 
 
-def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The state in a checkpoint; tensors on the CPU.
+def load_checkpoint(path: str | os.PathLike[str], version: int = VERSION) -> dict[str, Any]:
+    """State in a checkpoint; tensors on the CPU.
+
+    Args:
+        path: of the file.
+        version: of the checkpoint; `dmpo.checkpoint_migration` reads an older one.
 
     Raises:
+        CheckpointVersionError: it has another version.
         CheckpointError: there is none, a bit of it has changed, or it is something else.
         MemoryError: it is larger than the memory.
     """
+    content, name = _read(path), repr(os.fspath(path))
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(f"The file {name} was not written as a checkpoint by this program. Give one that was.")
+    if content.get("version") != version:
+        raise CheckpointVersionError(_version_message(name, content.get("version"), version))
+    state = content.get("state")
+    if not isinstance(state, dict):
+        raise CheckpointError(f"The checkpoint {name} holds no state. {_DAMAGED}")
+    return state
+
+
+def _read(path: str | os.PathLike[str]) -> Any:
     name = repr(os.fspath(path))
     try:
         _check_archive(path)
@@ -62,16 +83,14 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     except Exception as error:  # of whatever kind: a damaged file leads the libraries that read it anywhere
         cause = str(error).strip().split("\n")[0] or type(error).__name__
         raise CheckpointError(f"The checkpoint {name} cannot be read: {cause}. {_DAMAGED}") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CheckpointError(f"The file {name} was not written as a checkpoint by this program. Give one that was.")
-    if content.get("version") != VERSION:
-        wanted = f"this program reads version {VERSION}"
-        remedy = "Use the program that wrote it, or train anew."
-        raise CheckpointError(f"The checkpoint {name} has version {content.get('version')}, {wanted}. {remedy}")
-    state = content.get("state")
-    if not isinstance(state, dict):
-        raise CheckpointError(f"The checkpoint {name} holds no state. {_DAMAGED}")
-    return state
+    return content
+
+
+def _version_message(name: str, found: object, wanted: int) -> str:
+    said = f"The checkpoint {name} has version {found}, and this program reads version {wanted}"
+    if isinstance(found, int) and found < wanted:
+        return f"{said}; rewrite its run with: dmpo migrate RUN_DIR"
+    return f"{said}; it was written by a newer version of dmpo"
 
 
 def _check_archive(path: str | os.PathLike[str]) -> None:

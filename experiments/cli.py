@@ -1,4 +1,4 @@
-"""The command line: `dmpo train`, `evaluate`, `render`, `compare`, `report`, `bench` and `list`.
+"""The command line: `dmpo train`, `evaluate`, `render`, `compare`, `report`, `migrate`, `bench` and `list`.
 
 Exit status 0 for success, 2 for a mistake in what the user gave, 1 for a failure, 130 when interrupted and
 143 when terminated while training.
@@ -7,23 +7,17 @@ Exit status 0 for success, 2 for a mistake in what the user gave, 1 for a failur
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 # Nothing that loads PyTorch, SUMO or matplotlib is imported before a command needs it.
+from experiments import commands
 from experiments.bench import bench
-from experiments.errors import ConfigError, RunError, shown, suggestion
-from experiments.exit_status import StoppedError, Terminated, is_failure, said, status_of
-
-if TYPE_CHECKING:
-    from experiments.progress import ProgressBar
-    from experiments.runs.runner import Outcome
+from experiments.errors import ConfigError, shown, suggestion
+from experiments.exit_status import StoppedError, Terminated, failure_message, interrupt_status, is_failure
 
 app = typer.Typer(
     help="Multi-agent reinforcement learning of road users that talk to neighbors on a graph.",
@@ -38,18 +32,6 @@ Overrides = Annotated[
 ]
 
 
-@dataclass(frozen=True)
-class Program:
-    """What goes before the command; `call` is how it was written."""
-
-    modules: list[str]
-
-    @property
-    def call(self) -> str:
-        """How the program was called."""
-        return " ".join(["dmpo", *(f"--import {module}" for module in self.modules)])
-
-
 @app.callback()
 def options(
     context: typer.Context,
@@ -58,13 +40,13 @@ def options(
         typer.Option(
             "--import",
             metavar="MODULE",
-            help="Import a module, perhaps from this folder, that registers scenarios, graphs, observations or "
-            "controllers; may be given several times.",
+            help="Import a module, perhaps from this folder, that registers scenarios, graphs, learners, "
+            "observations or controllers; may be given several times.",
         ),
     ] = None,
 ) -> None:
-    """What goes before the command."""
-    context.obj = Program(modules or [])
+    """Options before the command."""
+    context.obj = commands.Program(modules or [])
     if modules:
         from experiments.imports import import_modules
 
@@ -91,11 +73,11 @@ def train(
         values.insert(0, file)
         file = None
     if resume is not None:
-        _resume(file, values, output, resume, context.obj.call)
+        commands.resume(file, values, output, resume, context.obj.call)
     elif file is None:
-        raise ConfigError(f"FILE: missing; {_presets()}")
+        raise ConfigError(f"FILE: missing; {commands.preset_hint()}")
     else:
-        _train(file, values, output, context.obj.call)
+        commands.train(file, values, output, context.obj.call)
 
 
 @app.command()
@@ -117,7 +99,7 @@ def evaluate(
 
     values = overrides or []
     alone = not os.path.isdir(what) or any(value.startswith("controller.") for value in values)
-    found = _evaluate_controllers(what, values) if alone else _evaluate_run(Path(what), values)
+    found = commands.evaluate_controllers(what, values) if alone else commands.evaluate_run(Path(what), values)
     if output is not None:
         write_whole(output, json.dumps(found, indent=1) + "\n")
 
@@ -143,9 +125,9 @@ def render(
 
     folder, shot = RunFolder.existing(run), rendering.Shot(steps, start, every, fps)
     if gui:
-        rendering.show(folder, overrides or [], shot, _note)
+        rendering.show(folder, overrides or [], shot, commands.note)
         return
-    for path in rendering.render(folder, overrides or [], shot, output or run / "film", _note):
+    for path in rendering.render(folder, overrides or [], shot, output or run / "film", commands.note):
         typer.echo(str(path))
 
 
@@ -171,7 +153,7 @@ def compare(
     """Train files, or the combinations in their part `compare:`, with several seeds each, side by side."""
     given = files or []
     values = [word for word in given if "=" in word and not Path(word).is_file()]
-    _compare([word for word in given if word not in values], values, seeds, output, jobs, backend, context.obj)
+    commands.compare([word for word in given if word not in values], values, seeds, output, jobs, backend, context.obj)
 
 
 @app.command(hidden=True)
@@ -182,7 +164,7 @@ def job() -> None:
     try:
         job.obey()
     except KeyboardInterrupt as error:
-        raise StoppedError("stopped", status_of(error)) from None
+        raise StoppedError("stopped", interrupt_status(error)) from None
 
 
 @app.command()
@@ -210,27 +192,39 @@ def report(
     typer.echo(f"The report is {page}; open it in a browser")
 
 
+@app.command()
+def migrate(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A YAML file, or the folder of a run or a comparison.")],
+) -> None:
+    """Rewrite what an older version wrote: settings, metrics and checkpoints get the names that they have now.
+
+    The old YAML file is kept beside the new one, as FILE.format1.
+    """
+    from experiments.migration import migrate
+
+    count = migrate(path, commands.note)
+    typer.echo(f"{path} is of the present format" + (f"; rewritten: {count}" if count else " already"))
+
+
 @app.command("list")
 def list_all(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Show only what has this name.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Tell what is behind this name.")] = None,
 ) -> None:
-    """List presets, scenarios, graphs, algorithms and controllers with their parameters."""
+    """List scenarios, graphs, algorithms, controllers, presets and metrics; with a name, all settings behind it."""
     from rich.console import Console
 
-    from experiments import tables
+    from experiments import listing
 
-    if name is not None and name not in tables.known_names():
-        raise ConfigError(f"NAME: {shown(name)} is unknown; {suggestion(name, tables.known_names())}")
-    console = Console()
-    for table in tables.listing(name):
-        console.print(table)
+    if name is not None and name not in listing.names():
+        raise ConfigError(f"NAME: {shown(name)} is unknown; {suggestion(name, listing.names())}")
+    Console(highlight=False).print(*(listing.overview() if name is None else listing.details(name)), sep="\n")
 
 
 app.command()(bench)
 
 
 def main() -> NoReturn:
-    """Run the command line; whatever the user gave wrongly ends in one message and status 2."""
+    """Run the command line; a mistake in what the user gave ends in one message and status 2."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
         app()
@@ -241,151 +235,8 @@ def main() -> NoReturn:
     except Exception as error:
         if not is_failure(error):
             raise
-        _fail(said(error), status=1)
+        _fail(failure_message(error), status=1)
     sys.exit(0)
-
-
-def _train(file: str, values: list[str], output: Path | None, program: str) -> None:
-    from experiments.config import loading
-    from experiments.runs import runner
-
-    loaded = loading.load(file, values)
-    for note in loaded.notes:
-        _note(note)
-    experiment = loaded.experiment
-    folder = output or Path("runs") / f"{experiment.name}-seed{experiment.train.seed}"
-    with _going_on(folder, program), _progress(experiment.name) as progress:
-        outcome = runner.train(experiment, folder, progress)
-    _report(outcome)
-
-
-def _resume(file: str | None, values: list[str], output: Path | None, path: Path, program: str) -> None:
-    from experiments.config import loading
-    from experiments.runs import runner
-    from experiments.runs.folder import RunFolder
-
-    if output is not None:
-        raise ConfigError(f"--output: {shown(str(output))} is not possible with --resume, which keeps its folder")
-    folder = RunFolder.existing(path)
-    begun = loading.load(folder.config).experiment
-    loaded = loading.load(file or folder.config, values)
-    for note in loaded.notes:
-        _note(note)
-    loading.check_unchanged(begun, loaded.experiment, runner.FREE_TO_CHANGE, "and going on with it may not change that")
-    with _going_on(path, program), _progress(begun.name) as progress:
-        outcome = runner.resume(loaded.experiment, folder, progress)
-    if outcome.was_finished:
-        steps = outcome.report["env_steps"]
-        typer.echo(f"The run in {path} is finished ({steps:,} steps); with train.env_steps={2 * steps} it would go on.")
-    _report(outcome)
-
-
-def _compare(
-    files: list[str],
-    values: list[str],
-    seeds: int,
-    output: Path | None,
-    jobs: int | None,
-    backend: str | None,
-    program: Program,
-) -> None:
-    if not files:
-        raise ConfigError(f"FILE: missing; {_presets()}")
-    if output is None:
-        raise ConfigError("--output: missing; give the folder of the comparison, a new one or one to go on with")
-    from rich.console import Console
-
-    from experiments.comparisons import compare
-    from experiments.comparisons.runs_progress import RunsProgress
-
-    plan = compare.plan(files, values, seeds)
-    for note in plan.notes:
-        _note(note)
-    runs = zip(plan.wanted.runs, plan.experiments, strict=True)
-    steps = {run.name: (output / run.folder / "metrics.jsonl", each.train.env_steps) for run, each in runs}
-    try:
-        with RunsProgress(steps) as progress:
-            failed = compare.run(plan, output, progress, program.modules, jobs, backend)
-    except KeyboardInterrupt as error:
-        raise StoppedError("stopped; the same command goes on with it", status_of(error)) from None
-    compare.conclude(output, Console(), program.call)
-    typer.echo(f"Everything is in {output}")
-    if failed:
-        lines = [f"{each.run.name}: {each.failure.message}" for each in failed]
-        count = f"{len(failed)} of {len(plan.experiments)} runs failed; the same command tries them anew"
-        raise RunError("\n".join([*lines, count]))
-
-
-def _evaluate_run(run: Path, values: list[str]) -> dict[str, Any]:
-    from experiments.runs.evaluation import evaluate_run
-    from experiments.runs.folder import RunFolder
-
-    found = evaluate_run(RunFolder.existing(run), values, _note)
-    _print_comparison(found, " ".join([f"{run} after {found['env_steps']:,} steps", *values]))
-    return found
-
-
-def _evaluate_controllers(what: str, values: list[str]) -> dict[str, Any]:
-    from rich.console import Console
-
-    from experiments import tables
-    from experiments.runs import controllers
-
-    loaded = controllers.load(what, values)
-    for note in loaded.notes:
-        _note(note)
-    found = controllers.evaluate(loaded)
-    Console().print(tables.controllers(found["controllers"], found["starts"], " ".join([what, *values])))
-    return found
-
-
-@contextmanager
-def _going_on(folder: Path, program: str) -> Iterator[None]:
-    """Say how to go on, with the program as it was called, when a run stops before its end."""
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        raise StoppedError(f"stopped; {_how_to_go_on(folder, program)}", status_of(error)) from None
-    except Exception as error:
-        if not is_failure(error):
-            raise
-        raise RunError(f"{said(error)}; {_how_to_go_on(folder, program)}") from error
-
-
-def _how_to_go_on(folder: Path, program: str) -> str:
-    begun = (folder / "config.yaml").is_file()
-    return f"go on with: {program} train --resume {folder}" if begun else f"there is no run in {folder}"
-
-
-def _progress(name: str) -> "ProgressBar":
-    from experiments.progress import ProgressBar
-
-    return ProgressBar(name)
-
-
-def _report(outcome: "Outcome") -> None:
-    _print_comparison(outcome.report, f"{outcome.folder.path} after {outcome.report['env_steps']:,} steps")
-    typer.echo(f"Everything is in {outcome.folder.path}; the pictures are in {outcome.folder.plots}")
-
-
-def _print_comparison(report: dict[str, Any], title: str) -> None:
-    from rich.console import Console
-
-    from experiments import tables
-
-    console = Console()
-    console.print(tables.comparison(report, title))
-    console.print(tables.driving(report))
-
-
-def _presets() -> str:
-    from experiments.config import loading
-
-    return f"give a YAML file or one of the presets {', '.join(loading.presets())}"
-
-
-def _note(note: str) -> None:
-    typer.echo(f"note: {note}", err=True)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

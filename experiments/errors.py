@@ -1,4 +1,4 @@
-"""The one error for whatever a user gave that cannot be: one line a problem, each beginning with the key's path."""
+"""Errors of the command line. A mistake of the user's has one line a problem, which begins with the key's path."""
 
 import json
 import math
@@ -8,7 +8,7 @@ SHOWN = 20  # problems listed before the rest is only counted
 
 
 class ConfigError(ValueError):
-    """What the user gave cannot be run; `problems` says why, one line each. The command line exits with status 2."""
+    """Mistake in what the user gave; `problems` holds one line each. The command line exits with status 2."""
 
     def __init__(self, problems: str | Sequence[str]) -> None:
         self.problems = [problems] if isinstance(problems, str) else list(problems)
@@ -17,16 +17,16 @@ class ConfigError(ValueError):
 
 
 class RunError(RuntimeError):
-    """A run could not be finished, through no mistake in what the user gave; exit status 1."""
+    """Failure of a run through no mistake of the user's. The command line exits with status 1."""
 
 
 def refusal(path: str, value: object, allowed: str) -> str:
-    """`algorithm.kappa: -1 is not possible; allowed: a whole number of at least 0`."""
+    """Message such as `algorithm.kappa: -1 is not possible; allowed: a whole number of at least 0`."""
     return f"{path}: {shown(value)} is not possible; allowed: {allowed}"
 
 
 def shown(value: object, limit: int = 60) -> str:
-    """A value as one would write it in YAML, cut to `limit` characters and printable on any terminal."""
+    """Text of a value as in YAML, cut to `limit` characters and printable on any terminal."""
     if isinstance(value, float) and not math.isfinite(value):
         return "." + str(value)
     try:
@@ -37,7 +37,7 @@ def shown(value: object, limit: int = 60) -> str:
 
 
 def suggestion(word: str, known: Sequence[str], limit: int = 40) -> str:
-    """`did you mean "cycle"? allowed: complete, cycle, …`, without the question where nothing is near."""
+    """Hint such as `did you mean cycle? allowed: complete, cycle, …`, without the question where nothing is near."""
     from graphs.spelling import nearest  # here, as what only helps or refuses an option need not load the environments
 
     near = nearest(word, known)

@@ -1,4 +1,4 @@
-"""How commands end before their time: stopped by somebody, or failed through nobody's mistake."""
+"""Exit status and message of commands that are interrupted or fail."""
 
 import signal
 import sys
@@ -7,7 +7,7 @@ from experiments.errors import RunError
 
 
 class StoppedError(Exception):
-    """The user or the machine wants the run to stop; the message says how to go on."""
+    """Interruption by Ctrl-C or SIGTERM; the message says how to continue."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -15,16 +15,16 @@ class StoppedError(Exception):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which must close the simulations as Ctrl-C does."""
+    """Interruption by SIGTERM, which must close the simulations as Ctrl-C does."""
 
 
-def status_of(error: KeyboardInterrupt) -> int:
+def interrupt_status(error: KeyboardInterrupt) -> int:
     """Exit status of a command that was interrupted."""
     return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
 
 
 def is_failure(error: Exception) -> bool:
-    """Whether it is something that may go wrong though neither the user nor the program made a mistake."""
+    """Whether an error is a failure of the run or machine rather than a fault of the program."""
     # Modules that are not loaded raised nothing.
     names = {"dmpo": ("TrainingError", "EvaluationError", "CheckpointError"), "envs": ("SimulationError",)}
     loaded = [getattr(sys.modules[module], name) for module in names if module in sys.modules for name in names[module]]
@@ -38,8 +38,8 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or (general and any(part in str(error) for part in words))
 
 
-def said(error: Exception) -> str:
-    """A failure in words."""
+def failure_message(error: Exception) -> str:
+    """Message of a failure."""
     if _is_out_of_memory(error):
         details = f" ({str(error).splitlines()[0]})" if str(error) else ""
         return f"out of memory{details}: take fewer or smaller environments, networks or batches"

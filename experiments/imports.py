@@ -1,4 +1,4 @@
-"""Modules of the user's that register scenarios, topologies, observations and controllers: `dmpo --import MODULE`."""
+"""Modules of the user's, which register scenarios, graphs, learners, observations and controllers: `dmpo --import`."""
 
 import os
 import sys
@@ -48,7 +48,7 @@ def _import(name: str, folder: Path) -> None:
 
 
 def _cause(error: BaseException, folder: Path) -> str:
-    """What went wrong and, unless the module is not there at all, in which line."""
+    """Cause of a failed import, with the line where it arose unless the module was not found."""
     lines = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.name == "<module>"]
     what = f"{type(error).__name__}: {error}".splitlines()[0]
     if lines and not isinstance(error, SyntaxError):

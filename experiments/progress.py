@@ -1,4 +1,4 @@
-"""How a run goes, on the standard error: a moving bar on a terminal, elsewhere a line for each evaluation."""
+"""Progress of a run on the standard error: a bar on a terminal, elsewhere a line for each evaluation."""
 
 import time
 from types import TracebackType
@@ -10,15 +10,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 _SHOWN = ("eval/reward", "eval/reward_sampled", "eval/speed", "eval/collisions")
 
 
-def in_words(metrics: dict[str, float]) -> str:
-    """What is shown of an evaluation."""
+def format_metrics(metrics: dict[str, float]) -> str:
+    """Text of the main metrics of an evaluation."""
     return ", ".join(
         f"{key.removeprefix('eval/')} {metrics[key]:.4g}" for key in _SHOWN if metrics.get(key) is not None
     )
 
 
 class ProgressBar:
-    """Watches a run and shows steps per second, the time left and the last evaluation.
+    """Progress bar of a run with steps per second, the time left and the last evaluation.
 
     Args:
         name: of the run.
@@ -52,17 +52,17 @@ class ProgressBar:
         self._bar.stop()
 
     def begin(self, env_steps: int, total: int) -> None:
-        """Training starts at `env_steps`."""
+        """Start the clock, with training at `env_steps` of `total`."""
         self._began = (time.monotonic(), env_steps)
         self._bar.update(self._task, total=total, completed=env_steps)
 
     def advance(self, env_steps: int) -> None:
-        """So many steps are done."""
+        """Move the bar to `env_steps`."""
         self._bar.update(self._task, completed=env_steps, rate=f"{self._rate(env_steps):,.0f} steps/s")
 
     def evaluated(self, env_steps: int, metrics: dict[str, float]) -> None:
         """Show an evaluation."""
-        words = in_words(metrics)
+        words = format_metrics(metrics)
         self._bar.update(self._task, evaluation=words)
         if not self._live:
             rate = self._rate(env_steps)

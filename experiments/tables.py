@@ -4,18 +4,10 @@ from collections.abc import Iterable, Iterator
 from statistics import mean, stdev
 from typing import Any
 
-from pydantic import BaseModel
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-import dmpo
-import envs
-import graphs
-from experiments.config import loading
-from experiments.config.json_schema import Schema
-from experiments.config.schema import graph_model
-from experiments.errors import shown
 from experiments.runs.records import RunRecord, by_scenario
 
 Metrics = dict[str, float]
@@ -23,7 +15,7 @@ STEP_SECONDS = 0.1  # a simulated step, everywhere
 
 
 def comparison(report: dict[str, Any], title: str) -> Table:
-    """The trained policy beside classical controllers; `report` is what `evaluation.json` holds."""
+    """Table of the trained policy beside classical controllers; `report` is the content of `evaluation.json`."""
     episodes, trained = len(report["episodes"]), report["metrics"]
     table = _policies(title, episodes)
     table.add_row("trained, likeliest", *_cells(trained, episodes), style="bold")
@@ -35,7 +27,7 @@ def comparison(report: dict[str, Any], title: str) -> Table:
 
 
 def driving(report: dict[str, Any]) -> Table:
-    """How the vehicles drove, where the scenario tells; `report` is what `evaluation.json` holds."""
+    """Table of traffic measures, empty where a scenario has none; `report` is the content of `evaluation.json`."""
     caption = "Headway: mean and least; TTC: the least time to collision; all of them as dmpo/measures.py defines them."
     table = Table(caption=caption, caption_justify="left", box=SIMPLE_HEAD, padding=0)
     table.add_column("policy", no_wrap=True)
@@ -61,7 +53,7 @@ _DRIVING = (
 
 
 def over_seeds(records: Iterable[RunRecord]) -> Iterator[Table]:
-    """For each scenario, every label's final evaluations: mean and standard deviation over its seeds."""
+    """Table for each scenario of every label's final evaluations: mean and standard deviation over its seeds."""
     keys = {"reward": "eval/reward", "return": "eval/return", "m/s": "eval/speed", "collisions": "eval/collisions"}
     for scenario, labels in by_scenario(records).items():
         caption = "In brackets the number of seeds; ±, the standard deviation over them."
@@ -83,37 +75,11 @@ def _spread(values: list[float]) -> str:
 
 
 def controllers(found: dict[str, Metrics], episodes: int, title: str) -> Table:
-    """Controllers and what they reach, by name, in so many episodes each."""
+    """Table of controllers with their metrics, from so many episodes each."""
     table = _policies(title, episodes)
     for name, metrics in found.items():
         table.add_row(name, *_cells(metrics, episodes))
     return table
-
-
-def listing(name: str | None = None) -> Iterator[Table]:
-    """Presets, then what each axis offers with all parameters; with a name, only what is called so."""
-    chosen = [key for key in loading.presets() if name in (None, key)]
-    if chosen:
-        table = Table("preset", "what", title="presets, for dmpo train NAME", title_justify="left", box=SIMPLE_HEAD)
-        for key in chosen:
-            table.add_row(key, _summary(key))
-        yield table
-    for heading, models in _axes():
-        for key, model in models:
-            if name in (None, key):
-                yield _parameters(heading, key, model)
-
-
-def known_names() -> list[str]:
-    """Everything that `listing` can be asked for."""
-    return [*loading.presets(), *(key for _, models in _axes() for key, _ in models)]
-
-
-def _axes() -> Iterator[tuple[str, Iterable[tuple[str, type[BaseModel]]]]]:
-    yield "scenario", [(key, envs.parameters(key)) for key in envs.names()]
-    yield "graph", [(key, graph_model(key)) for key in graphs.names()]
-    yield "algorithm", [(key, dmpo.settings_of(key)) for key in dmpo.names()]
-    yield "controller", [(key, envs.controllers.parameters(key)) for key in envs.controllers.names()]
 
 
 def _policies(title: str, episodes: int) -> Table:
@@ -125,32 +91,6 @@ def _policies(title: str, episodes: int) -> Table:
     for heading in ("reward", "return", "m/s", "late m/s", "collisions", "seconds"):
         table.add_column(heading, justify="right", no_wrap=True)
     return table
-
-
-def _parameters(axis: str, name: str, model: type[BaseModel]) -> Table:
-    title = Text.assemble((f"{axis}: {{name: {name}}}", "bold"), f"  {_first_line(model)}")
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("parameter", no_wrap=True)
-    for heading in ("default", "allowed", "meaning"):
-        table.add_column(heading)
-    schema = Schema(model.model_json_schema())
-    for key, field in model.model_fields.items():
-        if key != "name":
-            node = schema.node([key], {}) or {}
-            default = "needed" if field.is_required() else shown(field.get_default(call_default_factory=True))
-            table.add_row(key, Text(default), Text(schema.allowed(node)), Text(field.description or ""))
-    return table
-
-
-def _first_line(model: type[BaseModel]) -> str:
-    return (model.__doc__ or "").strip().split("\n")[0]
-
-
-def _summary(preset: str) -> str:
-    """The first comment in a preset that is not the editor's."""
-    lines = loading.presets()[preset].read_text(encoding="utf-8").splitlines()
-    comments = [line.removeprefix("# ") for line in lines if line.startswith("# ") and "yaml-language" not in line]
-    return comments[0] if comments else ""
 
 
 def _cells(metrics: Metrics, episodes: int) -> list[str]:

@@ -27,7 +27,7 @@ class DMPOSACSettings(ModelSettings, SACSettings):
 
     name: Literal["dmpo_sac"] = Field("dmpo_sac", description="Decentralized model-based policy optimization over SAC.")
     model_share: float = Field(
-        0.5, ge=0, le=1, description="q0: probability that a step of a batch comes from the models."
+        0.5, ge=0, le=1, description="Probability q0 that a step of a batch comes from the models."
     )
     model_horizon: int = Field(1, ge=1, le=10_000, description="T: steps of a model rollout, at the start of training.")
     inner_iterations: int = Field(1, ge=1, le=1_000, description="B: model rollouts per iteration.")

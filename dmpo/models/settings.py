@@ -29,7 +29,7 @@ class ModelSettings(WarmUpSettings):
         "neighbors' encoders, and with more steps their whole models.",
     )
     model_reward_coef: float = Field(
-        1.0, ge=0, description="c_r: weight of the reward's error beside the state's in the models' loss."
+        1.0, ge=0, description="Weight c_r of the reward's error beside the state's in the models' loss."
     )
     model_fit_steps: int = Field(
         500, ge=1, le=1_000_000, description="Most gradient steps of the models per iteration."
@@ -63,13 +63,14 @@ class ModelSettings(WarmUpSettings):
         10, ge=1, le=1_000, description="B: batches, real or from the models, to improve on per real rollout."
     )
     model_share: float = Field(
-        0.5, ge=0, le=1, description="q0: probability that a batch comes from the models, at the start of training."
+        0.5, ge=0, le=1, description="Probability q0 that a batch comes from the models, at the start of training."
     )
     model_share_final: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="q0 at the end of its schedule. null keeps the first one. Models stop learning once it is 0.",
+        description="Probability q0 at the end of its schedule. null keeps the first one. Models stop learning once it is "
+        "0.",
     )
     model_share_schedule: Schedule = Field(
         (0.0, 1.0), description="Shares of training between which q0 moves from the first to the final value, linearly."

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 import dmpo
-from experiments.config import loading, reading
+from experiments.config import loading, yaml_io
 from experiments.errors import ConfigError, RunError
 from experiments.runs import runner
 from experiments.runs.evaluation import evaluate_run
@@ -145,7 +145,7 @@ def obey() -> None:
     """
     job = Job(**json.loads(sys.stdin.buffer.readline()))
     threading.Thread(target=_end_with_the_pipe, daemon=True).start()
-    experiment = loading.check(reading.read_text(job.config, "config.yaml")).experiment
+    experiment = loading.check(yaml_io.read_text(job.config, "config.yaml")).experiment
     _wait_for_the_last(job.run)
     job.run.create(loading.dump(experiment))
     runner.resume(experiment, job.run, Unwatched())

@@ -266,7 +266,7 @@ def _picture(figure: Figure, path: Path, caption: str, style: str = "", wide: bo
 
 def _differences(entries: Sequence[Entry]) -> list[tuple[str, list[str]]]:
     """Keys whose values are not everywhere the same, with each label's value."""
-    columns = [[loading.flat(run.experiment.model_dump(mode="json")) for run in entry.runs] for entry in entries]
+    columns = [[loading.flatten(run.experiment.model_dump(mode="json")) for run in entry.runs] for entry in entries]
     keys = dict.fromkeys(key for runs in columns for flat in runs for key in flat)
     rows = [(key, [_values(runs, key) for runs in columns]) for key in keys if key not in _NOT_COMPARED]
     return [(key, values) for key, values in rows if len(set(values)) > 1 or " | " in values[0]]

@@ -14,7 +14,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from experiments.progress import in_words
+from experiments.progress import format_metrics
 
 _LOOK_SECONDS = 1.0
 _RATE_LINES = 20
@@ -119,7 +119,7 @@ class RunsProgress:
     def finished(self, run: str) -> None:
         """A run has come to its end."""
         tail = self._end(run)
-        self._say(f"{run}: finished, {tail.env_steps:,} steps: {in_words(tail.evaluation)}")
+        self._say(f"{run}: finished, {tail.env_steps:,} steps: {format_metrics(tail.evaluation)}")
 
     def failed(self, run: str, message: str) -> None:
         """A run could not go on."""
@@ -158,7 +158,7 @@ class RunsProgress:
             self._bars[run],
             completed=tail.env_steps,
             rate=f"{tail.rate:,.0f} steps/s",
-            evaluation=in_words(tail.evaluation),
+            evaluation=format_metrics(tail.evaluation),
         )
 
     def _show_all(self) -> None:

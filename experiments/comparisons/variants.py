@@ -16,8 +16,8 @@ from typing import Any
 import dmpo
 import envs
 import graphs
-from experiments.config import loading, reading
-from experiments.config.messages import at
+from experiments.config import loading, yaml_io
+from experiments.config.messages import value_at
 from experiments.config.schema import AXES, COMPARING, Experiment, Train
 from experiments.errors import ConfigError, refusal, shown, suggestion
 from experiments.runs.evaluation import elsewhere, make_learner
@@ -61,7 +61,7 @@ class _Draft:
     source: str
     label: str
     stem: str
-    data: reading.Mapping
+    data: yaml_io.Mapping
     evaluate_on: EvaluateOn
 
 
@@ -71,7 +71,7 @@ def load(files: Sequence[str], overrides: Sequence[str]) -> tuple[list[Variant],
     Raises:
         ConfigError: anything that cannot be run, with the variant's label and the key's path; one line a problem.
     """
-    given = [keys for keys, _ in reading.parse_overrides(overrides)]
+    given = [keys for keys, _ in yaml_io.parse_overrides(overrides)]
     problems: list[str] = []
     drafts: list[_Draft] = []
     notes: dict[str, None] = {}
@@ -119,7 +119,7 @@ def _checked(draft: _Draft, experiment: Experiment) -> Variant:
 def _drafts(file: str, given: Sequence[list[str]]) -> Iterator[tuple[_Draft, list[str]]]:
     """Each combination of the values in a file, with notes on what they made void."""
     path = loading.find(file)
-    data = reading.read_file(path)
+    data = loading.read_file(path)
     axes, evaluate_on = (data.pop(part, {}) for part in COMPARING)
     problems = [*_wrong_axes(axes, given), *_wrong_labels(evaluate_on)]
     if problems:
@@ -135,9 +135,9 @@ def _drafts(file: str, given: Sequence[list[str]]) -> Iterator[tuple[_Draft, lis
         yield _Draft(file, source, _short(label), _short(stem), varied, evaluate_on), notes
 
 
-def _without_scenario(source: str, data: reading.Mapping) -> str:
+def _without_scenario(source: str, data: yaml_io.Mapping) -> str:
     """A file's name as a label, which is one within a scenario: `dppo_ring` in the ring is `dppo`, as elsewhere."""
-    scenario = at(data, ["scenario", "name"])
+    scenario = value_at(data, ["scenario", "name"])
     return re.sub(rf"_{re.escape(str(scenario))}(?=_|$)", "", source)
 
 
@@ -230,7 +230,7 @@ def _whole(key: str, value: Any) -> Any:
         return value
     if value in _KINDS[key]():
         return {"name": value}
-    return reading.read_file(loading.presets()[value])[key]
+    return loading.read_file(loading.presets()[value])[key]
 
 
 def _wholes(axis: str) -> list[str]:
@@ -265,7 +265,7 @@ def _prefixed(draft: _Draft) -> _Draft:
 
 def _claims(draft: _Draft) -> set[tuple[str, ...]]:
     """What no other draft may have: the folder's name, and the label within the scenario."""
-    return {("folder", draft.stem.casefold()), ("label", str(at(draft.data, ["scenario", "name"])), draft.label)}
+    return {("folder", draft.stem.casefold()), ("label", str(value_at(draft.data, ["scenario", "name"])), draft.label)}
 
 
 def _check_different(variants: Sequence[Variant]) -> None:

@@ -1,1 +1,1 @@
-"""Experiment files: schema, reading, checks, messages."""
+"""Experiment files: schema, YAML, format versions, checks and error messages."""

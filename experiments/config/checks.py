@@ -1,4 +1,4 @@
-"""What can only be refused by looking at two keys, or at the machine. Nothing is simulated here."""
+"""Checks of an experiment that need two keys together, or the machine. Nothing is simulated here."""
 
 import json
 from typing import Any
@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 import envs
 import graphs
-from experiments.config.messages import explain, located
+from experiments.config.messages import validation_messages, with_path
 from experiments.config.schema import Experiment, Train, experiment_model
 from experiments.errors import ConfigError, refusal, shown
 
@@ -16,7 +16,7 @@ MAX_AGENTS = 2_000  # a complete graph of more has millions of edges
 
 
 def check(experiment: Experiment) -> None:
-    """Refuse what the keys allow one by one, but not together, or not on this machine.
+    """Refuse an experiment whose keys do not fit together or do not fit this machine.
 
     Raises:
         ConfigError: with one line a problem.
@@ -32,7 +32,7 @@ def check(experiment: Experiment) -> None:
 
 
 def evaluation_scenario(experiment: Experiment) -> Any:
-    """The scenario's parameters in evaluation: training's, those of `evaluate.scenario`, and the reference starts.
+    """Parameters of the scenario in evaluation: those of training, changed by `evaluate.scenario`.
 
     Raises:
         ConfigError: one of them is not possible.
@@ -47,11 +47,11 @@ def evaluation_scenario(experiment: Experiment) -> Any:
     try:
         return experiment_model().model_validate_json(json.dumps(data), strict=True).scenario
     except ValidationError as error:
-        raise ConfigError([f"evaluate.{line}" for line in explain(error, data)]) from None
+        raise ConfigError([f"evaluate.{line}" for line in validation_messages(error, data)]) from None
 
 
 def communication_graph(experiment: Experiment, scenario: envs.ScenarioParameters) -> nx.Graph:
-    """Who talks to whom: the graph asked for or, where none is, the scenario's own.
+    """Communication graph: the one that the experiment names, or else the scenario's own.
 
     Raises:
         ConfigError: there is no such graph of the scenario's agents.
@@ -63,14 +63,14 @@ def communication_graph(experiment: Experiment, scenario: envs.ScenarioParameter
     try:
         return graphs.make(experiment.graph.name, n=here.num_agents, **parameters)
     except ValueError as error:
-        raise ConfigError(located("graph", str(error), list(parameters))) from error
+        raise ConfigError(with_path("graph", str(error), list(parameters))) from error
 
 
 def check_device(key: str, device: str) -> None:
-    """Refuse what this machine does not have.
+    """Refuse a device that this machine does not have.
 
     Raises:
-        ConfigError: `key` gave another device.
+        ConfigError: it has none such; the message begins with `key`.
     """
     if device == "cpu":
         return

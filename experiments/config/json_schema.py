@@ -1,44 +1,44 @@
-"""A JSON Schema read for people: what is allowed at a key, and which keys there are."""
+"""JSON Schema in words: which keys there are, and which values are allowed at each."""
 
 import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-Node = dict[str, Any]
+Subschema = dict[str, Any]
 Key = str | int
 
 
 class Schema:
-    """A JSON Schema, followed along the keys of the data that it describes."""
+    """JSON Schema that can be followed along the keys of the data that it describes."""
 
-    def __init__(self, document: Node) -> None:
+    def __init__(self, document: Subschema) -> None:
         self._document = document
 
-    def node(self, path: Sequence[Key], data: Any) -> Node | None:
-        """The schema of the value at `path`; `data`, the whole document, says which of several kinds is meant."""
-        node: Node | None = self._document
+    def subschema(self, path: Sequence[Key], data: Any) -> Subschema | None:
+        """Subschema of the value at `path`; in `data`, the whole document, a `name` selects among alternatives."""
+        node: Subschema | None = self._document
         for key in path:
             node = self._child(node or {}, key, data)
             data = _get(data, key)
         return node
 
     def keys(self, path: Sequence[Key], data: Any) -> list[str]:
-        """The keys allowed in the mapping at `path`."""
-        node = self.node(path, data) or {}
+        """Keys that are allowed in the mapping at `path`."""
+        node = self.subschema(path, data) or {}
         for key in path:
             data = _get(data, key)
         found = list(self._choose(node, data).get("properties", {}))
         return sorted(found, key=lambda name: name != "name")  # what everything else depends on first
 
-    def kinds(self, path: Sequence[Key]) -> list[str]:
-        """The names among which the mapping at `path` chooses by its key `name`; none where it does not choose."""
-        options = self._options(self.node(path, None) or {})
+    def names(self, path: Sequence[Key]) -> list[str]:
+        """Allowed values of the key `name` in the mapping at `path`; none if `name` selects nothing there."""
+        options = self.alternatives(self.subschema(path, None) or {})
         return [name for option in options if (name := _const(option)) is not None]
 
-    def allowed(self, node: Node) -> str:
-        """What a value may be, in words: `a whole number of at least 0`."""
-        options = self._options(node)
+    def allowed(self, node: Subschema) -> str:
+        """Allowed values in words, such as `a whole number of at least 0`."""
+        options = self.alternatives(node)
         names = [name for option in options if (name := _const(option)) is not None]
         null = " or null" if any(option.get("type") == "null" for option in options) else ""
         if names:
@@ -52,15 +52,15 @@ class Schema:
         return self._allowed_type(node)
 
     @cached_property
-    def places(self) -> list[tuple[str, ...]]:
-        """Every path that some experiment may have."""
+    def paths(self) -> list[tuple[str, ...]]:
+        """Every path that some document may have."""
         return list(dict.fromkeys(path for path, _ in self.walk()))
 
     def walk(self) -> Iterator[tuple[tuple[str, ...], str]]:
         """Every path with a JSON pointer to its schema; a path comes again for each kind that has it."""
         yield from self._walk(self._document, "#", ())
 
-    def _allowed_type(self, node: Node) -> str:
+    def _allowed_type(self, node: Subschema) -> str:
         match node.get("type"):
             case "integer":
                 return f"a whole number{_bounds(node)}"
@@ -84,35 +84,35 @@ class Schema:
                 return "null"
         return "any value"
 
-    def _options(self, node: Node) -> list[Node]:
-        """The alternatives of a union, nested ones laid flat; of anything else, itself."""
+    def alternatives(self, node: Subschema) -> list[Subschema]:
+        """Alternatives of a union, nested ones flattened; any other subschema is its only alternative."""
         node = self._resolve(node)
         alternatives = node.get("anyOf") or node.get("oneOf")
-        return [node] if not alternatives else [leaf for option in alternatives for leaf in self._options(option)]
+        return [node] if not alternatives else [leaf for option in alternatives for leaf in self.alternatives(option)]
 
-    def _choose(self, node: Node, data: Any) -> Node:
-        """The alternative that `data` names, or else the only one that is a mapping."""
-        mappings = [option for option in self._options(node) if option.get("type") == "object"]
+    def _choose(self, node: Subschema, data: Any) -> Subschema:
+        """Alternative that the `name` in `data` selects, or else the only one that is a mapping."""
+        mappings = [option for option in self.alternatives(node) if option.get("type") == "object"]
         named = [option for option in mappings if _const(option) is not None and _const(option) == _get(data, "name")]
         return named[0] if named else mappings[0] if len(mappings) == 1 else {}
 
-    def _child(self, node: Node, key: Key, data: Any) -> Node | None:
+    def _child(self, node: Subschema, key: Key, data: Any) -> Subschema | None:
         if isinstance(key, str):
-            child: Node | None = self._choose(node, data).get("properties", {}).get(key)
+            child: Subschema | None = self._choose(node, data).get("properties", {}).get(key)
             return child
-        for option in self._options(node):
+        for option in self.alternatives(node):
             if option.get("type") == "array":
                 fixed = option.get("prefixItems", [])
-                item: Node | None = fixed[key] if key < len(fixed) else option.get("items")
+                item: Subschema | None = fixed[key] if key < len(fixed) else option.get("items")
                 return item
         return None
 
-    def _resolve(self, node: Node) -> Node:
+    def _resolve(self, node: Subschema) -> Subschema:
         while "$ref" in node:
             node = self._document["$defs"][node["$ref"].removeprefix("#/$defs/")]
         return node
 
-    def _walk(self, node: Node, pointer: str, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    def _walk(self, node: Subschema, pointer: str, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
         if "$ref" in node:
             node, pointer = self._resolve(node), node["$ref"]
         for alternatives in ("anyOf", "oneOf"):
@@ -130,7 +130,7 @@ def _get(data: Any, key: Key) -> Any:
     return data[key] if isinstance(data, list) and isinstance(key, int) and key < len(data) else None
 
 
-def _const(node: Node) -> str | None:
+def _const(node: Subschema) -> str | None:
     name = node.get("properties", {}).get("name", {})
     value: str | None = name.get("const")
     return value
@@ -140,7 +140,7 @@ def _word(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _bounds(node: Node) -> str:
+def _bounds(node: Subschema) -> str:
     low, above = node.get("minimum"), node.get("exclusiveMinimum")
     if node.get("type") == "integer" and low is None and above is not None:
         low, above = above + 1, None
@@ -154,5 +154,5 @@ def _bounds(node: Node) -> str:
     return (" " if parts else "") + " and ".join(parts) + _multiple(node)
 
 
-def _multiple(node: Node) -> str:
+def _multiple(node: Subschema) -> str:
     return f", a multiple of {node['multipleOf']:,}" if "multipleOf" in node else ""

@@ -1,4 +1,4 @@
-"""From a YAML file and overrides to a checked experiment: everything that can be refused is refused here.
+"""Loading of experiments: from a YAML file and overrides to a checked experiment.
 
 Nothing is created or written before all checks have passed: those of each key, then those between the axes.
 """
@@ -13,8 +13,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from experiments.config import checks, reading
-from experiments.config.messages import at, explain
+from experiments.config import checks, formats, yaml_io
+from experiments.config.messages import validation_messages, value_at
 from experiments.config.schema import AXES, COMPARING, Experiment, experiment_model
 from experiments.errors import ConfigError, shown
 from graphs.spelling import nearest
@@ -24,7 +24,7 @@ _PRESETS = resources.files("experiments") / "presets"
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checked experiment, and notes on what an override made void."""
+    """Checked experiment, with notes on settings that an override removed."""
 
     experiment: Experiment
     notes: list[str]
@@ -36,27 +36,39 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Loaded:
     Raises:
         ConfigError: anything in it that cannot be run, with one line a problem.
     """
-    return check(reading.read_file(find(source)), overrides)
+    return check(read_file(find(source)), overrides)
 
 
-def check(data: reading.Mapping, overrides: Sequence[str] = ()) -> Loaded:
-    """As `load`, from the mapping that a file holds."""
+def read_file(path: Path) -> yaml_io.Mapping:
+    """The mapping in an experiment file of the present format.
+
+    Raises:
+        ConfigError: it cannot be read, or is of another format.
+    """
+    text = yaml_io.file_text(path)
+    data = yaml_io.read_text(text, str(path))
+    formats.check_format(text, data, path)
+    return data
+
+
+def check(data: yaml_io.Mapping, overrides: Sequence[str] = ()) -> Loaded:
+    """Checked experiment from the mapping that a file holds, as by `load`."""
     for part in COMPARING:
         if part in data:
             raise ConfigError(f"{part}: is a part that dmpo compare FILE reads, which trains every combination; for a "
                               "single experiment leave it out and give values with key=value")  # fmt: skip
-    data, notes = apply_overrides(data, reading.parse_overrides(overrides))
-    data = {"name": _default_name(data), **data}
+    data, notes = apply_overrides(data, yaml_io.parse_overrides(overrides))
+    data = {"format": formats.FORMAT, "name": _default_name(data), **data}
     try:
         experiment = experiment_model().model_validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
-        raise ConfigError(explain(error, data)) from None
+        raise ConfigError(validation_messages(error, data)) from None
     checks.check(experiment)
     return Loaded(experiment, notes)
 
 
 def find(source: str | Path) -> Path:
-    """The file of that name or, where there is none, the preset.
+    """Path of the file of that name or, where there is none, of the preset.
 
     Raises:
         ConfigError: neither; the message names the nearest.
@@ -89,7 +101,7 @@ def dump(experiment: Experiment) -> str:
     for axis in AXES:
         if data[axis] is not None:
             data[axis] = {"name": data[axis].pop("name"), **data[axis]}
-    return reading.dump(data)
+    return yaml_io.dump(data)
 
 
 def check_unchanged(before: Experiment, after: Experiment, free: Sequence[str], why: str) -> None:
@@ -104,7 +116,7 @@ def check_unchanged(before: Experiment, after: Experiment, free: Sequence[str], 
     Raises:
         ConfigError: naming the keys that differ.
     """
-    old, new = flat(before.model_dump(mode="json")), flat(after.model_dump(mode="json"))
+    old, new = flatten(before.model_dump(mode="json")), flatten(after.model_dump(mode="json"))
     differing = [key for key in {**old, **new} if old.get(key) != new.get(key) and not f"{key}.".startswith(
         tuple(f"{part}." for part in free))]  # fmt: skip
     if differing:
@@ -113,8 +125,8 @@ def check_unchanged(before: Experiment, after: Experiment, free: Sequence[str], 
 
 
 def apply_overrides(
-    data: reading.Mapping, overrides: Sequence[tuple[list[str], Any]]
-) -> tuple[reading.Mapping, list[str]]:
+    data: yaml_io.Mapping, overrides: Sequence[tuple[list[str], Any]]
+) -> tuple[yaml_io.Mapping, list[str]]:
     """The mapping with each value put at its path, and notes on what was left out.
 
     Another name on an axis starts from that one's defaults: the parameters of the old one mean nothing to it.
@@ -139,7 +151,7 @@ def apply_overrides(
     return data, notes
 
 
-def _put(data: reading.Mapping, keys: list[str], value: Any) -> str | None:
+def _put(data: yaml_io.Mapping, keys: list[str], value: Any) -> str | None:
     here = data
     for depth, key in enumerate(keys[:-1], start=1):
         if here.get(key) is None:
@@ -152,15 +164,15 @@ def _put(data: reading.Mapping, keys: list[str], value: Any) -> str | None:
     return None
 
 
-def _default_name(data: reading.Mapping) -> str:
-    words = [at(data, [axis, "name"]) for axis in ("algorithm", "scenario")]
+def _default_name(data: yaml_io.Mapping) -> str:
+    words = [value_at(data, [axis, "name"]) for axis in ("algorithm", "scenario")]
     known = [word for word in words if isinstance(word, str) and re.fullmatch(r"\w{1,40}", word)]
     return "_".join(known) or "experiment"
 
 
-def flat(data: Any, path: str = "") -> dict[str, Any]:
-    """Nested mappings as one, by dotted keys; an empty one is a value."""
+def flatten(data: Any, path: str = "") -> dict[str, Any]:
+    """Nested mappings as one mapping by dotted keys; an empty mapping is a value."""
     if not isinstance(data, dict) or not data:
         return {path: data}
-    parts = (flat(value, f"{path}.{key}" if path else key) for key, value in data.items())
+    parts = (flatten(value, f"{path}.{key}" if path else key) for key, value in data.items())
     return {key: value for part in parts for key, value in part.items()}

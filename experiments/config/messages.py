@@ -1,4 +1,4 @@
-"""Pydantic's complaints in the words of an experiment file: path, value, what is allowed, the nearest spelling."""
+"""Error messages for pydantic's validation errors: path, value, what is allowed and the nearest spelling."""
 
 import re
 from collections.abc import Sequence
@@ -6,18 +6,19 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from experiments.config.formats import renamed_setting
 from experiments.config.json_schema import Key, Schema
 from experiments.config.schema import AXES, json_schema
 from experiments.errors import refusal, shown, suggestion
 from graphs.spelling import nearest
 
 MISSING = object()
-REGISTERED = ("scenario", "graph", "controller")  # axes that users add to without touching this package
+REGISTERED = ("scenario", "graph", "algorithm", "controller")  # axes that users add to without touching this package
 HINT = "one registered in a module of yours needs the option --import MODULE before the command"
 
 
-def explain(error: ValidationError, data: dict[str, Any], schema: Schema | None = None) -> list[str]:
-    """One line for each key that pydantic refuses, in the order of the file; `schema` if it is no experiment's."""
+def validation_messages(error: ValidationError, data: dict[str, Any], schema: Schema | None = None) -> list[str]:
+    """Error messages, one for each key that pydantic refuses; `schema` is that of an experiment if left out."""
     schema, lines = schema or Schema(json_schema()), dict[tuple[Key, ...], str]()
     for problem in error.errors(include_url=False):
         kind = problem["type"]
@@ -32,10 +33,13 @@ def explain(error: ValidationError, data: dict[str, Any], schema: Schema | None 
 
 
 def _line(kind: str, message: str, path: tuple[Key, ...], data: dict[str, Any], schema: Schema) -> str:
-    dotted, value, last = ".".join(map(str, path)), at(data, path), str(path[-1]) if path else ""
+    dotted, value, last = ".".join(map(str, path)), value_at(data, path), str(path[-1]) if path else ""
     if kind == "extra_forbidden":
+        renamed = renamed_setting(dotted)
+        if renamed:
+            return f"{dotted}: unknown key (given {shown(value)}); {renamed}"
         return f"{dotted}: unknown key (given {shown(value)}); {_right_key(path, data, schema)}"
-    kinds = schema.kinds(path[:-1]) if last == "name" else []
+    kinds = schema.names(path[:-1]) if last == "name" else []
     if kinds:
         if value is MISSING:
             return f"{dotted}: missing; {suggestion('', kinds)}"
@@ -44,17 +48,17 @@ def _line(kind: str, message: str, path: tuple[Key, ...], data: dict[str, Any], 
     if kind in ("value_error", "assertion_error"):
         if isinstance(value, str):
             message = message.replace(value, shown(value)[1:-1])  # however long it is
-        line = located(dotted, message.partition(", ")[2], schema.keys(path, data), value)
+        line = with_path(dotted, message.partition(", ")[2], schema.keys(path, data), value)
         # A name among others that anybody may register, such as that of an observation.
-        named = isinstance(value, str) and "enum" in (schema.node(path, data) or {})
+        named = isinstance(value, str) and "enum" in (schema.subschema(path, data) or {})
         return f"{line}; {HINT}" if named else line
-    node = schema.node(path, data)
+    node = schema.subschema(path, data)
     allowed = schema.allowed(node) if node else message.replace("Input should be ", "")
     return f"{dotted}: missing; allowed: {allowed}" if value is MISSING else refusal(dotted, value, allowed)
 
 
-def located(path: str, message: str, keys: Sequence[str], value: Any = None) -> str:
-    """A message of another floor's own check behind the path of the key that it begins with, or else of `path`."""
+def with_path(path: str, message: str, keys: Sequence[str], value: Any = None) -> str:
+    """Message of another package's check, behind the path of the key that it begins with, or else behind `path`."""
     first = re.match(r"\w+", message)
     if first and first[0] in keys:
         return f"{path}.{first[0]}: {message}"
@@ -64,9 +68,9 @@ def located(path: str, message: str, keys: Sequence[str], value: Any = None) -> 
 
 
 def _right_key(path: tuple[Key, ...], data: dict[str, Any], schema: Schema) -> str:
-    """The nearest key beside this one or, where none is near, the place of this key elsewhere."""
+    """Hint at the nearest key in the same mapping or, where none is near, at the same key elsewhere."""
     known, last = schema.keys(path[:-1], data), str(path[-1])
-    elsewhere = [place for place in schema.places if place[-1] == last and len(place) > 1 and place != path]
+    elsewhere = [place for place in schema.paths if place[-1] == last and len(place) > 1 and place != path]
     if elsewhere and last != "name" and not nearest(last, known):
         likeliest = min(elsewhere, key=lambda place: (last not in schema.keys(place[:-1], data), place[0] in AXES))
         return f"did you mean {'.'.join(likeliest)}? allowed here: {', '.join(known)}"
@@ -74,7 +78,7 @@ def _right_key(path: tuple[Key, ...], data: dict[str, Any], schema: Schema) -> s
 
 
 def _path(loc: tuple[Key, ...], data: Any, missing: bool) -> tuple[Key, ...]:
-    """The keys among pydantic's location, which also names the alternatives of unions that it tried."""
+    """Keys in pydantic's location, which also names the alternatives of unions that it tried."""
     path: list[Key] = []
     for place, part in enumerate(loc):
         if _has(data, part):
@@ -85,8 +89,8 @@ def _path(loc: tuple[Key, ...], data: Any, missing: bool) -> tuple[Key, ...]:
     return tuple(path)
 
 
-def at(data: Any, path: Sequence[Key]) -> Any:
-    """The value at a path, `MISSING` where there is none."""
+def value_at(data: Any, path: Sequence[Key]) -> Any:
+    """Value at a path, `MISSING` where there is none."""
     for key in path:
         if not _has(data, key):
             return MISSING

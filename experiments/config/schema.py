@@ -1,4 +1,4 @@
-"""What an experiment file may hold, as pydantic models and as the JSON Schema that completes the YAML in editors.
+"""Schema of an experiment file: pydantic models, and the JSON Schema with which editors complete the YAML.
 
 The parameters of the axes are defined where they are used: scenarios in `envs`, topologies in `graphs`, algorithms in
 `dmpo`. Here they are joined, one union an axis, told apart by `name`.
@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, create_model,
 import dmpo
 import envs
 import graphs
+from experiments.config.formats import FORMAT
 from experiments.config.json_schema import Schema
 
 SCHEMA_FILE = Path(__file__).parents[1] / "schema.json"
@@ -29,7 +30,7 @@ STRICT = ConfigDict(extra="forbid", frozen=True)
 
 
 class Train(BaseModel):
-    """How long, on what, and from which random numbers to train."""
+    """Training: how long, on which hardware and from which random numbers."""
 
     model_config = STRICT
 
@@ -37,35 +38,41 @@ class Train(BaseModel):
         default=200_000,
         ge=1,
         le=10**12,
-        description="Simulated steps of 0.1 s to learn from, of all environments.",
+        description="Simulated steps to learn from, summed over all environments.",
     )
-    num_envs: int = Field(default=16, ge=1, le=4096, description="Environments side by side.")
-    workers: int = Field(default=1, ge=1, le=256, description="SUMO processes that the environments are spread over.")
+    num_envs: int = Field(
+        default=16, ge=1, le=4096, description="Number of environments that are simulated side by side."
+    )
+    workers: int = Field(
+        default=1, ge=1, le=256, description="Number of SUMO processes that the environments are spread over."
+    )
     worker_timeout: float = Field(
         default=envs.WORKER_TIMEOUT,
         ge=1,
         le=86_400,
-        description="How long a SUMO process may take to start or to answer before it counts as hung and is replaced.",
+        description="Time in s for a SUMO process to start or to answer; one that takes longer is replaced.",
     )
-    seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Of everything random; the same gives the same run.")
-    device: str = Field(default="cpu", description="Where the networks live: cpu, cuda, cuda:1, …")
+    seed: int = Field(
+        default=0, ge=0, le=2**31 - 1, description="Seed of all random numbers; the same seed gives the same run."
+    )
+    device: str = Field(default="cpu", description="Device that holds the networks, such as cpu, cuda or cuda:1.")
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32",
-        description="Of the products in policies and values: bfloat16, where the processor multiplies it, has three "
-        "digits instead of seven and can be faster. Parameters and models are float32 all the same.",
+        description="Precision of the matrix products in policies and value functions. Where the processor multiplies "
+        "bfloat16, it can be faster, with three digits instead of seven; parameters and models stay float32.",
     )
     threads: int | None = Field(
         default=None,
         ge=1,
         le=1024,
-        description="CPU threads of PyTorch; null is the cores that SUMO leaves, at most 4.",
+        description="CPU threads of PyTorch; null means as many as SUMO leaves cores, at most 4.",
     )
     update_threads: int | None = Field(
         default=None,
         ge=1,
         le=1024,
-        description="The same while SUMO waits for models and policies to learn; null is as many as threads where they "
-        "are given, else all cores, at most 4.",
+        description="CPU threads of PyTorch during updates, while SUMO waits; null means as many as threads where that "
+        "is given, and otherwise all cores, at most 4.",
         validate_default=True,
     )
 
@@ -76,7 +83,7 @@ class Train(BaseModel):
 
 
 class Evaluate(BaseModel):
-    """When and on what to evaluate: one episode from each reference start of the scenario, steps not counted."""
+    """Evaluation during training: when, and in which scenario. It plays one episode from each reference start."""
 
     model_config = STRICT
 
@@ -84,32 +91,39 @@ class Evaluate(BaseModel):
         default=10_000,
         ge=1,
         le=10**12,
-        description="Steps between evaluations, each with a checkpoint. For that the vehicles are placed anew at what "
-        "is written down, which SUMO's last digits are not: other checkpoints, other digits in what follows.",
+        description="Simulated steps between evaluations, each of which writes a checkpoint. A checkpoint places the "
+        "vehicles anew, without SUMO's last digits: checkpoints at other steps change the last digits of what follows.",
     )
     scenario: dict[str, Any] = Field(
-        default_factory=dict, description="Parameters of the scenario that differ from training's in evaluation."
+        default_factory=dict, description="Parameters of the scenario that differ in evaluation from those in training."
     )
 
 
 class WandB(BaseModel):
-    """Where on Weights & Biases a run appears."""
+    """Project on Weights & Biases that shows a run."""
 
     model_config = STRICT
 
     project: str = Field(
-        min_length=1, max_length=128, pattern=r"^[^/\\#?%:]+$", description="Project that the run belongs to."
+        min_length=1,
+        max_length=128,
+        pattern=r"^[^/\\#?%:]+$",
+        description="Project on Weights & Biases that the run belongs to.",
     )
     entity: str | None = Field(
-        default=None, min_length=1, max_length=128, description="User or team; null is the one who is logged in."
+        default=None,
+        min_length=1,
+        max_length=128,
+        description="User or team that owns the project; null means the user who is logged in.",
     )
     mode: Literal["online", "offline"] = Field(
-        default="online", description="offline uses no network; `wandb sync` uploads the newest folder later."
+        default="online",
+        description="Whether to upload while training; offline uses no network, and `wandb sync` uploads later.",
     )
 
 
 class Log(BaseModel):
-    """What is written to metrics.jsonl, and where its lines go besides."""
+    """Logging: how often metrics are written to metrics.jsonl, and where else they go."""
 
     model_config = STRICT
 
@@ -117,12 +131,15 @@ class Log(BaseModel):
         default=0,
         ge=0,
         le=10**12,
-        description="Steps between lines of training metrics; 0 is each iteration.",
+        description="Simulated steps between lines of training metrics; 0 writes a line for each iteration.",
     )
     tensorboard: Literal["auto"] | bool = Field(
-        default="auto", description="Whether for TensorBoard as well; auto is where it is installed."
+        default="auto",
+        description="Whether to write metrics for TensorBoard as well; auto does so where it is installed.",
     )
-    wandb: WandB | None = Field(default=None, description="For Weights & Biases as well; null is not.")
+    wandb: WandB | None = Field(
+        default=None, description="Where to send metrics on Weights & Biases as well; null sends none."
+    )
 
 
 class Experiment(BaseModel):
@@ -130,10 +147,14 @@ class Experiment(BaseModel):
 
     model_config = STRICT
 
+    format: Literal[2] = Field(
+        default=FORMAT,
+        description="Version of the names and values in this file; `dmpo migrate` rewrites an older one.",
+    )
     name: str = Field(
         max_length=100,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$",
-        description="Names the run folder; left out, it is made of the algorithm's and the scenario's.",
+        description="Name of the run's folder; left out, it is made of the names of algorithm and scenario.",
     )
     scenario: Any
     graph: Any
@@ -144,7 +165,7 @@ class Experiment(BaseModel):
 
 
 def experiment_model() -> type[Experiment]:
-    """`Experiment` with the scenarios, topologies and algorithms that are registered now."""
+    """Model of an experiment with the scenarios, topologies and algorithms that are registered now."""
     return _experiment_model(tuple(envs.names()), tuple(graphs.names()), tuple(dmpo.names()))
 
 
@@ -157,7 +178,10 @@ def _experiment_model(
     algorithm = union([dmpo.settings_of(name) for name in algorithms])
     axes: dict[str, Any] = {
         "scenario": (scenario, Field(description="What happens on the road.")),
-        "graph": (graph | None, Field(None, description="Who talks to whom; left out, the scenario's own graph.")),
+        "graph": (
+            graph | None,
+            Field(None, description="Who talks to whom; if left out, the scenario's own graph says so."),
+        ),
         "algorithm": (algorithm, Field(description="How each agent learns.")),
     }
     return create_model("Experiment", __base__=Experiment, __doc__=Experiment.__doc__, **axes)
@@ -165,7 +189,7 @@ def _experiment_model(
 
 @lru_cache(maxsize=256)
 def graph_model(name: str) -> type[BaseModel]:
-    """The parameters of a topology as a pydantic model, made from the signature of its function and its docstring."""
+    """Pydantic model of a topology's parameters, made from the signature and docstring of its function."""
     summary, descriptions = documentation(name)
     fields: dict[str, Any] = {"name": (Literal[name], Field(description=summary))}
     for key, parameter in graphs.parameters(name).items():
@@ -184,14 +208,14 @@ def documentation(topology: str) -> tuple[str, dict[str, str]]:
 
 
 def union(models: list[type[BaseModel]]) -> Any:
-    """The type of a mapping that is one of these models, told apart by `name`."""
+    """Type of a mapping that is one of these models, distinguished by `name`."""
     if len(models) == 1:
         return models[0]  # pydantic tells nothing apart where there is one model only
     return Annotated[reduce(operator.or_, models), Field(discriminator="name")]
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of an experiment file; not to be changed."""
+    """JSON Schema of an experiment file; shared, so the caller must not change it."""
     return _json_schema(experiment_model())
 
 
@@ -203,17 +227,17 @@ def _json_schema(model: type[Experiment]) -> dict[str, Any]:
 
 
 def file_schema() -> dict[str, Any]:
-    """The JSON Schema of a file for `dmpo train` or, with the parts `compare` and `evaluate_on`, for `dmpo compare`."""
+    """JSON Schema of a file for `dmpo train` or, with the parts `compare` and `evaluate_on`, for `dmpo compare`."""
     schema = deepcopy(json_schema())
     places: dict[str, list[dict[str, str]]] = {}
     for path, pointer in Schema(schema).walk():
-        if path not in (("name",), ("train", "seed")):
+        if path not in (("format",), ("name",), ("train", "seed")):
             places.setdefault(".".join(path), []).append({"$ref": pointer})
     values = {key: _values(key, nodes) for key, nodes in places.items()}
     schema["properties"] |= {
         "compare": {
             "type": "object",
-            "description": "For dmpo compare: lists of values by dotted key, of which every combination is trained.",
+            "description": "For dmpo compare: lists of values by dotted key; every combination of them is trained.",
             "properties": values,
             "patternProperties": {r"^evaluate\.scenario\.": {"type": "array", "minItems": 1}},
             "additionalProperties": False,
@@ -232,13 +256,13 @@ def file_schema() -> dict[str, Any]:
 
 
 def _values(key: str, nodes: list[dict[str, str]]) -> dict[str, Any]:
-    """The schema of an axis: a list of what may stand at the key, of a whole part also by its name."""
+    """Schema of an axis of `compare`: a list of values of the key; a whole part may also be given by its name."""
     options: list[dict[str, str]] = [*nodes, *([{"type": "string"}] if key in AXES else [])]
     return {"type": "array", "items": {"anyOf": options} if len(options) > 1 else options[0], "minItems": 1}
 
 
 def json_schema_text() -> str:
-    """What `schema.json` holds."""
+    """Text of `schema.json`."""
     return json.dumps(file_schema(), indent=1, ensure_ascii=False) + "\n"
 
 

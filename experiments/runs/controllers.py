@@ -14,10 +14,10 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError, create_model
 
 import envs
-from experiments.config import loading, reading
+from experiments.config import loading, yaml_io
 from experiments.config.checks import evaluation_scenario
 from experiments.config.json_schema import Schema
-from experiments.config.messages import at, explain
+from experiments.config.messages import validation_messages, value_at
 from experiments.config.schema import STRICT, union
 from experiments.errors import ConfigError, shown
 from experiments.runs.evaluation import assess_controller, assess_controllers, episodes, make_evaluation_env, versions
@@ -49,11 +49,11 @@ def load(source: str, overrides: Sequence[str] = ()) -> Trial:
     Raises:
         ConfigError: anything in it that cannot be, with one line a problem.
     """
-    given = reading.parse_overrides(overrides)
+    given = yaml_io.parse_overrides(overrides)
     if any(keys == ["scenario", "mode"] for keys, _ in given):
         raise ConfigError("scenario.mode: may not be given here, it is always that of evaluation")
     data, notes = loading.apply_overrides(_sources(source), given)
-    controller, scenario = data.get("controller"), at(data, ["scenario", "name"])
+    controller, scenario = data.get("controller"), value_at(data, ["scenario", "name"])
     if isinstance(controller, dict) and controller.get("name") in envs.controllers.names() and scenario in envs.names():
         data["controller"] = {**envs.controllers.suited(controller["name"], scenario), **controller}
     if isinstance(data["scenario"], dict):
@@ -61,7 +61,7 @@ def load(source: str, overrides: Sequence[str] = ()) -> Trial:
     try:
         checked: Any = trial_model().model_validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
-        raise ConfigError(explain(error, data, Schema(trial_model().model_json_schema()))) from None
+        raise ConfigError(validation_messages(error, data, Schema(trial_model().model_json_schema()))) from None
     return Trial(checked.scenario, checked.controller, checked.train.workers, notes)
 
 
@@ -100,7 +100,7 @@ def _trial_model(scenarios: tuple[str, ...], controllers: tuple[str, ...]) -> ty
     return create_model("Trial", __config__=STRICT, **axes)
 
 
-def _sources(source: str) -> reading.Mapping:
+def _sources(source: str) -> yaml_io.Mapping:
     """The scenario that a name or path on the command line means, as in its evaluation."""
     exists = os.path.exists(source)  # pathlib's raises for a name that is too long
     if source in envs.names() and not exists:

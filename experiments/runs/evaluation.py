@@ -11,7 +11,7 @@ import torch
 
 import dmpo
 import envs
-from experiments.config import loading, reading
+from experiments.config import loading, yaml_io
 from experiments.config.checks import communication_graph, evaluation_scenario
 from experiments.config.schema import Experiment, Train
 from experiments.errors import ConfigError
@@ -282,8 +282,8 @@ def _demands(experiment: Experiment, scenario: envs.ScenarioParameters) -> str:
     )
 
 
-def _preferring(overrides: Sequence[str], data: reading.Mapping) -> reading.Mapping:
+def _preferring(overrides: Sequence[str], data: yaml_io.Mapping) -> yaml_io.Mapping:
     """The file's mapping without those parameters of evaluation that an override sets for the whole scenario."""
-    given = {keys[1] for keys, _ in reading.parse_overrides(overrides) if keys[0] == "scenario" and len(keys) == 2}
+    given = {keys[1] for keys, _ in yaml_io.parse_overrides(overrides) if keys[0] == "scenario" and len(keys) == 2}
     kept = {key: value for key, value in data["evaluate"]["scenario"].items() if key not in given}
     return data | {"evaluate": data["evaluate"] | {"scenario": kept}}

@@ -4,6 +4,7 @@ import fcntl
 import json
 import math
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import dmpo
+from dmpo.checkpoint import CheckpointVersionError
 from dmpo.files import sync_folder, whole
 from experiments.errors import ConfigError, RunError, shown
 
@@ -120,9 +122,13 @@ class RunFolder:
         """What the newest checkpoint holds.
 
         Raises:
+            ConfigError: it was written by another version of the program.
             dmpo.CheckpointError: there is none, or it is not one of a run.
         """
-        state = dmpo.load_checkpoint(self.checkpoint)
+        try:
+            state = dmpo.load_checkpoint(self.checkpoint)
+        except CheckpointVersionError as error:
+            raise ConfigError(str(error).replace("RUN_DIR", shlex.quote(str(self.path)))) from error
         kinds = {"env_steps": int, "metrics_bytes": int, "wall_seconds": float, "trainer": dict}
         lacking = [key for key, kind in kinds.items() if not isinstance(state.get(key), kind)]
         if lacking:

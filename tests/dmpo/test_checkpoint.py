@@ -121,7 +121,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("writer", ["torch", "pickle"])
 def test_a_hostile_file_is_refused_and_not_run(tmp_path: Path, writer: str) -> None:
     path, trace = tmp_path / "hostile", tmp_path / "trace"
-    content = {"format": "dmpo checkpoint", "version": 1, "state": Hostile(trace)}
+    content = {"format": "dmpo checkpoint", "version": 2, "state": Hostile(trace)}
     if writer == "torch":
         torch.save(content, path)
     else:
@@ -165,7 +165,7 @@ def test_a_full_disk_leaves_the_old_one_and_nothing_beside_it(tmp_path: Path) ->
 
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     path = tmp_path / "bomb"
-    torch.save({"format": "dmpo checkpoint", "version": 1, "state": {"x": torch.zeros(10**6)}}, path)
+    torch.save({"format": "dmpo checkpoint", "version": 2, "state": {"x": torch.zeros(10**6)}}, path)
     with zipfile.ZipFile(path) as plain, zipfile.ZipFile(tmp_path / "packed", "w", zipfile.ZIP_DEFLATED) as packed:
         for entry in plain.infolist():
             packed.writestr(entry.filename, plain.read(entry))
@@ -182,13 +182,13 @@ def test_what_is_no_plain_value_is_neither_saved_nor_loaded(tmp_path: Path, what
     with pytest.raises((CheckpointError, RecursionError)):
         save_checkpoint(tmp_path / "saved", content)
     assert os.listdir(tmp_path) == []
-    torch.save({"format": "dmpo checkpoint", "version": 1, "state": content}, tmp_path / "hostile")
+    torch.save({"format": "dmpo checkpoint", "version": 2, "state": content}, tmp_path / "hostile")
     with pytest.raises(CheckpointError, match="cannot be read"):
         load_checkpoint(tmp_path / "hostile")
 
 
 @pytest.mark.parametrize("state", [{}, {"state": [1]}])
 def test_a_checkpoint_without_a_state_is_refused(tmp_path: Path, state: dict[str, Any]) -> None:
-    torch.save({"format": "dmpo checkpoint", "version": 1, **state}, tmp_path / "empty")
+    torch.save({"format": "dmpo checkpoint", "version": 2, **state}, tmp_path / "empty")
     with pytest.raises(CheckpointError, match="holds no state"):
         load_checkpoint(tmp_path / "empty")

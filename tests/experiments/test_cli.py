@@ -10,8 +10,8 @@ import pytest
 import envs
 from dmpo import EvaluationError, load_checkpoint
 from dmpo.data.rollout import Rollout
-from dmpo.models.trainer import ModelLearner
-from experiments import cli
+from dmpo.models.trainer import ModelTrainer
+from experiments import cli, commands
 from experiments.config import loading
 from experiments.errors import RunError
 from experiments.runs import runner
@@ -167,20 +167,20 @@ def test_a_failure_ends_in_a_message_and_status_1(
 def test_a_model_that_explodes_is_named_and_the_last_good_checkpoint_stays(
     dmpo: Command, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fit, calls = ModelLearner.fit, []
+    fit, calls = ModelTrainer.fit, []
 
-    def spoilt(self: ModelLearner, batch: Rollout) -> dict[str, float]:
+    def spoilt(self: ModelTrainer, batch: Rollout) -> dict[str, float]:
         found = fit(self, batch)
         calls.append(1)
         if len(calls) > 6:  # of 40 steps each
             self.model.heads.get_parameter("0.bias").data[1, 0] = 1e30
         return found
 
-    monkeypatch.setattr(ModelLearner, "fit", spoilt)
+    monkeypatch.setattr(ModelTrainer, "fit", spoilt)
     settings = ("algorithm.name=dmpo", "algorithm.rollout_steps=20", "algorithm.model_horizon=5", "algorithm.kappa=1")
     result = dmpo("train", tiny, *settings, "algorithm.model_share=1", "--output", "run")
     assert result.status == 1
-    assert "imagined state of agent 1 exploded: after 1 steps" in result.err
+    assert "model state of agent 1 exploded: after 1 steps" in result.err
     assert "environment step 240" in result.err and "--resume run" in result.err
     assert load_checkpoint(Path("run/checkpoint/newest.pt"))["env_steps"] == 200
     assert [line["env_steps"] for line in metrics_of(Path("run")) if "eval/reward" in line] == [0, 120, 200]
@@ -190,35 +190,10 @@ def test_a_fault_of_the_program_shows_where_it_is(tiny: Path, monkeypatch: pytes
     def fail(*arguments: Any) -> Any:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(cli, "_train", fail)
+    monkeypatch.setattr(commands, "train", fail)
     monkeypatch.setattr(sys, "argv", ["dmpo", "train", "tiny.yaml"])
     with pytest.raises(ZeroDivisionError):
         cli.main()
-
-
-def test_list_shows_everything_there_is(dmpo: Command) -> None:
-    result = dmpo("list")
-    assert result.status == 0
-    for name in (*loading.presets(), *envs.names(), "k_nearest", "small_world", "dppo", "kappa", "ring_length"):
-        assert name in result.out
-
-
-def test_list_says_what_a_scenario_is_and_which_observations_it_has(dmpo: Command) -> None:
-    for name, observations in (
-        ("ring", ["published", "relative", "relative_harmonics"]),
-        ("cacc_catchup", ["published"]),
-    ):
-        words = " ".join(dmpo("list", name).out.split())
-        assert "Parameters of" not in words
-        assert all(observation in words for observation in observations)
-    assert "Ring Attenuation: vehicles on a one-lane ring" in " ".join(dmpo("list", "ring").out.split())
-
-
-def test_list_shows_one_thing_when_asked(dmpo: Command) -> None:
-    result = dmpo("list", "k_nearest")
-    assert result.status == 0
-    assert "a multiple of 2" in " ".join(result.out.split())
-    assert "ring_length" not in result.out
 
 
 def test_an_override_that_makes_others_void_says_so(dmpo: Command, folder: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from experiments.config import loading, reading
+from experiments.config import loading, yaml_io
 from experiments.config.json_schema import Schema
 from experiments.config.schema import json_schema
 from experiments.errors import ConfigError
@@ -32,7 +32,7 @@ VALUES: dict[str, Any] = {
     "null": None,
 }
 KEYS = set(json_schema()["properties"])
-PRESETS = {name: reading.read_file(path) for name, path in loading.presets().items()}
+PRESETS = {name: loading.read_file(path) for name, path in loading.presets().items()}
 
 
 def put(data: dict[str, Any], place: Place, value: Any) -> dict[str, Any]:
@@ -46,13 +46,13 @@ def put(data: dict[str, Any], place: Place, value: Any) -> dict[str, Any]:
 
 def places(data: dict[str, Any]) -> list[Place]:
     """Every key that this experiment may have; those of a graph only where it has one."""
-    own = [place for place in SCHEMA.places if len(place) == 1 or place[0] in data or place[0] not in ("graph",)]
-    return [place for place in own if SCHEMA.node(place, data) is not None]
+    own = [place for place in SCHEMA.paths if len(place) == 1 or place[0] in data or place[0] not in ("graph",)]
+    return [place for place in own if SCHEMA.subschema(place, data) is not None]
 
 
 def types(place: Place, data: dict[str, Any]) -> set[str]:
     """What a value there may be."""
-    return {option.get("type", type_of(option)) for option in SCHEMA._options(SCHEMA.node(place, data) or {})}
+    return {option.get("type", type_of(option)) for option in SCHEMA.alternatives(SCHEMA.subschema(place, data) or {})}
 
 
 def type_of(option: dict[str, Any]) -> str:
@@ -67,7 +67,7 @@ def wrong_types(place: Place, data: dict[str, Any]) -> Iterator[Any]:
 
 
 def out_of_range(place: Place, data: dict[str, Any]) -> Iterator[Any]:
-    options = [o for o in SCHEMA._options(SCHEMA.node(place, data) or {}) if o.get("type") != "null"]
+    options = [o for o in SCHEMA.alternatives(SCHEMA.subschema(place, data) or {}) if o.get("type") != "null"]
     if len(options) != 1:
         return
     (node,) = options
@@ -119,10 +119,10 @@ FAULTY = faulty(INPUTS, seed=0)
 
 def test_a_fault_at_any_key_ends_in_its_path_and_status_2(dmpo: Command, folder: Path) -> None:
     for name, place, data in FAULTY:
-        (folder / "bad.yaml").write_text(reading.dump(data), encoding="utf-8")
+        (folder / "bad.yaml").write_text(yaml_io.dump(data), encoding="utf-8")
         result = dmpo("train", "bad.yaml", "--output", "run")
         path = ".".join(place)
-        given = f"{name}: {path} = {loading.at(data, place)!r:.100}\n{result.err[:2000]}"
+        given = f"{name}: {path} = {loading.value_at(data, place)!r:.100}\n{result.err[:2000]}"
         assert result.status == 2, given
         assert result.out == "", given
         lines = result.err.splitlines()
@@ -148,7 +148,7 @@ def test_faults_are_of_all_kinds_at_all_levels() -> None:
 
 @pytest.mark.parametrize("number", [0, 200])
 def test_the_command_says_the_same_in_a_process_of_its_own(dmpo: Command, folder: Path, number: int) -> None:
-    (folder / "bad.yaml").write_text(reading.dump(FAULTY[number][2]), encoding="utf-8")
+    (folder / "bad.yaml").write_text(yaml_io.dump(FAULTY[number][2]), encoding="utf-8")
     command = [sys.executable, "-m", "experiments", "train", "bad.yaml"]
     result = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=120, check=False)
     assert (result.returncode, result.stdout) == (2, "")
@@ -157,7 +157,7 @@ def test_the_command_says_the_same_in_a_process_of_its_own(dmpo: Command, folder
 
 def test_a_key_that_is_there_twice_is_named_with_its_line() -> None:
     for name, data in PRESETS.items():
-        lines = reading.dump(data).splitlines()
+        lines = yaml_io.dump(data).splitlines()
         for number, line in enumerate(lines):
             key = line.strip().partition(":")[0]
             if not key.isidentifier() or (number + 1 < len(lines) and lines[number + 1].startswith(line[:1] + " ")):
@@ -165,14 +165,14 @@ def test_a_key_that_is_there_twice_is_named_with_its_line() -> None:
             # A block's own line again would begin another block: only lines that stand for themselves.
             twice = "\n".join([*lines[: number + 1], line, *lines[number + 1 :]])
             with pytest.raises(ConfigError, match=rf"line {number + 2}, column \d+: the key '{key}' is here twice"):
-                reading.read_text(twice, f"{name}.yaml")
+                yaml_io.read_text(twice, f"{name}.yaml")
 
 
 def test_a_value_at_its_bound_is_loaded_or_refused_together_with_another() -> None:
     loaded = refused = 0
     for data in PRESETS.values():
         for place in places(data):
-            node = SCHEMA.node(place, data) or {}
+            node = SCHEMA.subschema(place, data) or {}
             if "minimum" not in node or place[0] == "scenario":
                 continue
             try:
@@ -184,5 +184,5 @@ def test_a_value_at_its_bound_is_loaded_or_refused_together_with_another() -> No
                 )
             else:
                 loaded += 1
-                assert loading.at(experiment.model_dump(), place) == node["minimum"]
+                assert loading.value_at(experiment.model_dump(), place) == node["minimum"]
     assert loaded > 5 * refused

@@ -12,8 +12,7 @@ import pytest
 
 from experiments.errors import RunError
 from experiments.runs import runner
-
-from .conftest import TINY
+from tests.experiments.conftest import TINY
 
 ROOT = Path(__file__).parents[2]
 Command = Callable[..., Any]
@@ -28,7 +27,7 @@ def behind(n: int) -> nx.Graph:
     return nx.path_graph(n)
 """
 HEADWAY = """
-from envs.platoon import observations
+from envs.traffic.platoon import observations
 
 @observations.register("headway", size=1)
 def headway(platoon):
@@ -112,8 +111,7 @@ def test_several_modules_may_be_given(dmpo: Command, own: Path) -> None:
         (own / f"{name}.py").write_text(text, encoding="utf-8")
     result = dmpo("--import", "one", "--import", "two", "list")
     assert result.status == 0
-    assert "{name: one}" in result.out
-    assert "{name: two}" in result.out
+    assert {"one", "two"} <= set(result.out.split())
 
 
 def test_a_run_with_what_a_module_registers_is_trained_resumed_and_evaluated(dmpo: Command, folder: Path) -> None:

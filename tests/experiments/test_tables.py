@@ -56,28 +56,6 @@ def test_the_comparison_fits_a_narrow_terminal_and_cuts_nothing() -> None:
     assert rows["no speed known"][-4:] == ["1", "2", "none", "3"]
 
 
-def test_a_listing_says_defaults_and_what_is_allowed() -> None:
-    (table,) = tables.listing("k_nearest")
-    text = " ".join(" ".join(printed(table, 160)).split())
-    assert "graph: {name: k_nearest}" in text
-    assert "a whole number of at least 2, a multiple of 2" in text
-    (table,) = tables.listing("file")
-    assert "needed" in "\n".join(printed(table, 160))
-
-
-def test_controllers_are_listed_with_their_parameters() -> None:
-    (table,) = tables.listing("follower_stopper")
-    text = " ".join(" ".join(printed(table, 200)).split())
-    assert "controller: {name: follower_stopper}" in text and "Stern et al., 2018" in text
-    assert "desired_speed 15.0 a number of at least 0" in text
-
-
-def test_everything_that_can_be_named_is_listed() -> None:
-    for name in tables.known_names():
-        assert list(tables.listing(name))
-    assert not list(tables.listing("nothing"))
-
-
 def test_how_vehicles_drive_fits_a_terminal_and_leaves_out_what_is_not_known() -> None:
     measured = {key: 1234.5678 if key == "eval/throughput" else 0.12345 for *_, key in tables._DRIVING}
     rows = {name: metrics | measured for name, metrics in REPORT["controllers"].items()}

@@ -8,7 +8,7 @@ from experiments.config.json_schema import Schema
 
 def allowed(annotation: Any) -> str:
     schema = Schema(create_model("M", x=(annotation, ...)).model_json_schema())
-    return schema.allowed(schema.node(["x"], {}) or {})
+    return schema.allowed(schema.subschema(["x"], {}) or {})
 
 
 @pytest.mark.parametrize(
@@ -63,20 +63,20 @@ def test_a_name_decides_which_keys_there_are() -> None:
     assert SCHEMA.keys(["pet"], {"pet": {"name": "cat"}}) == ["name", "lives"]
     assert SCHEMA.keys(["pet"], {"pet": {"name": "dog"}}) == ["name", "age"]
     assert SCHEMA.keys(["pet"], {"pet": {}}) == []
-    assert SCHEMA.kinds(["pet"]) == ["cat", "dog"]
-    assert SCHEMA.kinds(["pets"]) == []
+    assert SCHEMA.names(["pet"]) == ["cat", "dog"]
+    assert SCHEMA.names(["pets"]) == []
 
 
 def test_a_choice_by_name_is_said_shortly() -> None:
-    words = SCHEMA.allowed(SCHEMA.node(["pet"], {}) or {})
+    words = SCHEMA.allowed(SCHEMA.subschema(["pet"], {}) or {})
     assert words == "a mapping {name: …} with one of the names cat, dog or null"
 
 
 def test_a_path_leads_through_lists() -> None:
     data = {"pets": [{"name": "cat", "lives": "x"}]}
-    assert SCHEMA.allowed(SCHEMA.node(["pets", 0, "lives"], data) or {}) == "a whole number"
-    assert SCHEMA.node(["pets", 0, "none"], data) is None
+    assert SCHEMA.allowed(SCHEMA.subschema(["pets", 0, "lives"], data) or {}) == "a whole number"
+    assert SCHEMA.subschema(["pets", 0, "none"], data) is None
 
 
 def test_every_place_of_a_key_is_known() -> None:
-    assert {("pet", "lives"), ("pet", "age"), ("pet",)} <= set(SCHEMA.places)
+    assert {("pet", "lives"), ("pet", "age"), ("pet",)} <= set(SCHEMA.paths)

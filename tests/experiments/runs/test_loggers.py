@@ -30,7 +30,7 @@ WANDB = 'log.wandb={project: roads, mode: "%s"}'
 
 
 def experiment(*overrides: str) -> Experiment:
-    return loading.check(loading.reading.read_text(TINY, "tiny.yaml"), overrides).experiment
+    return loading.check(loading.yaml_io.read_text(TINY, "tiny.yaml"), overrides).experiment
 
 
 def started(folder: RunFolder, lines: list[dict[str, Any]], *overrides: str, known: int = 0) -> Sinks:

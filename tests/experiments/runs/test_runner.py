@@ -22,8 +22,7 @@ from experiments.config.schema import Experiment
 from experiments.runs import runner
 from experiments.runs.evaluation import load_policy, make_learner
 from experiments.runs.folder import RunFolder
-
-from .conftest import TINY, metrics_of
+from tests.experiments.conftest import TINY, metrics_of
 
 ROOT = Path(__file__).parents[3]
 
@@ -47,7 +46,7 @@ class Silence:
 
 
 def tiny_experiment(*overrides: str) -> Experiment:
-    return loading.check(loading.reading.read_text(TINY, "tiny.yaml"), overrides).experiment
+    return loading.check(loading.yaml_io.read_text(TINY, "tiny.yaml"), overrides).experiment
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,11 @@
-"""YAML and `a.b=c` overrides to plain mappings, safely: no code, no duplicate keys, no alias bombs, finite numbers.
+"""Safe YAML and `a.b=c` overrides: no code, no duplicate keys, no alias bombs, finite numbers.
 
 Scalars are those of YAML 1.2, where 1e-3 is a number and `no` is text; `4e5` is also good for a whole number.
 """
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,11 +27,11 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9]*)?)([eE][-+]?[0-9]+)?$
 _SPECIAL = re.compile(r"([-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$")
 
 
-def read_file(path: Path) -> Mapping:
-    """The mapping in a YAML file.
+def file_text(path: Path) -> str:
+    """Text of a YAML file.
 
     Raises:
-        ConfigError: not a readable text file of reasonable size, or as for `read_text`.
+        ConfigError: not a readable text file of reasonable size.
     """
     try:
         if not path.is_file():
@@ -47,15 +47,14 @@ def read_file(path: Path) -> Mapping:
     if len(content) > MAX_BYTES:
         raise ConfigError(f"{path}: more than {MAX_BYTES // 1024} KiB; an experiment file is a page or two")
     try:
-        text = content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}: line {line} is not UTF-8 text") from error
-    return read_text(text, str(path))
 
 
 def read_text(text: str, source: str) -> Mapping:
-    """The mapping in a YAML text; `source` names it in messages.
+    """Mapping in a YAML text; `source` names it in messages.
 
     Raises:
         ConfigError: a syntax error, with line and column; no mapping at the top level; duplicate keys, keys that are
@@ -98,11 +97,25 @@ def dump(data: Mapping) -> str:
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=100)
 
 
+def compose(text: str, source: str) -> Node | None:
+    """Node tree of a YAML text, with positions; `source` names it in messages.
+
+    Raises:
+        ConfigError: a syntax error, or another fault as for `read_text`.
+    """
+    node: Node | None = _parse(text, source, _Loader.get_single_node)
+    return node
+
+
 def _load(text: str, source: str) -> Any:
+    return _parse(text, source, _Loader.get_single_data)
+
+
+def _parse(text: str, source: str, parse: Callable[["_Loader"], Any]) -> Any:
     try:
         loader = _Loader(text)
         try:
-            return loader.get_single_data()
+            return parse(loader)
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
@@ -229,7 +242,7 @@ def _constructor_error(problem: str, node: Node) -> yaml.constructor.Constructor
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes out what `_Loader` reads: text that it would take for a number is quoted, aliases are written out."""
+    """Dumper of YAML that `_Loader` reads back: text that looks like a number is quoted, aliases are written out."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

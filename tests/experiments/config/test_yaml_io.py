@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.config.reading import MAX_BYTES, dump, parse_overrides, read_file, read_text
+from experiments.config.loading import read_file
+from experiments.config.yaml_io import MAX_BYTES, dump, parse_overrides, read_text
 from experiments.errors import ConfigError
 
 BILLION_LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "\n".join(
