@@ -61,7 +61,7 @@ def test_a_preset_has_the_same_label_in_every_scenario_and_a_folder_of_its_own()
 
 def test_files_are_called_by_their_names_and_repeated_labels_by_both(folder: Path) -> None:
     axes = "compare: {algorithm.kappa: [0, 1]}"
-    files = write("a.yaml", TINY + axes), write("b.yaml", TINY.replace("hidden: [8]", "hidden: [9]") + axes)
+    files = write("a.yaml", TINY + axes), write("b.yaml", TINY.replace("hidden_sizes: [8]", "hidden_sizes: [9]") + axes)
     assert labels(*files, "dppo_ring") == ["kappa=0", "kappa=1", "b-kappa=0", "b-kappa=1", "dppo"]
 
 
