@@ -70,7 +70,7 @@ def measure(scenario: str, num_envs: int, workers: int, rounds: int, steps: int 
     """Rates of one scenario at its default size, medians over the rounds."""
     through, bare = [], []
     with envs.make(scenario, num_envs, workers) as env, Bare(scenario, num_envs, workers, {}) as alone:
-        actions = _random_actions(env)
+        actions = random_actions(env)
         for _ in range(rounds):
             through.append(_time_env(env, actions, steps))
             bare.append(alone.seconds(steps))
@@ -141,7 +141,7 @@ def measure_fleets(
         envs.make(scenario, num_envs, workers, **roads, learners=learners, humans=driving) as mixed,
         envs.make(scenario, num_envs, workers, **roads) as all_learning,
     ):
-        actions = _random_actions(mixed)
+        actions = random_actions(mixed)
         both = (mixed, actions), (all_learning, _accelerations(mixed, actions))
         fleets = [(env, taken, _policy(env) if policy else None) for env, taken in both]
         found = np.array([_take_turns(fleets) for _ in range(rounds)])  # (rounds, fleets, steps, seconds and speed)
@@ -183,7 +183,8 @@ def _accelerations(env: envs.VectorEnv, actions: list[NDArray[Any]]) -> list[NDA
     return found
 
 
-def _random_actions(env: envs.VectorEnv) -> list[NDArray[Any]]:
+def random_actions(env: envs.VectorEnv) -> list[NDArray[Any]]:
+    """Actions (E, N, A) or (E, N) of so many steps as `ACTIONS`, drawn evenly from the action space."""
     space, random = env.action_space, np.random.default_rng(0)
     shape = (ACTIONS, env.num_envs, env.num_agents)  # (T, E, N), and A where actions are continuous
     if isinstance(space, Box):
