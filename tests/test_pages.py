@@ -20,7 +20,7 @@ PAGES = {
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 }
 # Their commands take hours; their figures are checked where they are read, in `benchmarks`.
-REPORTS = ("benchmarks/README.md", "docs/results/README.md")
+REPORTS = ("benchmarks/README.md", "benchmarks/learning.md", "docs/results/README.md")
 TINY = ("train.env_steps=40", "train.num_envs=2", "train.threads=1", "scenario.horizon=20", "algorithm.rollout_steps=4")
 FEWER = {"--seeds": "1", "--steps": "20"}
 
