@@ -1,4 +1,4 @@
-"""How long tests take: `slow` marks those over a second, by the list tests/slow.txt.
+"""Durations of tests: the marker `slow` on those over a second, which tests/slow.txt lists.
 
     pytest -m "not slow" --limit          # fails a test that takes over a second and is not on the list
     pytest --write-slow                   # writes the list anew, from all tests
@@ -40,7 +40,7 @@ class Taken(NamedTuple):
 
     @classmethod
     def now(cls) -> "Taken":
-        """Since the process began, and since some time."""
+        """Seconds up to now, of which only differences count."""
         return cls(sum(os.times()[:4]), time.perf_counter())
 
     def __sub__(self, other: "Taken") -> "Taken":
@@ -63,7 +63,7 @@ def listed() -> set[str]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The two options."""
+    """Add the two options."""
     parser.addoption("--limit", action="store_true", help="fail tests that take over a second and are not marked slow")
     parser.addoption("--write-slow", action="store_true", help=f"write {LIST.name} anew; run all tests with it")
 
@@ -86,7 +86,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class Stopwatch:
-    """What measures every test, from its setup to its teardown.
+    """Stopwatch of every test, from its setup to its teardown.
 
     Args:
         write: whether the slow ones are written into the list; otherwise they fail where they are not on it.
@@ -97,7 +97,7 @@ class Stopwatch:
         self.taken: dict[str, list[Taken]] = defaultdict(list)
 
     def pytest_sessionstart(self) -> None:
-        """Load what would be charged to the first test."""
+        """Load libraries that would be charged to the first test."""
         for library in LIBRARIES:
             import_module(library)
 

@@ -59,7 +59,8 @@ ROOMS = {
 # The loop that drives a learner: no part of a learner knows it.
 TRUNK = {"dmpo", "dmpo.trainer", "dmpo.collector", "dmpo.evaluate", "dmpo.checkpoint", "dmpo.files"}
 KERNELS = "dmpo.nn.kernels"
-DOORS = {"dmpo.nn.functional", "benchmarks.machine"}  # who computes with the kernels, and who reports which there are
+# Computes with the kernels; reports which there are; switches them off.
+DOORS = {"dmpo.nn.functional", "benchmarks.machine", "benchmarks.switches"}
 
 LEARNER_LINES = {"dmpo": 90}
 AXES = {"envs": ("learners", "graphs"), "dmpo": ("scenarios", "graphs"), "graphs": ("learners", "scenarios")}

@@ -1,4 +1,4 @@
-"""What README.md and the pages below docs/ tell the reader to do is done here, with a budget of a few steps."""
+"""Commands, files and links of README.md and the pages below docs/, tried with a budget of a few steps."""
 
 import json
 import os
@@ -51,7 +51,7 @@ class Section(NamedTuple):
 
     @property
     def blocks(self) -> list[str]:
-        """What stands between fences."""
+        """Contents of the fenced blocks."""
         return re.findall(r"^```\w+\n(.*?)^```", self.text, re.MULTILINE | re.DOTALL)
 
     @property
@@ -107,7 +107,7 @@ def shortened(command: list[str]) -> list[str]:
 
 
 def python(folder: Path, *arguments: str, given: str = "") -> str:
-    """What a Python process of its own prints."""
+    """Output of a new Python process."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     result = subprocess.run(
         [sys.executable, "-P", *arguments], cwd=folder, env=environment, input=given, capture_output=True, text=True

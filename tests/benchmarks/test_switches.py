@@ -1,4 +1,4 @@
-"""What switches a mechanism off names what is there, and reaches the processes of simulations."""
+"""Switches of mechanisms name what exists, and reach the processes of simulations."""
 
 import os
 import subprocess
