@@ -4,19 +4,25 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test install lock
+.PHONY: demo check test lint install lock
 
 ## Train DPPO on the catch-up platoon, compare it with classical controllers, draw what it does.
 demo: $(INSTALLED)
 	rm -rf runs/demo
 	$(BIN)/dmpo train dppo_cacc_catchup --output runs/demo
 
+## Lint, check types, run the tests that need under a second each; one that needs more fails (tests/durations.py).
+check: $(INSTALLED) lint
+	$(BIN)/pytest -n 2 -m "not slow" --limit
+
 ## Lint, check types, run all tests.
-test: $(INSTALLED)
+test: $(INSTALLED) lint
+	$(BIN)/pytest -n 2
+
+lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2
 
 install: $(INSTALLED)
 

@@ -1,1 +1,1 @@
-"""What is measured, and how; `python -m benchmarks.NAME` runs one."""
+"""Measurements; `python -m benchmarks.NAME` runs one."""

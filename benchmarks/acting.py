@@ -1,4 +1,4 @@
-"""How long the agents of a platoon take to decide, stacked and the obvious way."""
+"""Time of a decision of all agents of a platoon, stacked and the obvious way."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CALLS = 20  # in a round, one after the other
 
 
 def rows(options: Options) -> Iterator[Row]:
-    """From the states of one environment, and of sixteen."""
+    """Rows for the states of one environment, and of sixteen."""
     use_processor(options.threads)
     rate = product_rate(options)
     with opened(options, QUICK) as (learner, _):

@@ -1,22 +1,20 @@
-"""Env steps/s through `envs.make` with random actions, beside the bare rate of SUMO on the same network.
+"""Env steps/s of `envs.make` with random actions, beside the bare rate of SUMO on the same network.
 
     python -m benchmarks.env_throughput
     python -m benchmarks.env_throughput --fleets
     python -m benchmarks.env_throughput --fleets --policy
 
-An env step is a simulated step of 0.1 s of one environment. Bare is `simulationStep` alone: the same roads and
-vehicles in as many processes, nothing read, nothing commanded. Both begin with new episodes and take turns in one run,
-so that whatever else slows the machine slows both; the medians over the rounds are given.
+An env step is a simulated step of 0.1 s of one environment. The bare rate is that of `simulationStep` alone, on the
+same roads with the same vehicles in as many processes. Both start with new episodes and take turns, so that other
+work on the machine slows both; the table has medians over the rounds.
 
-With `--fleets`, mixed fleets take turns with those that learn throughout, on the same roads with as many vehicles. Both
-drive the same traffic, as what a vehicle does decides what SUMO has to compute: in the second one all vehicles are
-learners, and are given the accelerations that they had in the first. What is beyond a learner's action space is cut
-off, which matters where SUMO drives the humans: mean speeds tell how alike the two are. Turns are short, and of every
-step the least time over the rounds is taken: what else the machine does can only add to it.
+With `--fleets`, mixed fleets take turns with fleets of learners only, on the same roads with as many vehicles. Since
+the traffic decides how much SUMO has to compute, the second fleet is given the accelerations of the first, limited to a
+learner's action space. The limit matters where SUMO drives the humans; mean speeds show how similar both are. Turns
+are short, and the smallest time over the rounds counts for each step, since other work can only add to it.
 
-So the humans decide and the learners, who are given their actions, do not. With `--policy` everybody does, as in
-training: before each step the learners' policies are asked what to do, and the time that this takes counts. What they
-answer is not carried out, so that the traffic stays the same.
+With `--policy` the time that the learners' policies need to act counts as well, as in training. Their actions are not
+carried out, so that the traffic stays the same.
 """
 
 from __future__ import annotations
@@ -67,10 +65,10 @@ class Rate(NamedTuple):
 
 
 def measure(scenario: str, num_envs: int, workers: int, rounds: int, steps: int = STEPS) -> Rate:
-    """Rates of one scenario at its default size, medians over the rounds."""
+    """Measure the rates of one scenario at its default size, as medians over the rounds."""
     through, bare = [], []
     with envs.make(scenario, num_envs, workers) as env, Bare(scenario, num_envs, workers, {}) as alone:
-        actions = _random_actions(env)
+        actions = random_actions(env)
         for _ in range(rounds):
             through.append(_time_env(env, actions, steps))
             bare.append(alone.seconds(steps))
@@ -83,7 +81,7 @@ class Bare:
     Args:
         scenario: its name.
         num_envs: E.
-        workers: how many processes share them.
+        workers: number of processes that share them.
         parameters: of the scenario.
     """
 
@@ -95,7 +93,7 @@ class Bare:
         ]
 
     def seconds(self, steps: int) -> float:
-        """What so many simulated steps of new episodes take, all processes at once."""
+        """Time of a number of simulated steps of new episodes, in all processes at once, in seconds."""
         return max(job.result() for job in [pool.submit(_time_bare, steps) for pool in self._pools])
 
     def __enter__(self) -> Self:
@@ -108,12 +106,12 @@ class Bare:
 
 
 def scenarios() -> list[str]:
-    """Those whose environments share a simulation: of a SUMO each there is no bare rate of all together."""
+    """Scenarios whose environments share a simulation; others have no bare rate of all environments together."""
     return [name for name in envs.names() if not envs.registry.scenario(name).one_env_a_process]
 
 
 def rows(options: Options) -> Iterator[Row]:
-    """Scenarios × environments × workers."""
+    """Rows of scenarios × environments × workers."""
     cores = len(os.sched_getaffinity(0))
     sizes = [(16, 1)] if options.quick else list(dict.fromkeys([(1, 1), (16, 1), (16, min(cores, 16)), (64, 1)]))
     for scenario in scenarios():
@@ -134,14 +132,14 @@ class Fleet(NamedTuple):
 def measure_fleets(
     scenario: str, learners: int, humans: str, num_envs: int, workers: int, rounds: int, policy: bool = False
 ) -> tuple[Fleet, Fleet]:
-    """A mixed fleet with the default noise, and one as large that learns throughout; policies decide or do not."""
+    """Measure a mixed fleet with the default noise and an equal fleet of learners, with policies or without."""
     driving: dict[str, Any] = {"controller": humans, "min_gap": 2.5, "deceleration": 4.5}  # as learners are to SUMO
     roads: dict[str, Any] = {"ring_length": 245} if scenario == "ring" else {}
     with (
         envs.make(scenario, num_envs, workers, **roads, learners=learners, humans=driving) as mixed,
         envs.make(scenario, num_envs, workers, **roads) as all_learning,
     ):
-        actions = _random_actions(mixed)
+        actions = random_actions(mixed)
         both = (mixed, actions), (all_learning, _accelerations(mixed, actions))
         fleets = [(env, taken, _policy(env) if policy else None) for env, taken in both]
         found = np.array([_take_turns(fleets) for _ in range(rounds)])  # (rounds, fleets, steps, seconds and speed)
@@ -151,7 +149,7 @@ def measure_fleets(
 
 
 def _policy(env: envs.VectorEnv) -> dmpo.Learner:
-    """What acts in training: each agent's own untrained policy, on one thread beside SUMO."""
+    """Untrained policies, one for each agent, on one thread beside SUMO as in training."""
     use_processor(1)
     settings = dmpo.settings_of("dppo").model_validate({})
     return dmpo.make_learner(settings, env.graph, env.observation_space, env.action_space)
@@ -160,7 +158,7 @@ def _policy(env: envs.VectorEnv) -> dmpo.Learner:
 def _take_turns(
     fleets: Sequence[tuple[envs.VectorEnv, list[NDArray[Any]], dmpo.Learner | None]],
 ) -> list[list[tuple[float, float]]]:
-    """Of each fleet and step, the seconds that it took and the mean speed after it."""
+    """Seconds of each step of each fleet, and the mean speed after it."""
     seen = [env.reset(seed=0)[0] for env, _, _ in fleets]  # the environment's own arrays, which each step overwrites
     found: list[list[tuple[float, float]]] = [[] for _ in fleets]
     for first in range(0, STEPS, TURN):
@@ -175,7 +173,7 @@ def _take_turns(
 
 
 def _accelerations(env: envs.VectorEnv, actions: list[NDArray[Any]]) -> list[NDArray[Any]]:
-    """What all vehicles do in the episodes that are timed, as actions (T, E, M, 1)."""
+    """Accelerations of all vehicles in the timed episodes, as T actions (E, M, 1)."""
     env.reset(seed=0)
     found = []
     for step in range(STEPS):
@@ -184,7 +182,8 @@ def _accelerations(env: envs.VectorEnv, actions: list[NDArray[Any]]) -> list[NDA
     return found
 
 
-def _random_actions(env: envs.VectorEnv) -> list[NDArray[Any]]:
+def random_actions(env: envs.VectorEnv) -> list[NDArray[Any]]:
+    """Actions (E, N, A) or (E, N) of `ACTIONS` steps, drawn uniformly from the action space."""
     space, random = env.action_space, np.random.default_rng(0)
     shape = (ACTIONS, env.num_envs, env.num_agents)  # (T, E, N), and A where actions are continuous
     if isinstance(space, Box):
@@ -224,8 +223,8 @@ def main(
     num_envs: Annotated[int, typer.Option(min=1)] = 16,
     workers: Annotated[int, typer.Option(min=1)] = 1,
     rounds: Annotated[int, typer.Option(min=1)] = 15,
-    fleets: Annotated[bool, typer.Option(help="compare mixed fleets with such that learn throughout")] = False,
-    policy: Annotated[bool, typer.Option(help="with --fleets: count what policies take to decide as well")] = False,
+    fleets: Annotated[bool, typer.Option(help="compare mixed fleets with fleets of learners only")] = False,
+    policy: Annotated[bool, typer.Option(help="with --fleets: include the time that policies need to act")] = False,
 ) -> None:
     """Print the table."""
     table = _fleets(num_envs, workers, rounds, policy) if fleets else _scenarios(num_envs, workers, rounds)

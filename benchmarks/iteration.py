@@ -18,12 +18,12 @@ from benchmarks.reference import Reference
 from benchmarks.rows import Options, Row
 from experiments.runs.threads import use_processor
 
-REAL_STEPS, PRACTICES, EPOCHS, UPDATES = 600, 10, 10, 500
+REAL_STEPS, INNER_ITERATIONS, EPOCHS, UPDATES = 600, 10, 10, 500
 Measure = Callable[[Callable[[], object]], float]
 
 
 def real_steps(way: Way, env: envs.VectorEnv) -> tuple[float, float]:
-    """Seconds of acting and of the environment."""
+    """Seconds of acting, and of the environment, in the real steps."""
     observations, acting, stepping = env.reset(seed=0)[0], 0.0, 0.0
     for _ in range(REAL_STEPS):
         start = perf_counter()
@@ -35,25 +35,25 @@ def real_steps(way: Way, env: envs.VectorEnv) -> tuple[float, float]:
 
 
 def added_up(way: Way, work: Work, measure: Measure) -> dict[str, float]:
-    """A measure of all model rollouts, epochs and model updates, from single ones."""
+    """Seconds, or another measure, of all model rollouts, epochs and model updates, from single ones."""
     one, two = (measure(lambda epochs=epochs: way.improve(work.from_model, epochs)) for epochs in (1, 2))  # type: ignore[misc]
     return {
-        "model rollout": PRACTICES * measure(lambda: way.rollout(work.starts, work.sizes.steps)),
+        "model rollout": INNER_ITERATIONS * measure(lambda: way.rollout(work.starts, work.sizes.steps)),
         # What is computed once per batch is in both.
-        "actor and critic": PRACTICES * (one + (EPOCHS - 1) * (two - one)),
+        "actor and critic": INNER_ITERATIONS * (one + (EPOCHS - 1) * (two - one)),
         "model update": UPDATES * measure(lambda: way.update(work.draw())),
     }
 
 
 def whole(way: Way, work: Work, measure: Measure) -> dict[str, float]:
-    """A measure of the same, done from end to end."""
+    """Measure of the same work, done from end to end."""
 
-    def roll_out() -> None:
-        for _ in range(PRACTICES):
+    def rollout() -> None:
+        for _ in range(INNER_ITERATIONS):
             way.rollout(work.starts, work.sizes.steps)
 
     def improve() -> None:
-        for _ in range(PRACTICES):
+        for _ in range(INNER_ITERATIONS):
             way.improve(work.from_model, EPOCHS)
 
     def update() -> None:
@@ -61,11 +61,11 @@ def whole(way: Way, work: Work, measure: Measure) -> dict[str, float]:
             way.update(work.draw())
 
     names = ("model rollout", "actor and critic", "model update")
-    return {name: measure(part) for name, part in zip(names, (roll_out, improve, update), strict=True)}
+    return {name: measure(part) for name, part in zip(names, (rollout, improve, update), strict=True)}
 
 
 def rows(options: Options) -> Iterator[Row]:
-    """The iteration: stacked in either precision and the obvious way in turn, each the fastest of a few rounds."""
+    """Rows of the iteration: stacked in each precision, beside the obvious way; the fastest of a few rounds."""
     use_processor(options.threads)
     sizes = QUICK if options.quick else Sizes()
     with opened(options, sizes) as (learner, env), envs.make("cacc_catchup", num_envs=1) as real:
@@ -79,8 +79,8 @@ def rows(options: Options) -> Iterator[Row]:
             for way, times in zip(ways, found, strict=True):
                 times.append(_seconds(way, work, real, options.whole))
     *fastest, obvious = (min(times, key=lambda each: sum(each.values())) for times in found)
-    practice = f"{PRACTICES} × [{sizes.starts} × {sizes.steps} rollout, {EPOCHS} epochs]"
-    size = f"{REAL_STEPS} real steps, {practice}, {UPDATES} model updates of {sizes.sequences} × {sizes.sequence_steps}"
+    inner = f"{INNER_ITERATIONS} × [{sizes.starts} × {sizes.steps} rollout, {EPOCHS} epochs]"
+    size = f"{REAL_STEPS} real steps, {inner}, {UPDATES} model updates of {sizes.sequences} × {sizes.sequence_steps}"
     for precision, each in zip(stacked, fastest, strict=True):
         seconds = sum(each.values())
         yield Row(

@@ -1,9 +1,9 @@
-"""Final evaluations of the presets over seeds, beside what they have to reach.
+"""Final evaluations of the presets over seeds, beside the figures that they have to reach.
 
     dmpo compare PRESET... --seeds 3 --output FOLDER
     python -m benchmarks.learning --folder FOLDER
 
-What is judged is the evaluation after the last training step, with the likeliest actions, from all reference starts.
+It is the evaluation after the last training step that counts, with deterministic actions, from all reference starts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from experiments.config import loading
 from experiments.errors import ConfigError, RunError
 from experiments.runs.records import RunRecord, read_record
 
-#: The comparison that is under version control.
+#: Comparison under version control.
 COMMITTED = Path(__file__).parents[1] / "docs" / "results" / "figure2"
 RING_LENGTHS, RING_VEHICLES = range(220, 271, 10), 22
 Report = dict[str, Any]
@@ -32,7 +32,7 @@ Report = dict[str, Any]
 
 @dataclass(frozen=True)
 class Figure:
-    """One number of an evaluation, and what it has to be at least."""
+    """Figure of an evaluation, with the least value that counts as reached."""
 
     name: str
     least: float
@@ -52,7 +52,7 @@ def _summed_return(report: Report) -> float:
     return float(report["metrics"]["eval/return"]) * RING_VEHICLES
 
 
-#: What each preset has to reach; no run may end with a collision.
+#: Figures that each preset has to reach; besides, no run may end with a collision.
 FIGURES = {
     "dppo_cacc_catchup": [Figure("reward", -10.15, _metric("reward"))],
     "dppo_cacc_slowdown": [Figure("reward", -61.4, _metric("reward"))],
@@ -77,7 +77,7 @@ FIGURES = {
 
 
 def finished(presets: Sequence[str], seeds: int, folder: Path) -> dict[str, list[RunRecord]]:
-    """The runs of presets in the folder of a comparison, in order of seeds.
+    """Runs of presets in the folder of a comparison, in order of seeds.
 
     Raises:
         typer.BadParameter: a run is not there or not finished, or its preset has other settings now.

@@ -1,4 +1,4 @@
-"""What the machine can do at best, what work is made of, and what memory it takes."""
+"""Limits of the machine, operations and seconds of a piece of work, and memory of processes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STATUS = Path("/proc/self/status")
 
 
 def timed(part: Callable[[], object]) -> float:
-    """Seconds of one call, what it left running on a GPU included."""
+    """Seconds of one call, including what it leaves running on a GPU."""
     _finish()
     start = perf_counter()
     part()
@@ -36,19 +36,24 @@ def timed(part: Callable[[], object]) -> float:
 
 def flops(part: Callable[[], object]) -> float:
     """Floating-point operations of one call: those of its matrix products, a multiplication and an addition each."""
-    # PyTorch counts what it does itself.
+    # The counter sees operations of PyTorch only.
     with calls.limited(calls.NONE), FlopCounterMode(display=False) as counter:
         part()
     return float(counter.get_total_flops())
 
 
+def kernels_in_use() -> str:
+    """Name of the kernels that compute on this processor: none, avx2, avx512 or avx512_bf16."""
+    return calls.LEVELS[calls.level()]
+
+
 @cache
 def product_rate(options: Options, quick: bool = True) -> float:
-    """Floating-point operations/s of a large product of two float32 matrices, the fastest of the rounds.
+    """Rate of a large product of two float32 matrices in floating-point operations/s, the fastest of the rounds.
 
     Args:
-        options: of the benchmark.
-        quick: whether it is computed as large products of learners are (`dmpo.nn.matmul`), or as PyTorch comes.
+        options: of the suite.
+        quick: whether it is computed as learners compute large products (`dmpo.nn.matmul`), or by PyTorch's default.
     """
     size = product_size(options)
     a, b = torch.rand(2, size, size, device=options.device)
@@ -63,15 +68,15 @@ def product_size(options: Options) -> int:
 
 
 def seconds(part: Callable[[], float], rounds: int) -> float:
-    """Median of so many times, after two that do not count."""
+    """Median over rounds, after two that do not count."""
     return median([part() for _ in range(rounds + 2)][2:])
 
 
 def peak_megabytes() -> float:
-    """The most memory that this process and those it has started, and still has, were in at any time, added up.
+    """Peak memory of this process and its living children, added up, in MB.
 
-    On Linux each process's own, as the kernel tells it; `getrusage`, which is asked elsewhere, also counts what a
-    process's parent held when it started it.
+    On Linux it is the peak of each process alone; elsewhere `getrusage` also counts what the parent held when a process
+    was started.
     """
     children = [child.pid for child in multiprocessing.active_children()]
     if _STATUS.exists():
@@ -81,7 +86,7 @@ def peak_megabytes() -> float:
 
 
 def in_fresh_process(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-    """What a function of this package gives in a process of its own, so that memory and threads are its own."""
+    """Result of a function of this package in a new process, with memory and threads of its own."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments, **named).result()
 

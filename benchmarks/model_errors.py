@@ -1,9 +1,9 @@
-"""How wrong the models of the DMPO presets are after 100,000 samples, on real steps held out from them.
+"""Errors of the models of the DMPO presets after 100,000 samples, on held-out real steps.
 
     python -m benchmarks.model_errors --folder FOLDER
 
 Reads the same comparison as `benchmarks.learning`. An error is the mean square over the
-variance, one step ahead, mean over agents; the figure is the mean over seeds, the range that of the seeds.
+variance, one step ahead, mean over agents; the table has the mean and the range over seeds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rich.table import Table
 from benchmarks.learning import COMMITTED, finished
 
 SAMPLES = 100_000
-#: What each error may be at most, and for the state in each preset.
+#: Largest errors allowed; the state has its own limit in each preset.
 LIMITS = {"change_error": 0.1, "reward_error": 0.1}
 STATE_LIMITS = {
     "dmpo_cacc_catchup": 0.01,
@@ -33,7 +33,7 @@ STATE_LIMITS = {
 
 
 def errors_at(lines: Sequence[dict[str, Any]], env_steps: int) -> dict[str, float]:
-    """A run's errors on the line of its metrics nearest to so many steps."""
+    """Errors on the line of metrics nearest to a number of env steps."""
     known = [line for line in lines if line.get("model/state_error") is not None]
     nearest = min(known, key=lambda line: abs(line["env_steps"] - env_steps))
     return {name: nearest[f"model/{name}"] for name in ("state_error", *LIMITS)}

@@ -48,13 +48,13 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
 
 @dataclass
 class Killed:
-    """What became of a run that was killed again and again.
+    """Record of a run that was killed again and again.
 
     Attributes:
-        steps: environment steps of the checkpoint that was there at each kill, none before the first.
-        evaluations: lines with one, of all kills.
-        lost: those of them that the end has not.
-        equal: whether it ended like the run left alone.
+        steps: env steps of the checkpoint at each kill, 0 before the first checkpoint.
+        evaluations: lines of metrics with an evaluation, as they were at each kill.
+        lost: number of these lines that are missing at the end.
+        equal: whether the run ended like the uninterrupted one.
     """
 
     steps: list[int] = field(default_factory=list)
@@ -64,7 +64,7 @@ class Killed:
 
 
 def start(folder: Path, config: Path) -> subprocess.Popen[bytes]:
-    """Begin a run, or go on with it, in a process group of its own."""
+    """Start or resume a run, in a process group of its own."""
     begun = (folder / "config.yaml").is_file()
     asked = ["--resume", str(folder)] if begun else [str(config), "--output", str(folder)]
     # A folder without a configuration was made by a process that was killed before anything was in it.
@@ -75,7 +75,7 @@ def start(folder: Path, config: Path) -> subprocess.Popen[bytes]:
 
 
 def finish(folder: Path, config: Path) -> None:
-    """Run to the end, undisturbed."""
+    """Start or resume a run and wait for its end."""
     process = start(folder, config)
     told = process.communicate()[1]
     if process.returncode:
@@ -83,7 +83,7 @@ def finish(folder: Path, config: Path) -> None:
 
 
 def kill_again_and_again(folder: Path, config: Path, kills: int, random: Random) -> Killed:
-    """Kill a run at so many random moments, one in four while it starts, and then let it end."""
+    """Kill a run at random moments, one in four of them while it starts, and then let it end."""
     found, run = Killed(), RunFolder(folder)
     for target in track(sorted(random.uniform(0, STEPS) for _ in range(kills)), folder.name, transient=True):
         process, early = start(folder, config), random.random() < 0.25
@@ -103,12 +103,12 @@ def kill_again_and_again(folder: Path, config: Path, kills: int, random: Random)
 
 
 def _steps(run: RunFolder) -> int:
-    """How far a run is by its last line, that of a run before it was killed included."""
+    """Progress of a run by its metrics, including lines written before a kill."""
     return max((line["env_steps"] for line in run.read_metrics()), default=-1)
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equal to the last bit."""
+    """Whether two states are equal to the last bit."""
     if type(one) is not type(other):
         return False
     if isinstance(one, dict):
@@ -135,7 +135,7 @@ def _metrics(run: Path) -> list[dict[str, Any]]:
 
 
 def write_config(algorithm: str, folder: Path) -> Path:
-    """The experiment file of a small platoon that learns by an algorithm."""
+    """Experiment file of a small platoon that learns by an algorithm."""
     path = folder / f"{algorithm}.yaml"
     content = _SMALL | {"algorithm": {"name": algorithm, "kappa": 1, "hidden_sizes": [16], **ALGORITHMS[algorithm]}}
     path.write_text(json.dumps(content), encoding="utf-8")
@@ -143,12 +143,12 @@ def write_config(algorithm: str, folder: Path) -> Path:
 
 
 def measure(algorithm: str, kills: int, seed: int, folder: Path) -> Killed:
-    """One run left alone, and one killed and resumed.
+    """Compare an uninterrupted run with one that is killed and resumed.
 
     Args:
         algorithm: one of `ALGORITHMS`.
-        kills: how often.
-        seed: of the moments.
+        kills: number of kills.
+        seed: of the random moments.
         folder: for both runs.
     """
     config = write_config(algorithm, folder)

@@ -1,4 +1,4 @@
-"""What a benchmark gives: rows that carry the size of the work and its limit, kept as JSON and shown as one table."""
+"""Rows of a benchmark, with the size of the work and its limit; kept as JSON and shown as one table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from experiments.errors import ConfigError, shown
 
 
 class Options(BaseModel):
-    """How the suite is run.
+    """Options of the suite.
 
     Attributes:
         quick: less work and fewer repeats, for seconds instead of minutes.
@@ -31,7 +31,7 @@ class Options(BaseModel):
 
     @property
     def rounds(self) -> int:
-        """Repeats, whose median counts."""
+        """Number of repeats; their median counts."""
         return 3 if self.quick else 15
 
 
@@ -40,16 +40,16 @@ class Row(BaseModel):
 
     Attributes:
         piece: the part of the suite it belongs to.
-        what: was measured.
+        what: name of the measured work.
         size: of the work.
         value: measured, in `unit`; none where it could not be.
         unit: a rate where it ends in "/s", a time otherwise.
         limit: what the machine could do at best, in the same unit: the bare simulation's rate, or the time of the
             work's floating-point operations at the rate of a large matrix product.
         obvious: what the obvious way took in the same run, in the same unit.
-        shares: of the time, by what it went into.
-        megabytes: peak memory of the processes that did nothing else.
-        note: what else there is to say, above all why there is no value.
+        shares: of the time, by part of the work.
+        megabytes: peak memory of the processes of this row.
+        note: a remark, above all why there is no value.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -67,16 +67,16 @@ class Row(BaseModel):
 
     @property
     def reached(self) -> float | None:
-        """How near the limit it is, 1 at best."""
+        """Share of the limit that is reached, 1 at best."""
         return self._faster(self.value, self.limit)
 
     @property
     def ratio(self) -> float | None:
-        """How many times as fast as the obvious way."""
+        """Speed relative to the obvious way."""
         return self._faster(self.value, self.obvious)
 
     def against(self, earlier: Row) -> float | None:
-        """How many times as fast as an earlier row of the same work."""
+        """Speed relative to an earlier row of the same work."""
         return self._faster(self.value, earlier.value)
 
     def _faster(self, value: float | None, other: float | None) -> float | None:
@@ -87,7 +87,7 @@ class Row(BaseModel):
 
 
 class Report(BaseModel):
-    """All rows of a run, with what it ran on."""
+    """Report of a run: its options, the machine, and all rows."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -96,17 +96,17 @@ class Report(BaseModel):
     rows: list[Row]
 
     def ratios(self, earlier: Report) -> list[float | None]:
-        """Of each row, how many times as fast it is as in an earlier report; none where the work was another."""
+        """Speed of each row relative to an earlier report; none for work that the report does not have."""
         known = {(row.piece, row.what, row.size, row.unit): row for row in earlier.rows}
         there = [known.get((row.piece, row.what, row.size, row.unit)) for row in self.rows]
         return [row.against(before) if before else None for row, before in zip(self.rows, there, strict=True)]
 
 
 def read(path: Path) -> Report:
-    """An earlier report.
+    """Report in a file.
 
     Raises:
-        ConfigError: there is none in that file.
+        ConfigError: the file cannot be read, or holds no report.
     """
     try:
         return Report.model_validate_json(path.read_bytes())
@@ -120,7 +120,7 @@ def read(path: Path) -> Report:
 
 
 def table(report: Report, earlier: Report | None = None) -> Table:
-    """The rows, and how many times as fast each is as in an earlier report."""
+    """Table of the rows, and of their speed relative to an earlier report."""
     machine = ", ".join(f"{name} {value}" for name, value in report.machine.items())
     caption = "Limit: the bare simulation, or the work's operations at the rate of a large matrix product."
     result = Table(title=Text(machine), caption=caption, title_justify="left", caption_justify="left", box=SIMPLE_HEAD)

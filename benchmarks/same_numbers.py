@@ -1,12 +1,13 @@
-"""Whether a change of the code left every number of a training run as it was: for refactoring.
+"""Check of a refactoring: a change of the code must leave every number of a training run as it was.
 
-    python -m benchmarks.same_numbers record FOLDER      # with the code as it was
-    python -m benchmarks.same_numbers compare FOLDER     # with the code as it is
+    python -m benchmarks.same_numbers record FOLDER      # before the change
+    python -m benchmarks.same_numbers compare FOLDER     # after it
 
-`record` trains one short run of every learner in every kind of scenario, and of every option that changes how a learner
-computes. `compare` repeats each of them from the recorded `config.yaml` and holds `metrics.jsonl` and `evaluation.json`
-against the recorded ones: equal to the last digit, all but times. Both belong on the same machine, since kernels round
-as the processor does. Exit status 1 where anything differs.
+`record` trains a short run of every learner in every kind of scenario, and of every option that changes how a learner
+computes. `compare` trains each again from the recorded `config.yaml` and compares `metrics.jsonl` and `evaluation.json`
+with the recorded ones: all numbers but times must be equal to the last digit. Both need the same machine, as results
+depend on the processor's kernels. Runs recorded in an earlier format are migrated first, in a copy. The exit status is
+1 if anything differs.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ LEARNERS: dict[str, dict[str, Any]] = {
     "dsac": {"name": "dsac", "kappa": 1, **SAC},
     "dmpo_sac": {"name": "dmpo_sac", "kappa": 1, "inner_iterations": 2, **SAC, **MODEL, "model_horizon": 2},
 }
-# What changes how a learner computes, each upon one of the above: learner, scenario, what is set besides.
+# Options that change how a learner computes: learner, scenario, further settings.
 OPTIONS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "dppo_shared": ("dppo", "ring", {"algorithm": {"share_parameters": True, "neighbor_order": "cyclic"}}),
     "dmpo_shared": ("dmpo", "figure_eight", {"algorithm": {"share_parameters": True, "normalize_observations": True}}),
@@ -104,7 +105,7 @@ OPTIONS: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 def cases() -> dict[str, dict[str, Any]]:
-    """Every experiment by name, as its file holds it."""
+    """Content of the experiment files, by name."""
     plain = {
         f"{learner}_{scenario}": _experiment(learner, scenario, {})
         for learner in LEARNERS
@@ -124,20 +125,40 @@ def _experiment(learner: str, scenario: str, changed: dict[str, Any]) -> dict[st
 
 
 def train(config: Path, output: Path) -> str | None:
-    """Train one experiment file; what went wrong, if anything did."""
-    command = [sys.executable, "-m", "experiments", "train", str(config), "--output", str(output)]
+    """Train an experiment file; returns the error message if that fails."""
+    return _dmpo("train", str(config), "--output", str(output))
+
+
+def in_current_format(run: RunFolder, folder: Path) -> RunFolder:
+    """A recorded run, or a migrated copy of it in a folder if its format is an earlier one.
+
+    Raises:
+        RuntimeError: it cannot be migrated.
+    """
+    if "format" in yaml.safe_load(run.config.read_text(encoding="utf-8")):
+        return run
+    copy = RunFolder(folder / f"{run.path.name}-migrated")
+    shutil.copytree(run.path, copy.path)
+    if problem := _dmpo("migrate", str(copy.path)):
+        raise RuntimeError(problem)
+    return copy
+
+
+def _dmpo(*arguments: str) -> str | None:
+    # The error message, if there is one.
+    command = [sys.executable, "-m", "experiments", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return None if done.returncode == 0 else (done.stderr or done.stdout)[-2_000:]
 
 
 def numbers(run: RunFolder) -> list[dict[str, Any]]:
-    """All that a run computed: the lines of its metrics without times, and its final evaluation."""
+    """Numbers of a run: the lines of its metrics without times, and its final evaluation."""
     lines = [*run.read_metrics(), run.read_report()["metrics"]]
     return [{k: v for k, v in line.items() if not k.startswith("time/") and k != "wall_seconds"} for line in lines]
 
 
 def difference(recorded: RunFolder, repeated: RunFolder) -> str | None:
-    """The first number in which two runs differ, None where there is none."""
+    """Description of the first number in which two runs differ, None if all are equal."""
     before, after = numbers(recorded), numbers(repeated)
     if len(before) != len(after):
         return f"{len(before)} lines of metrics, now {len(after)}"
@@ -149,14 +170,14 @@ def difference(recorded: RunFolder, repeated: RunFolder) -> str | None:
 
 
 app = typer.Typer(add_completion=False, help=__doc__, rich_markup_mode=None)
-Folder = Annotated[Path, typer.Argument(help="Of the recorded runs.")]
-Jobs = Annotated[int, typer.Option(min=1, help="Runs at once.")]
-Only = Annotated[str, typer.Option(help="Cases whose names contain this.")]
+Folder = Annotated[Path, typer.Argument(help="Folder of the recorded runs.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Number of runs at the same time.")]
+Only = Annotated[str, typer.Option(help="Only runs whose names contain this.")]
 
 
 @app.command()
 def record(folder: Folder, jobs: Jobs = 2, only: Only = "") -> None:
-    """Train every case and keep its run folder."""
+    """Train every experiment and keep its run folder."""
     chosen = {name: case for name, case in cases().items() if only in name}
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -171,13 +192,17 @@ def record(folder: Folder, jobs: Jobs = 2, only: Only = "") -> None:
 
 @app.command()
 def compare(folder: Folder, jobs: Jobs = 2, only: Only = "") -> None:
-    """Repeat every recorded case and compare."""
+    """Train every recorded experiment again and compare."""
     names = sorted(path.parent.name for path in folder.glob("*/config.yaml") if only in path.parent.name)
 
     with tempfile.TemporaryDirectory() as temporary:
 
         def one(name: str) -> str | None:
-            recorded, repeated = RunFolder(folder / name), RunFolder(Path(temporary) / name)
+            repeated = RunFolder(Path(temporary) / name)
+            try:
+                recorded = in_current_format(RunFolder(folder / name), Path(temporary))
+            except RuntimeError as error:
+                return str(error)
             return train(recorded.config, repeated.path) or difference(recorded, repeated)
 
         _run(dict.fromkeys(names), one, jobs)

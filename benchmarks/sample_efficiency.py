@@ -1,4 +1,4 @@
-"""How many real steps DMPO needs to be as good as DPPO is at its end.
+"""Real steps that DMPO needs to become as good as DPPO is at its end.
 
     python -m benchmarks.sample_efficiency --folder FOLDER
 
@@ -30,7 +30,7 @@ from experiments.runs.records import RunRecord
 
 @dataclass(frozen=True)
 class Pair:
-    """Two presets of one scenario, and the share of DPPO's samples that DMPO may take."""
+    """Pair of presets of one scenario, with the share of DPPO's samples that DMPO may take."""
 
     dmpo: str
     dppo: str
@@ -49,19 +49,19 @@ PAIRS = [
 
 
 def updates_per_action(experiment: Experiment) -> float:
-    """Gradient steps of each agent's policy and values for each action that it takes."""
+    """Gradient steps of an agent's policy and values per action that it takes."""
     algorithm: Any = experiment.algorithm
     steps = algorithm.epochs * algorithm.minibatches * getattr(algorithm, "inner_iterations", 1)
     return float(steps / (algorithm.rollout_steps * experiment.train.num_envs))
 
 
 def rivals(pair: Pair) -> list[str]:
-    """The DPPO of a pair as it is, and with as many updates as its DMPO takes."""
+    """DPPO presets of a pair: the plain one, and the one with as many updates as DMPO takes."""
     return [pair.dppo, f"{pair.dppo}_updates"]
 
 
 def row(pair: Pair, ours: Sequence[RunRecord], theirs: Sequence[RunRecord]) -> list[str]:
-    """What the table says of a pair's DMPO and one of its rivals, each with the runs of all seeds."""
+    """Row of the table for DMPO and one of its rivals, each with the runs of all seeds."""
     curves, ends = [record.curve(REWARD) for record in ours], [record.curve(REWARD) for record in theirs]
     bar, steps = mean(values[-1] for _, values in ends), ends[0][0][-1]
     needed = samples_to(bar, curves[0][0], np.mean([values for _, values in curves], axis=0))

@@ -1,7 +1,7 @@
-"""Rings and platoons of more and more agents: what a step of one agent costs, and what memory they take together.
+"""Cost per agent and step, and memory, of rings and platoons of more and more agents.
 
 The density of the ring, the samples of each agent and the settings stay the same, so cost per agent-step shows what
-grows faster than the number of agents. The models' replay buffer is filled to its end before they are fitted.
+grows faster than the number of agents. The models' replay buffer is filled before they are fitted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from experiments.errors import ConfigError
 from experiments.runs.threads import use_processor
 
 AGENTS = (8, 22, 100, 400, 1_000)
-METRES = 245 / 22  # of ring for each vehicle, as the published ring has on average
+METERS = 245 / 22  # of ring for each vehicle, as the published ring has on average
 SIZES = Sizes(starts=128, steps=10, sequences=256, sequence_steps=4, model_fit_steps=25)
 QUICK = Sizes(starts=32, steps=5, sequences=64, sequence_steps=4, model_fit_steps=25)
 SCENARIOS = ("ring", "platoon")
@@ -28,15 +28,15 @@ BARE_STEPS = 200  # simulated
 
 
 def scenario(name: str, agents: int) -> dict[str, Any]:
-    """The scenario with so many agents."""
+    """Scenario with that many agents."""
     if name == "platoon":
         return PLATOON | {"num_vehicles": agents}
-    length = round(METRES * agents)
+    length = round(METERS * agents)
     return {"name": name, "num_vehicles": agents, "ring_length": length, "observation": "relative", "action_repeat": 5}
 
 
 def rows(options: Options) -> Iterator[Row]:
-    """Every number of agents in a process of its own; what of it costs how much, beside 22 agents."""
+    """Rows of each number of agents, measured in a process of its own, with the cost relative to 22 agents."""
     for name in SCENARIOS:
         usual: dict[str, float] = {}
         for agents in AGENTS[:2] if options.quick else AGENTS:
@@ -54,14 +54,14 @@ def rows(options: Options) -> Iterator[Row]:
 
 
 def bare(name: str, agents: int) -> float:
-    """Microseconds per agent-step of the simulation alone, in as many environments."""
+    """Cost of the simulation alone, in as many environments, in µs per agent and step."""
     parameters = scenario(name, agents)
     with Bare(parameters.pop("name"), ENVIRONMENTS, 1, parameters) as alone:
         return 1e6 * alone.seconds(BARE_STEPS) / (BARE_STEPS * ENVIRONMENTS * agents)
 
 
 def measure(name: str, agents: int, options: Options) -> tuple[dict[str, float], float]:
-    """Microseconds per agent-step of everything an iteration consists of, and peak memory in MB."""
+    """Costs of all parts of an iteration in µs per agent and step, and peak memory in MB."""
     use_processor(options.threads)
     sizes = QUICK if options.quick else SIZES
     with opened(options, sizes, scenario(name, agents)) as (learner, env):

@@ -1,10 +1,10 @@
-"""Runs side by side: how much more gets done than one after the other.
+"""Throughput of runs side by side, relative to one run alone.
 
     python -m benchmarks.side_by_side
 
 Each shortened preset is trained alone, then two of it at once with different seeds, by the same processes that `dmpo
-compare` starts. Throughput is env steps over the seconds from the first to the last iteration but one: what a process
-needs to begin and to end does not count. That of two is the sum of both.
+compare` starts. Throughput is env steps over seconds, without the first and the last iteration, so that starting and
+ending processes does not count. That of two runs is the sum of both.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from experiments.comparisons.job import Job, Supervisor
 from experiments.config import loading
 from experiments.runs.folder import RunFolder
 
-LEAST = 1.6
+LEAST_RATIO = 1.6
 PRESETS = ("dppo_cacc_catchup", "dmpo_cacc_catchup")
 
 
 def job(preset: str, seed: int, env_steps: int, folder: Path) -> Job:
-    """The preset, shortened and evaluated at its ends only, on one thread."""
+    """Job of the shortened preset, evaluated at the start and the end only, on one thread."""
     overrides = [f"train.seed={seed}", f"train.env_steps={env_steps}", "train.threads=1", "evaluate.every=1e12"]
     experiment = loading.load(preset, overrides).experiment
     return Job(str(folder.absolute()), loading.dump(experiment), {}, [], os.getcwd())
 
 
 def steps_per_second(jobs: list[Job]) -> float:
-    """Env steps per second of all jobs together, done at once."""
+    """Throughput of all jobs together, run at the same time, in env steps/s."""
     supervisor = Supervisor()
     try:
         with ThreadPoolExecutor(len(jobs)) as pool:
@@ -70,7 +70,7 @@ def main(
                 pairs.append((steps_per_second([one]), steps_per_second([two, three])))
         ratio = median(together / alone for alone, together in pairs)
         alone, together = (median(column) for column in zip(*pairs, strict=True))
-        table.add_row(preset, f"{alone:,.0f}", f"{together:,.0f}", f"{ratio:.2f}", f"{LEAST}")
+        table.add_row(preset, f"{alone:,.0f}", f"{together:,.0f}", f"{ratio:.2f}", f"{LEAST_RATIO}")
     Console().print(table)
 
 

@@ -1,4 +1,4 @@
-"""What `dmpo bench` measures, piece by piece, and what it writes of it."""
+"""Suite of `dmpo bench`: its pieces, one after the other, and the report on them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from rich.console import Console
 
 from benchmarks import acting, dmpo_parts, env_throughput, iteration, scale, training
+from benchmarks.machine import kernels_in_use
 from benchmarks.rows import Options, Report, Row, read, table
-from dmpo.nn.kernels import calls
 from experiments.config.checks import check_device
 from experiments.errors import ConfigError, shown, suggestion
 from experiments.runs.folder import write_whole
@@ -38,10 +38,10 @@ def bench(
 
     Args:
         only: names of pieces; all of them if empty.
-        options: how.
+        options: of the suite.
         output: file for the report.
         against: an earlier report.
-        tell: is given what has been measured, as it comes.
+        tell: receives a line for each row, as soon as it is measured.
 
     Raises:
         ConfigError: no such piece or device, or no report to compare with.
@@ -69,7 +69,7 @@ def _rows(only: Sequence[str], options: Options, tell: Callable[[str], None]) ->
                     tell(f"{row.piece}: {row.what}, {row.size}: {measured}")
                     yield row
             except ConfigError as error:
-                # Such as a scenario that is not possible; what else there is to measure goes on.
+                # Such as an impossible scenario; the other pieces go on.
                 yield Row(piece=name, what=name, size="", value=None, unit="", note=str(error))
 
 
@@ -80,7 +80,7 @@ def _machine(options: Options) -> dict[str, str]:
         "cores": str(len(os.sched_getaffinity(0))),
         "threads": str(options.threads),
         "device": torch.cuda.get_device_name(options.device) if cuda else options.device,
-        "kernels": calls.LEVELS[calls.level()],
+        "kernels": kernels_in_use(),
         "torch": torch.__version__,
         "python": platform.python_version(),
     }

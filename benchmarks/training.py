@@ -1,4 +1,4 @@
-"""Whole training iterations of each learner: env steps/s, what the time goes into, and the memory it takes."""
+"""Whole training iterations of each learner: env steps/s, shares of the time, and peak memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from experiments.config.schema import Experiment
 from experiments.errors import ConfigError
 from experiments.runs.evaluation import make_env, make_learner, set_threads, with_threads
 
-#: What is trained, by name: a preset, and what differs from it, which is how little goes before the first improvement.
+#: Training by name: a preset and the settings that differ from it. Without a warm-up, improvement starts at once.
 CASES: dict[str, tuple[str, list[str]]] = {
     "dppo, ring, a decision every step": ("dppo_ring_every_step", []),
     "dppo, ring, a decision every step, 10 epochs": ("dppo_ring", ["scenario.action_repeat=1", "train.workers=2"]),
@@ -25,10 +25,6 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "dppo, platoon": ("dppo_cacc_catchup", []),
     "dmpo, platoon": ("dmpo_cacc_catchup", []),
     "dsac, platoon": ("dsac_cacc_catchup", ["algorithm.warm_up_steps=0"]),
-    "dsac, platoon, gradient steps while SUMO steps": (
-        "dsac_cacc_catchup",
-        ["algorithm.warm_up_steps=0", "algorithm.overlap=true"],
-    ),
     "dmpo_sac, platoon": (
         "dmpo_cacc_catchup_paper",
         ["algorithm.warm_up_steps=0", "algorithm.model_warm_up_fit_steps=null"],
@@ -38,14 +34,11 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "ic3net, platoon": ("ic3net_cacc_catchup", []),
 }
 QUICK = ("dppo, ring", "dmpo, platoon")
-FEW = [
-    "algorithm.model_fit_steps=25",
-    "algorithm.inner_iterations=1",
-]  # of a learner with models, where it shall be quick
+FEWER_MODEL_STEPS = ["algorithm.model_fit_steps=25", "algorithm.inner_iterations=1"]  # for a quick run
 
 
 def rows(options: Options) -> Iterator[Row]:
-    """Each case in a process of its own."""
+    """A row for each learner, measured in a process of its own."""
     for what in QUICK if options.quick else CASES:
         try:
             yield in_fresh_process(measure, what, options)
@@ -54,15 +47,15 @@ def rows(options: Options) -> Iterator[Row]:
 
 
 def load(what: str, options: Options) -> Experiment:
-    """The experiment of a case, with the threads that it would have."""
+    """Experiment of a case, with the threads that `dmpo train` would give it."""
     preset, overrides = CASES[what]
-    few = FEW if options.quick and preset.startswith("dmpo") else []
-    experiment = loading.load(preset, [*overrides, *few, f'train.device="{options.device}"']).experiment
+    fewer = FEWER_MODEL_STEPS if options.quick and preset.startswith("dmpo") else []
+    experiment = loading.load(preset, [*overrides, *fewer, f'train.device="{options.device}"']).experiment
     return with_threads(experiment)
 
 
 def measure(what: str, options: Options) -> Row:
-    """Iterations after the first, which has more to set up."""
+    """Row of one case, from the iterations after the first, which has more to set up."""
     experiment = load(what, options)
     train, scenario = experiment.train, experiment.scenario
     set_threads(experiment)
@@ -97,7 +90,7 @@ def measure(what: str, options: Options) -> Row:
 
 
 def clocked(learner: Any) -> list[float]:
-    """Seconds of each fit of the models and of each rollout in them from here on; stays empty where there are none."""
+    """Seconds of each fit of the models and each rollout in them from now on; empty for a learner without models."""
     taken: list[float] = []
     if hasattr(learner, "models"):
         learner.fit = _clocked(learner.fit, taken)

@@ -14,6 +14,8 @@ import torch
 
 from experiments import cli
 
+pytest_plugins = ("tests.durations", "pytester")
+
 
 class Result(NamedTuple):
     """How a command ended."""

@@ -69,8 +69,8 @@ class ModelSettings(WarmUpSettings):
         None,
         ge=0,
         le=1,
-        description="Probability q0 at the end of its schedule. null keeps the first one. Models stop learning once it is "
-        "0.",
+        description="Probability q0 at the end of its schedule. null keeps the first one. Models stop learning once "
+        "it is 0.",
     )
     model_share_schedule: Schedule = Field(
         (0.0, 1.0), description="Shares of training between which q0 moves from the first to the final value, linearly."

@@ -1,4 +1,4 @@
-"""What the suite says of what it measures."""
+"""Suite of `dmpo bench`: rows, limits, memory and reports."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -99,7 +99,7 @@ def test_the_memory_of_a_fresh_process_is_its_own() -> None:
 
 @pytest.mark.parametrize("whole", [False, True])
 def test_an_iteration_is_timed_part_by_part_both_ways(monkeypatch: pytest.MonkeyPatch, whole: bool) -> None:
-    for name, few in (("QUICK", TINY), ("REAL_STEPS", 3), ("PRACTICES", 1), ("EPOCHS", 2), ("UPDATES", 2)):
+    for name, few in (("QUICK", TINY), ("REAL_STEPS", 3), ("INNER_ITERATIONS", 1), ("EPOCHS", 2), ("UPDATES", 2)):
         monkeypatch.setattr(iteration, name, few)
     rows = list(iteration.rows(Options(quick=True, whole=whole)))
     for found, precision in zip(rows, PRECISIONS, strict=True):
