@@ -9,7 +9,7 @@ import pytest
 TINY = """\
 name: tiny
 scenario: {name: cacc_catchup, num_vehicles: 3, horizon: 40}
-algorithm: {name: dppo, kappa: 1, rollout_steps: 20, epochs: 2, hidden: [8]}
+algorithm: {name: dppo, kappa: 1, rollout_steps: 20, epochs: 2, hidden_sizes: [8]}
 train: {env_steps: 400, num_envs: 2, threads: 1}
 evaluate: {every: 100}
 log: {tensorboard: false}

@@ -30,7 +30,7 @@ AXES = SHORT + "compare:\n  algorithm.kappa: [0, 1, 2]\n"
 FAULTY = """
 import os, signal, sys
 import envs
-from experiments import runner
+from experiments.runs import runner
 
 save = runner.Run._save
 

@@ -7,8 +7,7 @@ from matplotlib.colors import to_rgb
 from experiments.comparisons import plots
 from experiments.comparisons.standings import Standing, standings
 from experiments.drawing import plots as run_plots
-
-from .comparing import make_run, two_variants
+from tests.experiments.comparing import make_run, two_variants
 
 
 @pytest.fixture

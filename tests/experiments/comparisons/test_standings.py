@@ -7,8 +7,7 @@ import pytest
 from experiments.comparisons import standings as module
 from experiments.comparisons.standings import as_numbers, standings
 from experiments.comparisons.wording import verdict
-
-from .comparing import make_run, two_variants
+from tests.experiments.comparing import make_run, two_variants
 
 
 def test_the_best_comes_first_and_is_compared_with_the_next(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_every_combination_is_a_variant(folder: Path) -> None:
         ("algorithm: [dppo, {name: dmpo, kappa: 1}, {name: dmpo, kappa: 2}]", ["dppo", "dmpo-kappa=1", "dmpo-kappa=2"]),
         ("algorithm: [dppo, dmpo_cacc_catchup]", ["dppo", "dmpo_cacc_catchup"]),
         ("graph: [null, complete, {name: k_nearest, k: 2}]", ["graph=null", "complete", "k_nearest"]),
-        ("algorithm.hidden_sizes: [[8], [8, 8]]", ["hidden_size=8", "hidden_size=8_8"]),
+        ("algorithm.hidden_sizes: [[8], [8, 8]]", ["hidden_sizes=8", "hidden_sizes=8_8"]),
         ("scenario.name: [cacc_catchup, cacc_slowdown]", ["a", "a"]),
     ],
 )
@@ -61,7 +61,7 @@ def test_a_preset_has_the_same_label_in_every_scenario_and_a_folder_of_its_own()
 
 def test_files_are_called_by_their_names_and_repeated_labels_by_both(folder: Path) -> None:
     axes = "compare: {algorithm.kappa: [0, 1]}"
-    files = write("a.yaml", TINY + axes), write("b.yaml", TINY.replace("hidden: [8]", "hidden: [9]") + axes)
+    files = write("a.yaml", TINY + axes), write("b.yaml", TINY.replace("hidden_sizes: [8]", "hidden_sizes: [9]") + axes)
     assert labels(*files, "dppo_ring") == ["kappa=0", "kappa=1", "b-kappa=0", "b-kappa=1", "dppo"]
 
 

@@ -19,8 +19,7 @@ from experiments.config.schema import Experiment
 from experiments.runs import loggers, runner
 from experiments.runs.folder import MetricsLog, RunFolder
 from experiments.runs.loggers import Sinks
-
-from .conftest import TINY
+from tests.experiments.conftest import TINY
 
 LINES: list[dict[str, Any]] = [
     {"env_steps": 10 * i, "wall_seconds": 1.5 * i, "eval/reward": -1.0 / (i + 1), "policy/kl": None if i == 2 else 0.1}

@@ -22,8 +22,7 @@ from experiments.config.schema import Experiment
 from experiments.runs import runner
 from experiments.runs.evaluation import load_policy, make_learner
 from experiments.runs.folder import RunFolder
-
-from .conftest import TINY, metrics_of
+from tests.experiments.conftest import TINY, metrics_of
 
 ROOT = Path(__file__).parents[3]
 
@@ -126,7 +125,9 @@ def kill_after(where, name, count):
     setattr(where, name, deadly)
 
 if __name__ == "__main__":
-    from experiments import cli, plots, runner
+    from experiments import cli
+    from experiments.drawing import plots
+    from experiments.runs import runner
 
     moments = {"checkpoint": (runner.Run, "_save", 1), "line before checkpoint": (runner.Run, "_write", 2),
                "pictures": (plots, "draw_run", 1)}
