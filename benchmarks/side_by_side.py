@@ -20,7 +20,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from experiments.comparisons.job import Job, Supervisor
+from experiments.comparisons.job import RunJob, Supervisor
 from experiments.config import loading
 from experiments.runs.folder import RunFolder
 
@@ -28,14 +28,14 @@ LEAST = 1.6
 PRESETS = ("dppo_cacc_catchup", "dmpo_cacc_catchup")
 
 
-def job(preset: str, seed: int, env_steps: int, folder: Path) -> Job:
+def job(preset: str, seed: int, env_steps: int, folder: Path) -> RunJob:
     """The preset, shortened and evaluated at its ends only, on one thread."""
     overrides = [f"train.seed={seed}", f"train.env_steps={env_steps}", "train.threads=1", "evaluate.every=1e12"]
     experiment = loading.load(preset, overrides).experiment
-    return Job(str(folder.absolute()), loading.dump(experiment), {}, [], os.getcwd())
+    return RunJob(str(folder.absolute()), loading.dump(experiment), {}, [], os.getcwd())
 
 
-def steps_per_second(jobs: list[Job]) -> float:
+def steps_per_second(jobs: list[RunJob]) -> float:
     """Env steps per second of all jobs together, done at once."""
     supervisor = Supervisor()
     try:

@@ -20,7 +20,7 @@ from experiments.config import loading, reading
 from experiments.config.messages import at
 from experiments.config.schema import AXES, COMPARING, Experiment, Train
 from experiments.errors import ConfigError, refusal, shown, suggestion
-from experiments.runs.evaluation import elsewhere, make_learner
+from experiments.runs.evaluation import evaluation_experiment, make_learner
 
 MAX_VARIANTS = 1_000
 _MAX_LABEL = 60
@@ -106,7 +106,7 @@ def _checked(draft: _Draft, experiment: Experiment) -> Variant:
     problems = []
     for label, overrides in draft.evaluate_on.items():
         try:
-            elsewhere(experiment, overrides)
+            evaluation_experiment(experiment, overrides)
         except ConfigError as error:
             problems += [f"evaluate_on.{label}: {problem}" for problem in error.problems]
     if problems:

@@ -50,7 +50,7 @@ class Assessment:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedPolicy:
     """A trained policy and the setting in which it is looked at; `scenario` is that of evaluation."""
 
     experiment: Experiment
@@ -164,15 +164,15 @@ def evaluate_run(folder: RunFolder, overrides: Sequence[str], tell: Callable[[st
         What `evaluation.json` would hold.
 
     Raises:
-        ConfigError, dmpo.CheckpointError: see `trained`.
+        ConfigError, dmpo.CheckpointError: see `load_trained_policy`.
     """
-    policy = trained(folder, overrides, tell)
+    policy = load_trained_policy(folder, overrides, tell)
     train = policy.experiment.train
     with make_evaluation_env(policy.scenario, train.workers, train.worker_timeout) as env:
         return report(assess(env, policy.learner), assess_controllers(env, policy.scenario), policy.env_steps)
 
 
-def trained(folder: RunFolder, overrides: Sequence[str], tell: Callable[[str], None]) -> Trained:
+def load_trained_policy(folder: RunFolder, overrides: Sequence[str], tell: Callable[[str], None]) -> TrainedPolicy:
     """The newest policy of a run, perhaps put on another graph or into another setting of the scenario.
 
     Args:
@@ -185,7 +185,7 @@ def trained(folder: RunFolder, overrides: Sequence[str], tell: Callable[[str], N
         dmpo.CheckpointError: there is no usable checkpoint.
     """
     begun = loading.load(folder.config).experiment
-    loaded = elsewhere(begun, overrides)
+    loaded = evaluation_experiment(begun, overrides)
     for note in loaded.notes:
         tell(note)
     experiment = loaded.experiment
@@ -199,10 +199,10 @@ def trained(folder: RunFolder, overrides: Sequence[str], tell: Callable[[str], N
             "each agent's own need the same number of agents and observations, and no more neighbors than they were "
             "trained with; with algorithm.share_parameters=true in training, the number of agents is free"
         )
-    return Trained(experiment, scenario, learner, state["env_steps"])
+    return TrainedPolicy(experiment, scenario, learner, state["env_steps"])
 
 
-def elsewhere(trained: Experiment, overrides: Sequence[str]) -> loading.Loaded:
+def evaluation_experiment(trained: Experiment, overrides: Sequence[str]) -> loading.Loaded:
     """The experiment that a run's policies are evaluated in, with overrides.
 
     Raises:

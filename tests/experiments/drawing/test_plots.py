@@ -44,7 +44,15 @@ def test_both_pictures_are_written_for_a_run(tmp_path: Path) -> None:
     with MetricsLog(folder.metrics) as log:
         for line in [*LINES, {"env_steps": 9000, "policy/train_reward": 1.0}]:
             log.write(line)
-    plots.draw_run(folder, "x", {"constant": {"eval/reward": -10.0}}, platoon(), 0.1, range(3))
+    plots.draw_run(
+        folder.plots,
+        metrics=folder.read_metrics(),
+        name="x",
+        controllers={"constant": {"eval/reward": -10.0}},
+        trajectory=platoon(),
+        step_seconds=0.1,
+        learners=range(3),
+    )
     assert sorted(path.name for path in folder.plots.iterdir()) == ["learning_curve.png", "time_space.png"]
     for path in folder.plots.iterdir():
         image = Image.open(path)
@@ -174,7 +182,15 @@ def test_errors_of_models_are_drawn_over_training_and_over_the_horizon(tmp_path:
     with MetricsLog(folder.metrics) as log:
         for step in range(1, 10):
             log.write(line(step))
-    plots.draw_run(folder, "x", {}, {}, 0.1, ())
+    plots.draw_run(
+        folder.plots,
+        metrics=folder.read_metrics(),
+        name="x",
+        controllers={},
+        trajectory={},
+        step_seconds=0.1,
+        learners=(),
+    )
     names = {path.name for path in folder.plots.iterdir()}
     assert {"model_errors.png", "model_horizon.png"} <= names
     curves = plots.model_horizon([line(step) for step in range(1, 10)], "x").axes[0].get_lines()
