@@ -1,7 +1,7 @@
-"""One run of a comparison, in a process of its own, and who looks after it.
+"""One run of a comparison in a process of its own, and the supervisor of these processes.
 
-The process is told its job on its standard input, and lives no longer than the pipe: when the other end is gone,
-because whoever held it was killed, it ends with its simulations. It goes on from its checkpoint another time.
+The process reads its job from standard input and exits, with its simulations, when that pipe closes, for example
+because the supervisor was killed. The next attempt resumes from the checkpoint.
 """
 
 import json

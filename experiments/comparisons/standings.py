@@ -1,4 +1,4 @@
-"""Who stands where in a comparison: the numbers of its report, scenario by scenario, out of finished runs."""
+"""Results of a comparison: the numbers of its report, computed from finished runs, for each scenario."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass

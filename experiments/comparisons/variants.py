@@ -1,4 +1,4 @@
-"""What `dmpo compare` compares: one variant for each file, or for each combination of the values in its `compare:`.
+"""Variants that `dmpo compare` compares: one for each file, or for each combination of the values in its `compare:`.
 
 With `compare: {algorithm.kappa: [1, 2], graph.name: [cycle, complete]}` there are four, kappa=1-cycle and so on. With
 `evaluate_on: {alone: [graph.name=empty]}` beside it, each trained policy is evaluated there as well.

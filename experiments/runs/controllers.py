@@ -1,4 +1,4 @@
-"""A scenario driven by classical controllers, without anybody who learns.
+"""Evaluation of classical controllers in a scenario, without a learner.
 
 dmpo evaluate ring controller.name=idm controller.time_gap=1.2 scenario.ring_length=250
 """
@@ -26,7 +26,7 @@ from graphs.spelling import nearest
 
 
 class Workers(BaseModel):
-    """What of `train` matters where nobody learns."""
+    """The settings of `train` that an evaluation without a learner uses."""
 
     model_config = STRICT
 
@@ -35,7 +35,7 @@ class Workers(BaseModel):
 
 @dataclass(frozen=True)
 class ControllerEvaluation:
-    """What is to be driven, by whom (None: by each controller in turn), and notes on what an override made void."""
+    """Checked scenario and controller (None: each one in turn), with notes on settings that an override discarded."""
 
     scenario: envs.ScenarioParameters
     controller: envs.controllers.ControllerParameters | None

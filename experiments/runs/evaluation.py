@@ -1,4 +1,4 @@
-"""What a policy is worth on the reference starts of a scenario, beside classical controllers."""
+"""Evaluation of a policy on the reference starts of a scenario, beside classical controllers."""
 
 import os
 import platform

@@ -1,7 +1,7 @@
-"""Where the lines of `metrics.jsonl` go besides: TensorBoard, Weights & Biases.
+"""Loggers that copy the lines of `metrics.jsonl` to TensorBoard and Weights & Biases.
 
-Whenever a run starts or goes on, a logger is given all lines that stand there by then. So what was written behind a
-checkpoint, and comes again, is in it once, and what it missed is made good.
+When a run starts or resumes, each logger first receives every line the file already holds. Lines after the last
+checkpoint, which training writes again, therefore reach it once, and lines that it missed are added.
 """
 
 import logging
