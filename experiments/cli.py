@@ -141,7 +141,7 @@ def render(
     from experiments.runs import rendering
     from experiments.runs.folder import RunFolder
 
-    folder, shot = RunFolder.existing(run), rendering.Shot(steps, start, every, fps)
+    folder, shot = RunFolder.existing(run), rendering.RenderSettings(steps, start, every, fps)
     if gui:
         rendering.show(folder, overrides or [], shot, _note)
         return
@@ -180,7 +180,7 @@ def job() -> None:
     from experiments.comparisons import job
 
     try:
-        job.obey()
+        job.run_job_from_stdin()
     except KeyboardInterrupt as error:
         raise StoppedError("stopped", status_of(error)) from None
 

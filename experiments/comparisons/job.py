@@ -137,7 +137,7 @@ class SilentCallback:
         """An evaluation was made."""
 
 
-def obey() -> None:
+def run_job_from_stdin() -> None:
     """Do the job that the standard input tells of, in this process, and end with the one at its other end.
 
     Raises:

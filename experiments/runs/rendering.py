@@ -22,7 +22,7 @@ _ROWS = 1_000  # of a time-space diagram, which has no more points across
 
 
 @dataclass(frozen=True)
-class Shot:
+class RenderSettings:
     """What is shown: at most `steps` simulated steps from reference start `start`; every so many, a picture."""
 
     steps: int | None = None
@@ -86,7 +86,7 @@ class RecordingEnv:
 
 
 def render(
-    folder: RunFolder, overrides: Sequence[str], shot: Shot, output: Path, tell: Callable[[str], None]
+    folder: RunFolder, overrides: Sequence[str], shot: RenderSettings, output: Path, tell: Callable[[str], None]
 ) -> list[Path]:
     """Write a time-space diagram and a film of one episode with the likeliest actions; returns their paths.
 
@@ -121,10 +121,10 @@ def render(
     picture = output / "time_space.png"
     plots.save(diagram, picture)
     scene = _scene(policy, filmed, trajectory, roads, seconds)
-    return [picture, film.shoot(scene, output / "film", shot.fps, shot.every)]
+    return [picture, film.write_film(scene, output / "film", shot.fps, shot.every)]
 
 
-def show(folder: RunFolder, overrides: Sequence[str], shot: Shot, tell: Callable[[str], None]) -> None:
+def show(folder: RunFolder, overrides: Sequence[str], shot: RenderSettings, tell: Callable[[str], None]) -> None:
     """Drive one episode from the first reference start in SUMO's own window, at the speed of real time.
 
     Raises:
@@ -156,13 +156,13 @@ _WITHOUT_A_DISPLAY = (
 )
 
 
-def _check_start(policy: TrainedPolicy, shot: Shot) -> None:
+def _check_start(policy: TrainedPolicy, shot: RenderSettings) -> None:
     starts = envs.spec(policy.scenario).reference_starts
     if shot.start >= starts:
         raise ConfigError(refusal("--start", shot.start, f"a whole number from 0 to {starts - 1}"))
 
 
-def _shortened(policy: TrainedPolicy, shot: Shot) -> envs.ScenarioParameters:
+def _shortened(policy: TrainedPolicy, shot: RenderSettings) -> envs.ScenarioParameters:
     """The scenario with an episode of no more steps than asked for, in whole actions."""
     hold, horizon = policy.scenario.action_repeat, policy.scenario.horizon
     actions = -(-min(shot.steps or horizon, horizon) // hold)

@@ -12,7 +12,7 @@ import envs
 from experiments.config import loading
 from experiments.drawing import film
 from experiments.runs import rendering, runner
-from experiments.runs.rendering import RecordingEnv, Shot
+from experiments.runs.rendering import RecordingEnv, RenderSettings
 from tests.conftest import Command
 from tests.experiments.conftest import TINY
 
@@ -88,9 +88,9 @@ def test_the_film_shows_the_episode_that_evaluation_sees(
     dmpo: Command, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, Any] = {}
-    monkeypatch.setattr(film, "shoot", lambda scene, *rest: seen.update(scene=scene) or Path("x"))
-    rendering.render(rendering.RunFolder(run), [], Shot(start=2), Path("out"), print)
-    policy = rendering.trained(rendering.RunFolder(run), [], print)
+    monkeypatch.setattr(film, "write_film", lambda scene, *rest: seen.update(scene=scene) or Path("x"))
+    rendering.render(rendering.RunFolder(run), [], RenderSettings(start=2), Path("out"), print)
+    policy = rendering.load_trained_policy(rendering.RunFolder(run), [], print)
     with rendering.make_env(policy.scenario, 3, 1, rendering.SEED) as env:
         obs, info = env.reset(seed=rendering.SEED)
         speeds = [info["state"]["speed"][2].copy()]
