@@ -20,7 +20,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from experiments.comparisons.job import Job, Supervisor
+from experiments.comparisons.job import RunJob, Supervisor
 from experiments.config import loading
 from experiments.runs.folder import RunFolder
 
@@ -28,14 +28,14 @@ LEAST_RATIO = 1.6
 PRESETS = ("dppo_cacc_catchup", "dmpo_cacc_catchup")
 
 
-def job(preset: str, seed: int, env_steps: int, folder: Path) -> Job:
+def job(preset: str, seed: int, env_steps: int, folder: Path) -> RunJob:
     """Job of the shortened preset, evaluated at the start and the end only, on one thread."""
     overrides = [f"train.seed={seed}", f"train.env_steps={env_steps}", "train.threads=1", "evaluate.every=1e12"]
     experiment = loading.load(preset, overrides).experiment
-    return Job(str(folder.absolute()), loading.dump(experiment), {}, [], os.getcwd())
+    return RunJob(str(folder.absolute()), loading.dump(experiment), {}, [], os.getcwd())
 
 
-def steps_per_second(jobs: list[Job]) -> float:
+def steps_per_second(jobs: list[RunJob]) -> float:
     """Throughput of all jobs together, run at the same time, in env steps/s."""
     supervisor = Supervisor()
     try:

@@ -123,7 +123,7 @@ def render(
     from experiments.runs import rendering
     from experiments.runs.folder import RunFolder
 
-    folder, shot = RunFolder.existing(run), rendering.Shot(steps, start, every, fps)
+    folder, shot = RunFolder.existing(run), rendering.RenderSettings(steps, start, every, fps)
     if gui:
         rendering.show(folder, overrides or [], shot, commands.note)
         return
@@ -162,7 +162,7 @@ def job() -> None:
     from experiments.comparisons import job
 
     try:
-        job.obey()
+        job.run_job_from_stdin()
     except KeyboardInterrupt as error:
         raise StoppedError("stopped", interrupt_status(error)) from None
 

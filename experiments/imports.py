@@ -58,11 +58,11 @@ def _cause(error: BaseException, folder: Path) -> str:
 
 def _check_schema(names: Sequence[str]) -> None:
     from experiments.config.schema import json_schema
-    from experiments.runs.controllers import trial_model
+    from experiments.runs.controllers import controller_evaluation_model
 
     try:
         json_schema()
-        trial_model().model_json_schema()
+        controller_evaluation_model().model_json_schema()
     except Exception as error:
         what = str(error).splitlines()[0]
         raise ConfigError(

@@ -13,8 +13,8 @@ import joblib
 from rich.console import Console
 
 from experiments.comparisons import comparison, variants
-from experiments.comparisons.comparison import Comparison, Entry
-from experiments.comparisons.job import Failure, Job, Supervisor, is_done
+from experiments.comparisons.comparison import Comparison, ComparisonRun
+from experiments.comparisons.job import Failure, RunJob, Supervisor, is_done
 from experiments.config import loading
 from experiments.config.schema import Experiment
 from experiments.errors import ConfigError, RunError, shown
@@ -26,8 +26,8 @@ _CLUSTERS = (
 )
 
 
-class Watch(Protocol):
-    """Who is told how the runs go."""
+class ComparisonCallback(Protocol):
+    """Callback that is notified when a run of a comparison ends."""
 
     def finished(self, run: str) -> None:
         """A run has come to its end."""
@@ -54,7 +54,7 @@ class Plan:
 class FailedRun:
     """A run that could not be finished."""
 
-    run: Entry
+    run: ComparisonRun
     failure: Failure
 
 
@@ -66,20 +66,25 @@ def plan(files: Sequence[str], overrides: Sequence[str], seeds: int) -> Plan:
     """
     found, notes = variants.load(files, overrides)
     runs = [(variant, variant.seeded(number)) for number in range(seeds) for variant in found]
-    entries = [_entry(variant, experiment) for variant, experiment in runs]
+    entries = [_comparison_run(variant, experiment) for variant, experiment in runs]
     wanted = Comparison.of(files, overrides, entries)
     return Plan(wanted, [experiment for _, experiment in runs], [v.evaluate_on for v, _ in runs], notes)
 
 
 def run(
-    plan: Plan, output: Path, watch: Watch, modules: Sequence[str], jobs: int | None = None, backend: str | None = None
+    plan: Plan,
+    output: Path,
+    callback: ComparisonCallback,
+    modules: Sequence[str],
+    jobs: int | None = None,
+    backend: str | None = None,
 ) -> list[FailedRun]:
     """Make what is missing of the runs, all in the folder's comparison; returns those that could not be finished.
 
     Args:
         plan: what is wanted.
         output: folder of the comparison.
-        watch: is told of each run's end.
+        callback: notified of each run's end.
         modules: to be imported by each run, for what they register.
         jobs: runs side by side; the processor's cores, or what a cluster has, if left out.
         backend: joblib's, of a cluster; this machine if left out.
@@ -94,17 +99,17 @@ def run(
         missing = []
         for entry, job in zip(plan.wanted.runs, _jobs(plan, output, modules), strict=True):
             if is_done(job):
-                watch.finished(entry.name)
+                callback.finished(entry.name)
             else:
                 missing.append((entry, job))
         with closing(_results(parallel, missing, backend)) as results:
             for entry, failure in results:
                 if failure is None:
-                    watch.finished(entry.name)
+                    callback.finished(entry.name)
                 else:
                     failed.append(FailedRun(entry, failure))
                     comparison.write_failures(output, [asdict(each.run) | asdict(each.failure) for each in failed])
-                    watch.failed(entry.name, failure.message)
+                    callback.failed(entry.name, failure.message)
     return failed
 
 
@@ -125,20 +130,20 @@ def conclude(output: Path, console: Console, program: str) -> None:
     console.print(f"The report is {page}; open it in a browser", soft_wrap=True, highlight=False, markup=False)
 
 
-def _entry(variant: variants.Variant, experiment: Experiment) -> Entry:
+def _comparison_run(variant: variants.Variant, experiment: Experiment) -> ComparisonRun:
     seed = experiment.train.seed
-    return Entry(variant.label, experiment.scenario.name, seed, f"runs/{variant.stem}-seed{seed}")
+    return ComparisonRun(variant.label, experiment.scenario.name, seed, f"runs/{variant.stem}-seed{seed}")
 
 
-def _jobs(plan: Plan, output: Path, modules: Sequence[str]) -> Iterator[Job]:
+def _jobs(plan: Plan, output: Path, modules: Sequence[str]) -> Iterator[RunJob]:
     for entry, experiment, evaluate_on in zip(plan.wanted.runs, plan.experiments, plan.evaluate_on, strict=True):
         folder = str((output / entry.folder).absolute())
-        yield Job(folder, loading.dump(experiment), evaluate_on, list(modules), os.getcwd())
+        yield RunJob(folder, loading.dump(experiment), evaluate_on, list(modules), os.getcwd())
 
 
 def _results(
-    parallel: joblib.Parallel, missing: Sequence[tuple[Entry, Job]], backend: str | None
-) -> Generator[tuple[Entry, Failure | None]]:
+    parallel: joblib.Parallel, missing: Sequence[tuple[ComparisonRun, RunJob]], backend: str | None
+) -> Generator[tuple[ComparisonRun, Failure | None]]:
     """Do the jobs; give each run as it ends, with its failure if there was one."""
     supervisor = Supervisor()
     try:
@@ -151,7 +156,7 @@ def _results(
         supervisor.stop()
 
 
-def _supervised(supervisor: Supervisor, entry: Entry, job: Job) -> tuple[Entry, Failure | None]:
+def _supervised(supervisor: Supervisor, entry: ComparisonRun, job: RunJob) -> tuple[ComparisonRun, Failure | None]:
     return entry, supervisor.run(job)
 
 

@@ -26,7 +26,7 @@ FREE_TO_CHANGE = ("train.workers",)
 
 
 @dataclass(frozen=True)
-class Entry:
+class ComparisonRun:
     """A run of a comparison; `folder` is relative to the comparison's."""
 
     label: str
@@ -58,10 +58,10 @@ class Comparison:
     overrides: list[str]
     labels: list[str]
     seeds: list[int]
-    runs: list[Entry] = field(default_factory=list)
+    runs: list[ComparisonRun] = field(default_factory=list)
 
     @classmethod
-    def of(cls, files: Sequence[str], overrides: Sequence[str], runs: Sequence[Entry]) -> Self:
+    def of(cls, files: Sequence[str], overrides: Sequence[str], runs: Sequence[ComparisonRun]) -> Self:
         """The comparison with these runs."""
         labels, seeds = dict.fromkeys(run.label for run in runs), {run.seed for run in runs}
         title = ", ".join(Path(file).stem for file in files) if len(files) <= _NAMED else f"{len(files)} files compared"
@@ -118,7 +118,7 @@ def load(path: Path) -> Comparison:
         raise ConfigError(f"{shown(str(path), 300)} is not the folder of a comparison: it {what}")
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
-        return Comparison(**data | {"runs": [Entry(**run) for run in data["runs"]]})
+        return Comparison(**data | {"runs": [ComparisonRun(**run) for run in data["runs"]]})
     except (ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"{file} is damaged: {error}; put a good copy in its place") from error
 
@@ -178,7 +178,7 @@ def _check_usable(path: Path) -> bool:
     return False
 
 
-def _check_unchanged(path: Path, runs: Sequence[Entry], experiments: Sequence[Experiment]) -> None:
+def _check_unchanged(path: Path, runs: Sequence[ComparisonRun], experiments: Sequence[Experiment]) -> None:
     problems = []
     for run, experiment in zip(runs, experiments, strict=True):
         folder = RunFolder(path / run.folder)

@@ -1,7 +1,7 @@
-"""One run of a comparison, in a process of its own, and who looks after it.
+"""One run of a comparison in a process of its own, and the supervisor of these processes.
 
-The process is told its job on its standard input, and lives no longer than the pipe: when the other end is gone,
-because whoever held it was killed, it ends with its simulations. It goes on from its checkpoint another time.
+The process reads its job from standard input and exits, with its simulations, when that pipe closes, for example
+because the supervisor was killed. The next attempt resumes from the checkpoint.
 """
 
 import json
@@ -30,7 +30,7 @@ _MAX_DETAILS = 20_000  # characters
 
 
 @dataclass(frozen=True)
-class Job:
+class RunJob:
     """A run to be made, gone on with or completed.
 
     Attributes:
@@ -72,7 +72,7 @@ class Supervisor:
     def __reduce__(self) -> tuple[type["Supervisor"], tuple[()]]:
         return Supervisor, ()  # on another machine it begins with nothing to look after
 
-    def run(self, job: Job) -> Failure | None:
+    def run(self, job: RunJob) -> Failure | None:
         """Do a job in a new process and wait for its end."""
         with tempfile.TemporaryFile() as told:
             try:
@@ -96,7 +96,7 @@ class Supervisor:
         for process in processes:
             self._end(process)
 
-    def _start(self, job: Job, told: IO[bytes]) -> "subprocess.Popen[bytes] | None":
+    def _start(self, job: RunJob, told: IO[bytes]) -> "subprocess.Popen[bytes] | None":
         imports = [word for module in job.modules for word in ("--import", module)]
         command = [sys.executable, "-P", "-m", "experiments", *imports, "job"]
         # The child finds the modules that this process found, in the same order.
@@ -124,8 +124,8 @@ class Supervisor:
             process.stdin.close()
 
 
-class Unwatched:
-    """Nobody is told: whoever wants to know reads the run's metrics."""
+class SilentCallback:
+    """Training callback that does nothing: the run's metrics file tells its progress."""
 
     def begin(self, env_steps: int, total: int) -> None:
         """Training starts."""
@@ -137,24 +137,24 @@ class Unwatched:
         """An evaluation was made."""
 
 
-def obey() -> None:
+def run_job_from_stdin() -> None:
     """Do the job that the standard input tells of, in this process, and end with the one at its other end.
 
     Raises:
         ConfigError, RunError, dmpo.TrainingError, dmpo.CheckpointError, envs.SimulationError: as in `dmpo train`.
     """
-    job = Job(**json.loads(sys.stdin.buffer.readline()))
+    job = RunJob(**json.loads(sys.stdin.buffer.readline()))
     threading.Thread(target=_end_with_the_pipe, daemon=True).start()
     experiment = loading.check(yaml_io.read_text(job.config, "config.yaml")).experiment
     _wait_for_the_last(job.run)
     job.run.create(loading.dump(experiment))
-    runner.resume(experiment, job.run, Unwatched())
+    runner.resume(experiment, job.run, SilentCallback())
     for label, overrides in job.evaluate_on.items():
         if not is_evaluated_on(job.run, label, overrides):
             _evaluate_on(job.run, label, overrides)
 
 
-def is_done(job: Job) -> bool:
+def is_done(job: RunJob) -> bool:
     """Whether the run is finished, and evaluated wherever it is to be."""
     run = job.run
     if not run.config.is_file():

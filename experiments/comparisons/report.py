@@ -15,8 +15,16 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from experiments.comparisons import diagrams, plots, wording
-from experiments.comparisons.plots import Look
-from experiments.comparisons.standings import REWARD, Entry, Metrics, Standing, across, as_numbers, standings
+from experiments.comparisons.plots import LineStyle
+from experiments.comparisons.standings import (
+    REWARD,
+    Metrics,
+    ScenarioResult,
+    VariantResult,
+    across,
+    as_numbers,
+    scenario_results,
+)
 from experiments.config import loading
 from experiments.config.checks import communication_graph
 from experiments.drawing import plots as run_plots
@@ -66,14 +74,14 @@ def write(records: Sequence[RunRecord], output: Path, title: str, command: str) 
         (output / "plots").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--output: {shown(str(output), 300)} cannot be used: {error.strerror}") from error
-    found = standings(records)
-    looks = plots.looks(found)
+    found = scenario_results(records)
+    line_styles = plots.line_styles(found)
     page = _template().render(
         title=title,
         summary=wording.summary(found),
         command=command,
-        scenarios=[_scenario(standing, looks, output / "plots") for standing in found],
-        overview=[_overview(standing) for standing in found] if len(found) > 1 else [],
+        scenarios=[_scenario(result, line_styles, output / "plots") for result in found],
+        overview=[_overview(result) for result in found] if len(found) > 1 else [],
         across=_across(found),
         versions=_versions(records),
         runs=len(records),
@@ -95,39 +103,39 @@ def _breakable(text: str) -> Markup:
     return Markup("<wbr>").join(re.split(r"(?<=[_.-])(?=[^\W\d])", text))
 
 
-def _scenario(standing: Standing, looks: dict[str, Look], folder: Path) -> dict[str, Any]:
-    of, reward = standing.threshold
-    differing = _differences(standing.entries)
-    episodes = len(standing.entries[0].runs[0].report["episodes"])
+def _scenario(result: ScenarioResult, line_styles: dict[str, LineStyle], folder: Path) -> dict[str, Any]:
+    of, reward = result.threshold
+    differing = _differences(result.entries)
+    episodes = len(result.entries[0].runs[0].report["episodes"])
     return {
-        "name": standing.scenario,
-        "anchor": _file_name(standing.scenario),
-        "verdict": wording.verdict(standing),
+        "name": result.scenario,
+        "anchor": _file_name(result.scenario),
+        "verdict": wording.verdict(result),
         "threshold": f"{wording.number(reward)}, the final reward of {of}",
-        "budget": wording.steps(standing.budget),
-        "rows": [_row(standing, entry, looks[entry.label]) for entry in standing.entries],
-        "controllers": [_controller_row(name, found, episodes) for name, found in standing.controllers.items()],
-        "bounds": [(name, wording.number(value)) for name, value in standing.bounds.items()],
-        "elsewhere": standing.elsewhere,
-        "transfers": [_transfer(standing, entry) for entry in standing.entries] if standing.elsewhere else [],
-        "pictures": _pictures(standing, looks, folder),
-        "labels": [entry.label for entry in standing.entries],
+        "budget": wording.steps(result.budget),
+        "rows": [_row(result, entry, line_styles[entry.label]) for entry in result.entries],
+        "controllers": [_controller_row(name, found, episodes) for name, found in result.controllers.items()],
+        "bounds": [(name, wording.number(value)) for name, value in result.bounds.items()],
+        "elsewhere": result.elsewhere,
+        "transfers": [_transfer(result, entry) for entry in result.entries] if result.elsewhere else [],
+        "pictures": _pictures(result, line_styles, folder),
+        "labels": [entry.label for entry in result.entries],
         "differences": [row for row in differing if _ABSENT not in row[1]],
         "only_some": [row for row in differing if _ABSENT in row[1]],
-        "configurations": [(e.label, loading.dump(e.runs[0].experiment)) for e in standing.entries],
-        "runs": [_run(entry.label, run) for entry in standing.entries for run in entry.runs],
+        "configurations": [(e.label, loading.dump(e.runs[0].experiment)) for e in result.entries],
+        "runs": [_run(entry.label, run) for entry in result.entries for run in entry.runs],
     }
 
 
-def _row(standing: Standing, entry: Entry, look: Look) -> dict[str, Any]:
-    other, area = standing.over_best_other(entry), entry.area(standing.budget)
+def _row(result: ScenarioResult, entry: VariantResult, line_style: LineStyle) -> dict[str, Any]:
+    other, area = result.over_best_other(entry), entry.area(result.budget)
     return {
         "label": entry.label,
-        "color": look.color,
+        "color": line_style.color,
         "seeds": len(entry.runs),
         "final": wording.number(entry.final.value),
         "interval": wording.interval(entry.final),
-        "samples": wording.steps(standing.samples(entry)),
+        "samples": wording.steps(result.samples(entry)),
         "area": wording.number(area.value),
         "area_interval": wording.interval(area),
         "better": wording.share(other[1].probability.value if other else None),
@@ -139,9 +147,9 @@ def _row(standing: Standing, entry: Entry, look: Look) -> dict[str, Any]:
     }
 
 
-def _transfer(standing: Standing, entry: Entry) -> tuple[str, list[tuple[str, str]]]:
+def _transfer(result: ScenarioResult, entry: VariantResult) -> tuple[str, list[tuple[str, str]]]:
     """A label, and its final reward as trained and elsewhere, each with its interval."""
-    found = [entry.final, *(entry.final_on(label) for label in standing.elsewhere)]
+    found = [entry.final, *(entry.final_on(label) for label in result.elsewhere)]
     return entry.label, [(wording.number(x.value), wording.interval(x)) if x else ("does not fit", "") for x in found]
 
 
@@ -164,17 +172,17 @@ def _run(label: str, run: RunRecord) -> dict[str, Any]:
         "speed": wording.number(metrics.get("eval/speed")),
         "collisions": wording.collisions((round(metrics.get("eval/collisions", 0)), len(run.report["episodes"]))),
         "env_steps": wording.steps(run.report["env_steps"]),
-        "seconds": f"{Entry(label, [run]).seconds:,.0f}",
+        "seconds": f"{VariantResult(label, [run]).seconds:,.0f}",
         "folder": run.folder.path.resolve().name,
     }
 
 
-def _overview(standing: Standing) -> dict[str, Any]:
-    best, controller = standing.entries[0], standing.best_controller
-    other = standing.over_best_other(best)
+def _overview(result: ScenarioResult) -> dict[str, Any]:
+    best, controller = result.entries[0], result.best_controller
+    other = result.over_best_other(best)
     return {
-        "scenario": standing.scenario,
-        "anchor": _file_name(standing.scenario),
+        "scenario": result.scenario,
+        "anchor": _file_name(result.scenario),
         "best": best.label,
         "final": wording.number(best.final.value),
         "interval": wording.interval(best.final),
@@ -182,12 +190,12 @@ def _overview(standing: Standing) -> dict[str, Any]:
         "better": wording.share(other[1].probability.value if other else None),
         "better_interval": wording.shares(other[1].probability) if other else "",
         "controller": controller or "–",
-        "reward": wording.number(standing.controllers[controller][REWARD]) if controller else "–",
-        "beaten": bool(standing.better_controllers(best)),
+        "reward": wording.number(result.controllers[controller][REWARD]) if controller else "–",
+        "beaten": bool(result.better_controllers(best)),
     }
 
 
-def _across(found: Sequence[Standing]) -> dict[str, Any] | None:
+def _across(found: Sequence[ScenarioResult]) -> dict[str, Any] | None:
     """The probabilities that a row's run beats a column's, over all scenarios."""
     pairs = across(found)
     labels = list(dict.fromkeys(one for one, _ in pairs))
@@ -205,32 +213,32 @@ def _across(found: Sequence[Standing]) -> dict[str, Any] | None:
     )
 
 
-def _pictures(standing: Standing, looks: dict[str, Look], folder: Path) -> list[Picture]:
-    name, start = standing.scenario, f"{_file_name(standing.scenario)}_"
+def _pictures(result: ScenarioResult, line_styles: dict[str, LineStyle], folder: Path) -> list[Picture]:
+    name, start = result.scenario, f"{_file_name(result.scenario)}_"
     found = [
         _picture(
-            plots.learning_curves(standing, looks),
+            plots.learning_curves(result, line_styles),
             folder / f"{start}learning_curves.png",
             f"Learning curves on {name}: interquartile means over runs, with 95 % intervals; dashed, the best "
             "controllers and the known bounds.",
         ),
         _picture(
-            plots.final_results(standing, looks),
+            plots.final_results(result, line_styles),
             folder / f"{start}final_results.png",
             f"Final results on {name}: interquartile means with 95 % intervals, faintly each run, and controllers.",
         ),
     ]
-    errors = plots.model_errors(standing, looks)
+    errors = plots.model_errors(result, line_styles)
     if errors is not None:
         caption = f"Errors of the models on {name}, one step ahead on trajectories held out, as shares of the variance."
         found.append(_picture(errors, folder / f"{start}model_errors.png", caption))
-    return found + _graphs(standing, folder, start) + _episodes(standing, folder / f"{start}time_space.png")
+    return found + _graphs(result, folder, start) + _episodes(result, folder / f"{start}time_space.png")
 
 
-def _graphs(standing: Standing, folder: Path, start: str) -> list[Picture]:
+def _graphs(result: ScenarioResult, folder: Path, start: str) -> list[Picture]:
     """Each distinct communication graph, and whose it is."""
     found: list[tuple[nx.Graph, list[str]]] = []
-    for entry in standing.entries:
+    for entry in result.entries:
         experiment = entry.runs[0].experiment
         graph = communication_graph(experiment, experiment.scenario)
         same = next((users for there, users in found if nx.utils.graphs_equal(there, graph)), None)
@@ -246,12 +254,12 @@ def _graphs(standing: Standing, folder: Path, start: str) -> list[Picture]:
     return pictures
 
 
-def _episodes(standing: Standing, path: Path) -> list[Picture]:
-    figure = diagrams.time_spaces({e.label: e.runs[0].folder.read_trajectory() for e in standing.entries})
+def _episodes(result: ScenarioResult, path: Path) -> list[Picture]:
+    figure = diagrams.time_spaces({e.label: e.runs[0].folder.read_trajectory() for e in result.entries})
     if figure is None:
         return []
     caption = (
-        f"{standing.scenario} in time and space: the final policy of each one's first seed, from the first reference "
+        f"{result.scenario} in time and space: the final policy of each one's first seed, from the first reference "
         "start; a line is a vehicle."
     )
     # Rather scrolled than made too small to read.
@@ -264,7 +272,7 @@ def _picture(figure: Figure, path: Path, caption: str, style: str = "", wide: bo
     return Picture(f"data:image/png;base64,{data}", caption, style, wide)
 
 
-def _differences(entries: Sequence[Entry]) -> list[tuple[str, list[str]]]:
+def _differences(entries: Sequence[VariantResult]) -> list[tuple[str, list[str]]]:
     """Keys whose values are not everywhere the same, with each label's value."""
     columns = [[loading.flatten(run.experiment.model_dump(mode="json")) for run in entry.runs] for entry in entries]
     keys = dict.fromkeys(key for runs in columns for flat in runs for key in flat)

@@ -1,6 +1,6 @@
 """How the runs of a comparison go, on the standard error: a bar for each that is at work, and one for all of them.
 
-What is known of a run is what its `metrics.jsonl` holds, wherever the process is that writes it.
+Progress is read from each run's `metrics.jsonl`, wherever the process that writes it may be.
 """
 
 import json

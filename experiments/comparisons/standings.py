@@ -1,4 +1,4 @@
-"""Who stands where in a comparison: the numbers of its report, scenario by scenario, out of finished runs."""
+"""Results of a comparison: the numbers of its report, computed from finished runs, for each scenario."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -27,7 +27,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Entry:
+class VariantResult:
     """One of those compared in a scenario.
 
     Attributes:
@@ -95,7 +95,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Standing:
+class ScenarioResult:
     """A scenario's result.
 
     Attributes:
@@ -106,7 +106,7 @@ class Standing:
     """
 
     scenario: str
-    entries: list[Entry]
+    entries: list[VariantResult]
     controllers: dict[str, Metrics]
     bounds: dict[str, float]
 
@@ -128,13 +128,13 @@ class Standing:
         """Where policies were evaluated as well, by label."""
         return sorted({label for entry in self.entries for run in entry.runs for label in run.elsewhere})
 
-    def samples(self, entry: Entry) -> int | None:
+    def samples(self, entry: VariantResult) -> int | None:
         """Steps from which on the interquartile mean stays at the threshold or above; None if it ends below."""
         if entry.curve is None:
             return None
         return statistics.samples_to(self.threshold[1], entry.curve.steps, entry.curve.middle)
 
-    def over_best_other(self, entry: Entry) -> tuple[str, Improvement] | None:
+    def over_best_other(self, entry: VariantResult) -> tuple[str, Improvement] | None:
         """The best of the others, and how probably a run of this entry is better than one of it."""
         other = next((other for other in self.entries if other.label != entry.label), None)
         if other is None:
@@ -146,25 +146,27 @@ class Standing:
         """Its name, if there are controllers."""
         return next(iter(self.controllers), None)
 
-    def better_controllers(self, entry: Entry) -> list[str]:
+    def better_controllers(self, entry: VariantResult) -> list[str]:
         """Those whose reward is above an entry's."""
         return [name for name, metrics in self.controllers.items() if metrics[REWARD] > entry.final.value]
 
 
-def standings(records: Sequence[RunRecord]) -> list[Standing]:
+def scenario_results(records: Sequence[RunRecord]) -> list[ScenarioResult]:
     """Every scenario's result, in the order in which they first come."""
     grouped = by_scenario(records)
-    return [_standing(name, grouped[name]) for name in dict.fromkeys(r.experiment.scenario.name for r in records)]
+    return [
+        _scenario_result(name, grouped[name]) for name in dict.fromkeys(r.experiment.scenario.name for r in records)
+    ]
 
 
-def across(found: Sequence[Standing]) -> dict[tuple[str, str], Improvement]:
+def across(found: Sequence[ScenarioResult]) -> dict[tuple[str, str], Improvement]:
     """For those compared in every scenario, how probably one's run is better than the other's; none of one scenario.
 
     Averaged over scenarios, as probabilities can be and rewards of different scales cannot.
     """
     if len(found) < 2:
         return {}
-    entries = [{entry.label: entry for entry in standing.entries} for standing in found]
+    entries = [{entry.label: entry for entry in result.entries} for result in found]
     everywhere = [label for label in entries[0] if all(label in there for there in entries)]
     return {
         (one, other): statistics.improvement([(there[one].finals, there[other].finals) for there in entries])
@@ -174,48 +176,50 @@ def across(found: Sequence[Standing]) -> dict[tuple[str, str], Improvement]:
     }
 
 
-def as_numbers(found: Sequence[Standing]) -> dict[str, Any]:
+def as_numbers(found: Sequence[ScenarioResult]) -> dict[str, Any]:
     """All numbers of a report, for JSON; what is not finite is null."""
-    scenarios = {standing.scenario: _scenario_numbers(standing) for standing in found}
+    scenarios = {result.scenario: _scenario_numbers(result) for result in found}
     pairs = [{"better": a, "than": b, **asdict(value.probability)} for (a, b), value in across(found).items()]
     method = {"level": statistics.LEVEL, "resamples": statistics.RESAMPLES, "interval": "percentile, over runs"}
     whole: dict[str, Any] = _finite({"method": method, "scenarios": scenarios, "across_scenarios": pairs})
     return whole
 
 
-def _standing(scenario: str, groups: Mapping[str, list[RunRecord]]) -> Standing:
-    entries = sorted((Entry(label, runs) for label, runs in groups.items()), key=lambda e: -_or_worst(e.final.value))
+def _scenario_result(scenario: str, groups: Mapping[str, list[RunRecord]]) -> ScenarioResult:
+    entries = sorted(
+        (VariantResult(label, runs) for label, runs in groups.items()), key=lambda e: -_or_worst(e.final.value)
+    )
     controllers: dict[str, Metrics] = {}
     bounds: dict[str, float] = {}
     for entry in entries:
         controllers = entry.runs[0].report["controllers"] | controllers
         bounds = envs.bounds(evaluation_scenario(entry.runs[0].experiment)) | bounds
     ranked = sorted(controllers.items(), key=lambda item: -_or_worst(item[1][REWARD]))
-    return Standing(scenario, entries, dict(ranked), bounds)
+    return ScenarioResult(scenario, entries, dict(ranked), bounds)
 
 
-def _scenario_numbers(standing: Standing) -> dict[str, Any]:
-    of, reward = standing.threshold
+def _scenario_numbers(result: ScenarioResult) -> dict[str, Any]:
+    of, reward = result.threshold
     return {
         "threshold": {"of": of, "reward": reward},
-        "budget": standing.budget,
-        "entries": {entry.label: _entry_numbers(standing, entry) for entry in standing.entries},
-        "controllers": standing.controllers,
-        "bounds": standing.bounds,
+        "budget": result.budget,
+        "entries": {entry.label: _entry_numbers(result, entry) for entry in result.entries},
+        "controllers": result.controllers,
+        "bounds": result.bounds,
     }
 
 
-def _entry_numbers(standing: Standing, entry: Entry) -> dict[str, Any]:
-    other, curve = standing.over_best_other(entry), entry.curve
+def _entry_numbers(result: ScenarioResult, entry: VariantResult) -> dict[str, Any]:
+    other, curve = result.over_best_other(entry), entry.curve
     low, high = curve.ends if curve and curve.ends else (None, None)
-    elsewhere = {label: entry.final_on(label) for label in standing.elsewhere}
+    elsewhere = {label: entry.final_on(label) for label in result.elsewhere}
     return {
         "seeds": [run.experiment.train.seed for run in entry.runs],
         "final": asdict(entry.final),
         "finals": entry.finals.tolist(),
         "final_on": {label: found and asdict(found) for label, found in elsewhere.items()},
-        "samples_to_threshold": standing.samples(entry),
-        "mean_until_budget": asdict(entry.area(standing.budget)),
+        "samples_to_threshold": result.samples(entry),
+        "mean_until_budget": asdict(entry.area(result.budget)),
         "over_best_other": other and {"other": other[0], **asdict(other[1])},
         "speed": entry.mean("eval/speed"),
         "collisions": dict(zip(("episodes_with", "episodes"), entry.collisions, strict=True)),

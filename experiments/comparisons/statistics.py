@@ -1,4 +1,4 @@
-"""What a handful of runs says: robust means with bootstrap intervals, and how often one algorithm beats another.
+"""Statistics of a few runs: robust means with bootstrap intervals, and how often one algorithm beats another.
 
 After Agarwal et al., *Deep reinforcement learning at the edge of the statistical precipice*, NeurIPS 2021. What is
 drawn at random here is the run: its seed sets initial weights, noise and training episodes. The reference starts of an

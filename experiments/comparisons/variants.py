@@ -1,4 +1,4 @@
-"""What `dmpo compare` compares: one variant for each file, or for each combination of the values in its `compare:`.
+"""Variants that `dmpo compare` compares: one for each file, or for each combination of the values in its `compare:`.
 
 With `compare: {algorithm.kappa: [1, 2], graph.name: [cycle, complete]}` there are four, kappa=1-cycle and so on. With
 `evaluate_on: {alone: [graph.name=empty]}` beside it, each trained policy is evaluated there as well.
@@ -20,7 +20,7 @@ from experiments.config import loading, yaml_io
 from experiments.config.messages import value_at
 from experiments.config.schema import AXES, COMPARING, Experiment, Train
 from experiments.errors import ConfigError, refusal, shown, suggestion
-from experiments.runs.evaluation import elsewhere, make_learner
+from experiments.runs.evaluation import evaluation_experiment, make_learner
 
 MAX_VARIANTS = 1_000
 _MAX_LABEL = 60
@@ -106,7 +106,7 @@ def _checked(draft: _Draft, experiment: Experiment) -> Variant:
     problems = []
     for label, overrides in draft.evaluate_on.items():
         try:
-            elsewhere(experiment, overrides)
+            evaluation_experiment(experiment, overrides)
         except ConfigError as error:
             problems += [f"evaluate_on.{label}: {problem}" for problem in error.problems]
     if problems:

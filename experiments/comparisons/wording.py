@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from experiments.comparisons.standings import REWARD, Entry, Standing
+from experiments.comparisons.standings import REWARD, ScenarioResult, VariantResult
 from experiments.comparisons.statistics import Estimate
 
 SETTLED = 0.05  # the p-value below which a difference is not put down to the seeds
@@ -54,43 +54,43 @@ def listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
-def summary(found: Sequence[Standing]) -> str:
+def summary(found: Sequence[ScenarioResult]) -> str:
     """Who wins where; of a single scenario, all about it."""
     if len(found) == 1:
         return verdict(found[0])
     wins: dict[str, list[str]] = {}
-    for standing in found:
-        wins.setdefault(_winner(standing), []).append(standing.scenario)
+    for result in found:
+        wins.setdefault(_winner(result), []).append(result.scenario)
     return f"{'; '.join(f'{winner} wins in {listed(scenarios)}' for winner, scenarios in wins.items())}."
 
 
-def verdict(standing: Standing) -> str:
+def verdict(result: ScenarioResult) -> str:
     """Who wins in a scenario, by how much, and whether that is more than chance; a controller too."""
-    best, controller = standing.entries[0], standing.best_controller
+    best, controller = result.entries[0], result.best_controller
     if not math.isfinite(best.final.value):
         return "No variant has a finite final reward in all of its runs."
-    if controller is not None and standing.better_controllers(best):
-        reward = number(standing.controllers[controller][REWARD])
+    if controller is not None and result.better_controllers(best):
+        reward = number(result.controllers[controller][REWARD])
         opening = (
             f"The controller {controller} wins with {reward}, and nothing was learned for it. Of what was learned, "
         )
-        return f"{opening}{best.label} is best with {_result(best)}{_lead(standing)}."
+        return f"{opening}{best.label} is best with {_result(best)}{_lead(result)}."
     rest = "" if controller is None else (
-        f" The best controller, {controller}, gets {number(standing.controllers[controller][REWARD])}."
+        f" The best controller, {controller}, gets {number(result.controllers[controller][REWARD])}."
     )  # fmt: skip
-    if len(standing.entries) == 1:
+    if len(result.entries) == 1:
         return f"{best.label} gets {_result(best)}.{rest}"
-    return f"{best.label} wins with {_result(best)}{_lead(standing)}.{rest}"
+    return f"{best.label} wins with {_result(best)}{_lead(result)}.{rest}"
 
 
-def _winner(standing: Standing) -> str:
-    best, controller = standing.entries[0], standing.best_controller
+def _winner(result: ScenarioResult) -> str:
+    best, controller = result.entries[0], result.best_controller
     if not math.isfinite(best.final.value):
         return "nobody"
-    return f"the controller {controller}" if standing.better_controllers(best) else best.label
+    return f"the controller {controller}" if result.better_controllers(best) else best.label
 
 
-def _result(entry: Entry) -> str:
+def _result(entry: VariantResult) -> str:
     ends = interval(entry.final)
     words = f"{ends}, {runs(len(entry.runs))}" if ends else "one run, so no interval"
     collided = entry.collisions
@@ -98,13 +98,13 @@ def _result(entry: Entry) -> str:
     return f"{number(entry.final.value)} ({words}{crash})"
 
 
-def _lead(standing: Standing) -> str:
+def _lead(result: ScenarioResult) -> str:
     """`, before b with …`, and what that is worth."""
-    best = standing.entries[0]
-    beaten = standing.over_best_other(best)
+    best = result.entries[0]
+    beaten = result.over_best_other(best)
     if beaten is None:
         return ""
-    other, found = standing.entries[1], beaten[1]
+    other, found = result.entries[1], beaten[1]
     if not math.isfinite(other.final.value):
         return f", before {other.label}, which has no finite final reward"
     counts = f"{len(best.runs)} against {runs(len(other.runs))}"

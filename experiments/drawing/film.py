@@ -67,7 +67,7 @@ class Scene:
         return int(self.graph.number_of_nodes())
 
 
-def shoot(scene: Scene, stem: Path, fps: int, every: int) -> Path:
+def write_film(scene: Scene, stem: Path, fps: int, every: int) -> Path:
     """Make the film: MP4 where there is an ffmpeg, otherwise GIF.
 
     Args:

@@ -22,7 +22,6 @@ from PIL import Image
 
 from dmpo.files import whole
 from dmpo.measures import by_vehicle
-from experiments.runs.folder import RunFolder
 
 Floats = NDArray[Any]
 
@@ -34,35 +33,37 @@ _ROW = 0.065  # of the height of the axes, what a line of text needs
 
 
 def draw_run(
-    folder: RunFolder,
+    folder: Path,
+    *,
+    metrics: Sequence[Mapping[str, Any]],
     name: str,
     controllers: Mapping[str, Mapping[str, float]],
     trajectory: Mapping[str, Floats],
     step_seconds: float,
     learners: Collection[int],
 ) -> None:
-    """The pictures into the run's folder: the learning curve, an episode and, where there are models, their errors.
+    """Draw a run: its learning curve, one episode and, if it has models, their errors.
 
     Args:
-        folder: of the run.
+        folder: existing folder that the pictures are written to.
+        metrics: lines of `metrics.jsonl`.
         name: of the experiment, for the titles.
         controllers: their metrics by name.
         trajectory: of one episode, (T, M) arrays `position` and `speed`, perhaps `headway`.
         step_seconds: between two rows of the trajectory.
         learners: numbers of the vehicles that learn.
     """
-    metrics = folder.read_metrics()
     modeled = [line for line in metrics if line.get("model/state_error") is not None]
     if modeled:
-        save(model_errors(modeled, name), folder.plots / "model_errors.png")
+        save(model_errors(modeled, name), folder / "model_errors.png")
     rolled = [line for line in modeled if _open_loop(line)]
     if rolled:
-        save(model_horizon(rolled, name), folder.plots / "model_horizon.png")
+        save(model_horizon(rolled, name), folder / "model_horizon.png")
     lines = [line for line in metrics if line.get("eval/reward") is not None]
     levels = {key: found["eval/reward"] for key, found in controllers.items()}
-    save(learning_curve(lines, levels, name), folder.plots / "learning_curve.png")
+    save(learning_curve(lines, levels, name), folder / "learning_curve.png")
     if "position" in trajectory and "speed" in trajectory:
-        save(time_space(trajectory, name, step_seconds, learners), folder.plots / "time_space.png")
+        save(time_space(trajectory, name, step_seconds, learners), folder / "time_space.png")
 
 
 def save(figure: Figure, path: Path, few_colors: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""A scenario driven by classical controllers, without anybody who learns.
+"""Evaluation of classical controllers in a scenario, without a learner.
 
 dmpo evaluate ring controller.name=idm controller.time_gap=1.2 scenario.ring_length=250
 """
@@ -26,7 +26,7 @@ from graphs.spelling import nearest
 
 
 class Workers(BaseModel):
-    """What of `train` matters where nobody learns."""
+    """The settings of `train` that an evaluation without a learner uses."""
 
     model_config = STRICT
 
@@ -34,8 +34,8 @@ class Workers(BaseModel):
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What is to be driven, by whom (None: by each controller in turn), and notes on what an override made void."""
+class ControllerEvaluation:
+    """Checked scenario and controller (None: each one in turn), with notes on settings that an override discarded."""
 
     scenario: envs.ScenarioParameters
     controller: envs.controllers.ControllerParameters | None
@@ -43,7 +43,7 @@ class Trial:
     notes: list[str]
 
 
-def load(source: str, overrides: Sequence[str] = ()) -> Trial:
+def load(source: str, overrides: Sequence[str] = ()) -> ControllerEvaluation:
     """The scenario of a run, a YAML file or a preset, or the one of that name, with `a.b=c` overrides applied.
 
     Raises:
@@ -59,45 +59,47 @@ def load(source: str, overrides: Sequence[str] = ()) -> Trial:
     if isinstance(data["scenario"], dict):
         data["scenario"]["mode"] = "evaluate"
     try:
-        checked: Any = trial_model().model_validate_json(json.dumps(data), strict=True)
+        checked: Any = controller_evaluation_model().model_validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
-        raise ConfigError(validation_messages(error, data, Schema(trial_model().model_json_schema()))) from None
-    return Trial(checked.scenario, checked.controller, checked.train.workers, notes)
+        raise ConfigError(
+            validation_messages(error, data, Schema(controller_evaluation_model().model_json_schema()))
+        ) from None
+    return ControllerEvaluation(checked.scenario, checked.controller, checked.train.workers, notes)
 
 
-def evaluate(trial: Trial) -> dict[str, Any]:
+def evaluate(setup: ControllerEvaluation) -> dict[str, Any]:
     """Drive one episode from each reference start.
 
     Returns:
         Scenario, the controllers' metrics by name, versions; for a single controller also its parameters and, for each
         start, the agents' returns.
     """
-    with make_evaluation_env(trial.scenario, trial.workers) as env:
-        found: dict[str, Any] = {"scenario": trial.scenario.model_dump(mode="json"), "starts": env.num_envs}
-        if trial.controller is None:
-            found["controllers"] = assess_controllers(env, trial.scenario)
+    with make_evaluation_env(setup.scenario, setup.workers) as env:
+        found: dict[str, Any] = {"scenario": setup.scenario.model_dump(mode="json"), "starts": env.num_envs}
+        if setup.controller is None:
+            found["controllers"] = assess_controllers(env, setup.scenario)
         else:
-            name, parameters = trial.controller.name, trial.controller.model_dump(exclude={"name"})
+            name, parameters = setup.controller.name, setup.controller.model_dump(exclude={"name"})
             evaluation = assess_controller(envs.controllers.make(name, env, **parameters))
             found["controllers"] = {name: evaluation.metrics}
-            found |= {"controller": trial.controller.model_dump(mode="json"), "episodes": episodes(evaluation)}
+            found |= {"controller": setup.controller.model_dump(mode="json"), "episodes": episodes(evaluation)}
     return found | {"versions": versions()}
 
 
-def trial_model() -> type[BaseModel]:
-    """What a trial may hold, with the scenarios and controllers that are registered now."""
-    return _trial_model(tuple(envs.names()), tuple(envs.controllers.names()))
+def controller_evaluation_model() -> type[BaseModel]:
+    """Schema of a controller evaluation, with the scenarios and controllers that are registered now."""
+    return _controller_evaluation_model(tuple(envs.names()), tuple(envs.controllers.names()))
 
 
 @lru_cache(maxsize=4)
-def _trial_model(scenarios: tuple[str, ...], controllers: tuple[str, ...]) -> type[BaseModel]:
+def _controller_evaluation_model(scenarios: tuple[str, ...], controllers: tuple[str, ...]) -> type[BaseModel]:
     controller = union([envs.controllers.parameters(name) for name in controllers])
     axes: dict[str, Any] = {
         "scenario": (union([envs.parameters(name) for name in scenarios]), Field(description="What is driven.")),
         "controller": (controller | None, Field(None, description="Who drives; left out, each in turn.")),
         "train": (Workers, Workers()),
     }
-    return create_model("Trial", __config__=STRICT, **axes)
+    return create_model("ControllerEvaluation", __config__=STRICT, **axes)
 
 
 def _sources(source: str) -> yaml_io.Mapping:

@@ -1,4 +1,4 @@
-"""What a policy is worth on the reference starts of a scenario, beside classical controllers."""
+"""Evaluation of a policy on the reference starts of a scenario, beside classical controllers."""
 
 import os
 import platform
@@ -50,7 +50,7 @@ class Assessment:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedPolicy:
     """A trained policy and the setting in which it is looked at; `scenario` is that of evaluation."""
 
     experiment: Experiment
@@ -164,15 +164,15 @@ def evaluate_run(folder: RunFolder, overrides: Sequence[str], tell: Callable[[st
         What `evaluation.json` would hold.
 
     Raises:
-        ConfigError, dmpo.CheckpointError: see `trained`.
+        ConfigError, dmpo.CheckpointError: see `load_trained_policy`.
     """
-    policy = trained(folder, overrides, tell)
+    policy = load_trained_policy(folder, overrides, tell)
     train = policy.experiment.train
     with make_evaluation_env(policy.scenario, train.workers, train.worker_timeout) as env:
         return report(assess(env, policy.learner), assess_controllers(env, policy.scenario), policy.env_steps)
 
 
-def trained(folder: RunFolder, overrides: Sequence[str], tell: Callable[[str], None]) -> Trained:
+def load_trained_policy(folder: RunFolder, overrides: Sequence[str], tell: Callable[[str], None]) -> TrainedPolicy:
     """The newest policy of a run, perhaps put on another graph or into another setting of the scenario.
 
     Args:
@@ -185,7 +185,7 @@ def trained(folder: RunFolder, overrides: Sequence[str], tell: Callable[[str], N
         dmpo.CheckpointError: there is no usable checkpoint.
     """
     begun = loading.load(folder.config).experiment
-    loaded = elsewhere(begun, overrides)
+    loaded = evaluation_experiment(begun, overrides)
     for note in loaded.notes:
         tell(note)
     experiment = loaded.experiment
@@ -193,22 +193,22 @@ def trained(folder: RunFolder, overrides: Sequence[str], tell: Callable[[str], N
     learner, state = make_learner(experiment, scenario), folder.load_state()
     set_threads(experiment)
     if not _fits(learner, folder, state["trainer"]):
-        there, here = (_demands(e, s) for e, s in ((begun, evaluation_scenario(begun)), (experiment, scenario)))
+        there, here = (_requirements(e, s) for e, s in ((begun, evaluation_scenario(begun)), (experiment, scenario)))
         raise ConfigError(
             f"graph, scenario: the policies do not fit. They were trained for {there}; here are {here}. Policies of "
             "each agent's own need the same number of agents and observations, and no more neighbors than they were "
             "trained with; with algorithm.share_parameters=true in training, the number of agents is free"
         )
-    return Trained(experiment, scenario, learner, state["env_steps"])
+    return TrainedPolicy(experiment, scenario, learner, state["env_steps"])
 
 
-def elsewhere(trained: Experiment, overrides: Sequence[str]) -> loading.Loaded:
+def evaluation_experiment(trained: Experiment, overrides: Sequence[str]) -> loading.Loaded:
     """The experiment that a run's policies are evaluated in, with overrides.
 
     Raises:
         ConfigError: an override that cannot be, or that would be of the training.
     """
-    loaded = loading.check(_preferring(overrides, trained.model_dump(mode="json")), overrides)
+    loaded = loading.check(_without_overridden_parameters(overrides, trained.model_dump(mode="json")), overrides)
     loading.check_unchanged(trained, loaded.experiment, FREE_TO_CHANGE, "and its policies are as they were trained")
     return loaded
 
@@ -223,11 +223,11 @@ def _fits(learner: dmpo.Learner, folder: RunFolder, trainer: dict[str, Any]) -> 
 def load_policy(learner: dmpo.Learner, state: dict[str, Any]) -> bool:
     """Give an untrained learner the policy of a trained one, perhaps of another graph; false if it does not fit.
 
-    A policy that hears fewer neighbors than it has learned to reads zeros in their places, as wherever a neighbor is
+    A policy with fewer neighbors than in training reads zeros in their places, as wherever a neighbor is
     missing. What only training needs is taken over where it fits, and stays untrained where it does not.
     """
     fresh = learner.state_dict()
-    state = state | {"policy": _hearing_fewer(state["policy"], fresh["policy"])}
+    state = state | {"policy": _for_fewer_neighbors(state["policy"], fresh["policy"])}
     fitting = {name: part for name, part in state.items() if _shapes(part) == _shapes(fresh.get(name))}
     if any(name in fresh and name not in fitting for name in _ACTING):
         return False
@@ -258,7 +258,7 @@ def episodes(evaluation: dmpo.Evaluation) -> list[dict[str, Any]]:
     return [{"start": k, "return": float(row.mean()), "agents": row.tolist()} for k, row in enumerate(returns)]
 
 
-def _hearing_fewer(policy: dict[str, Any], fresh: dict[str, Any]) -> dict[str, Any]:
+def _for_fewer_neighbors(policy: dict[str, Any], fresh: dict[str, Any]) -> dict[str, Any]:
     """A policy's parameters without those rows of (R, K·D, outputs) that meet neighbors who are not there."""
     layer = next((name for name in fresh if name.endswith("weight") and fresh[name].dim() == 3), None)
     if layer not in policy or policy[layer].dim() != 3:
@@ -272,7 +272,7 @@ def _shapes(part: Any) -> Any:
     return tuple(part.shape) if isinstance(part, torch.Tensor) else type(part)
 
 
-def _demands(experiment: Experiment, scenario: envs.ScenarioParameters) -> str:
+def _requirements(experiment: Experiment, scenario: envs.ScenarioParameters) -> str:
     """What a policy depends on, in words."""
     here = envs.spec(scenario)
     others = Neighborhood(communication_graph(experiment, scenario), hops=1).size - 1
@@ -282,7 +282,7 @@ def _demands(experiment: Experiment, scenario: envs.ScenarioParameters) -> str:
     )
 
 
-def _preferring(overrides: Sequence[str], data: yaml_io.Mapping) -> yaml_io.Mapping:
+def _without_overridden_parameters(overrides: Sequence[str], data: yaml_io.Mapping) -> yaml_io.Mapping:
     """The file's mapping without those parameters of evaluation that an override sets for the whole scenario."""
     given = {keys[1] for keys, _ in yaml_io.parse_overrides(overrides) if keys[0] == "scenario" and len(keys) == 2}
     kept = {key: value for key, value in data["evaluate"]["scenario"].items() if key not in given}

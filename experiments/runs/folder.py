@@ -1,4 +1,4 @@
-"""The folder of a run: where things stand in it, and files that are whole or not there at all."""
+"""Folder of a run: the paths in it, and files that are written whole or not at all."""
 
 import fcntl
 import json
@@ -43,11 +43,11 @@ class RunFolder:
 
     @property
     def evaluation(self) -> Path:
-        """What the final policy is worth."""
+        """Evaluation of the final policy."""
         return self.path / "evaluation.json"
 
     def evaluation_on(self, label: str) -> Path:
-        """What the final policy is worth elsewhere."""
+        """Evaluation of the final policy under the overrides with this label."""
         return self.path / f"evaluation-{label}.json"
 
     @property

@@ -1,7 +1,7 @@
-"""Where the lines of `metrics.jsonl` go besides: TensorBoard, Weights & Biases.
+"""Loggers that copy the lines of `metrics.jsonl` to TensorBoard and Weights & Biases.
 
-Whenever a run starts or goes on, a sink is given all lines that stand there by then. So what was written behind a
-checkpoint, and comes again, is in it once, and what it missed is made good.
+When a run starts or resumes, each logger first receives every line the file already holds. Lines after the last
+checkpoint, which training writes again, therefore reach it once, and lines that it missed are added.
 """
 
 import logging
@@ -21,7 +21,7 @@ Line = dict[str, Any]
 _log = logging.getLogger(__name__)
 
 
-class Sink(Protocol):
+class Logger(Protocol):
     """Takes lines as they stand in `metrics.jsonl`; a number that was not finite is null there."""
 
     def write(self, line: Line) -> None:
@@ -31,7 +31,7 @@ class Sink(Protocol):
         """The run ends, or stops before its end."""
 
 
-class TensorBoard:
+class TensorBoardLogger:
     """Scalars in a file of TensorBoard's, which takes the place of those of earlier starts.
 
     The time of a scalar is as long after the run's beginning as `wall_seconds` says; its step is `env_steps`.
@@ -59,13 +59,13 @@ class TensorBoard:
         self._add(step=0, session_log=SessionLog(status=SessionLog.START))
 
     def write(self, line: Line) -> None:
-        """See :class:`Sink`."""
+        """See :class:`Logger`."""
         scalars = {name: x for name, x in line.items() if name not in ("env_steps", "wall_seconds") and x is not None}
         values = [self._summary.Value(tag=name, simple_value=x) for name, x in scalars.items()]
         self._add(line["env_steps"], line["wall_seconds"], summary=self._summary(value=values))
 
     def close(self, failed: bool) -> None:
-        """See :class:`Sink`."""
+        """See :class:`Logger`."""
         self._records.close()
 
     def _add(self, step: int = 0, seconds: float = 0.0, **what: Any) -> None:
@@ -74,7 +74,7 @@ class TensorBoard:
         self._records.flush()
 
 
-class WeightsAndBiases:
+class WandbLogger:
     """A run on Weights & Biases, or in a folder for `wandb sync`; it stays the same one when training goes on.
 
     Args:
@@ -102,18 +102,18 @@ class WeightsAndBiases:
         self._first = self._run.step  # what is below has arrived; offline nothing has, and the newest folder holds all
 
     def write(self, line: Line) -> None:
-        """See :class:`Sink`."""
+        """See :class:`Logger`."""
         if line["env_steps"] >= self._first:
             metrics = {name: value for name, value in line.items() if value is not None}
             self._run.log(metrics, step=line["env_steps"], commit=True)
 
     def close(self, failed: bool) -> None:
-        """See :class:`Sink`."""
+        """See :class:`Logger`."""
         self._run.finish(exit_code=int(failed))
 
 
-class Sinks:
-    """All sinks of a run. One that fails is closed with a warning, and the run goes on without it.
+class Loggers:
+    """All loggers of a run. One that fails is closed with a warning, and the run goes on without it.
 
     Args:
         experiment: says in `log` which.
@@ -122,10 +122,10 @@ class Sinks:
 
     def __init__(self, experiment: Experiment, folder: RunFolder) -> None:
         self._experiment, self._folder = experiment, folder
-        self._open: dict[str, Sink] = {}
+        self._open: dict[str, Logger] = {}
 
     def open(self) -> None:
-        """Begin each sink with the lines there are."""
+        """Begin each logger with the lines there are."""
         lines = self._folder.read_metrics()
         for key, opener in self._wanted(lines[-1]["wall_seconds"] if lines else 0.0).items():
             with self._guarded(key):
@@ -134,17 +134,17 @@ class Sinks:
                     self._open[key].write(line)
 
     def write(self, line: Line) -> None:
-        """Give a line to each sink."""
-        for key, sink in list(self._open.items()):
+        """Give a line to each logger."""
+        for key, logger in list(self._open.items()):
             with self._guarded(key):
-                sink.write(line)
+                logger.write(line)
 
-    def _wanted(self, seconds: float) -> dict[str, Callable[[], Sink]]:
-        log, path, wanted = self._experiment.log, self._folder.path, dict[str, Callable[[], Sink]]()
+    def _wanted(self, seconds: float) -> dict[str, Callable[[], Logger]]:
+        log, path, wanted = self._experiment.log, self._folder.path, dict[str, Callable[[], Logger]]()
         if log.tensorboard is True or (log.tensorboard == "auto" and _installed("tensorboard")):
-            wanted["log.tensorboard"] = lambda: TensorBoard(path / "tensorboard", seconds)
+            wanted["log.tensorboard"] = lambda: TensorBoardLogger(path / "tensorboard", seconds)
         if (settings := log.wandb) is not None:
-            wanted["log.wandb"] = lambda: WeightsAndBiases(settings, self._experiment, path)
+            wanted["log.wandb"] = lambda: WandbLogger(settings, self._experiment, path)
         return wanted
 
     @contextmanager
@@ -154,9 +154,9 @@ class Sinks:
         except Exception as error:
             _log.warning("%s: %s: %s; the run goes on without it, metrics.jsonl has every line, and resuming the run "
                          "begins anew with it", key, type(error).__name__, error)  # fmt: skip
-            if (sink := self._open.pop(key, None)) is not None:
+            if (logger := self._open.pop(key, None)) is not None:
                 with suppress(Exception):
-                    sink.close(failed=True)
+                    logger.close(failed=True)
 
     def __enter__(self) -> Self:
         return self
@@ -164,13 +164,13 @@ class Sinks:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for key, sink in list(self._open.items()):
+        for key, logger in list(self._open.items()):
             with self._guarded(key):
-                sink.close(failed=kind is not None)
+                logger.close(failed=kind is not None)
 
 
 def check_installed(log: Log) -> None:
-    """Refuse sinks that are not installed.
+    """Refuse loggers that are not installed.
 
     Raises:
         ConfigError: naming what to install.

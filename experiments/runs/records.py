@@ -1,4 +1,4 @@
-"""Finished runs as they lie on the disk, for whoever compares them."""
+"""Records of finished runs, read from their folders."""
 
 import math
 import re

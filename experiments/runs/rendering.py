@@ -14,7 +14,7 @@ import envs
 from experiments.config.checks import communication_graph
 from experiments.drawing import film, plots
 from experiments.errors import ConfigError, RunError, refusal, shown
-from experiments.runs.evaluation import SEED, Trained, make_env, trained
+from experiments.runs.evaluation import SEED, TrainedPolicy, load_trained_policy, make_env
 from experiments.runs.folder import RunFolder
 
 Array = NDArray[Any]
@@ -22,7 +22,7 @@ _ROWS = 1_000  # of a time-space diagram, which has no more points across
 
 
 @dataclass(frozen=True)
-class Shot:
+class RenderSettings:
     """What is shown: at most `steps` simulated steps from reference start `start`; every so many, a picture."""
 
     steps: int | None = None
@@ -31,7 +31,7 @@ class Shot:
     fps: int = 20
 
 
-class Filmed:
+class RecordingEnv:
     """An environment that holds actions as the trained one does, while every simulated step is seen.
 
     Args:
@@ -86,7 +86,7 @@ class Filmed:
 
 
 def render(
-    folder: RunFolder, overrides: Sequence[str], shot: Shot, output: Path, tell: Callable[[str], None]
+    folder: RunFolder, overrides: Sequence[str], shot: RenderSettings, output: Path, tell: Callable[[str], None]
 ) -> list[Path]:
     """Write a time-space diagram and a film of one episode with the likeliest actions; returns their paths.
 
@@ -101,7 +101,7 @@ def render(
         ConfigError: an override or start that cannot be, or a folder that cannot be made.
         dmpo.CheckpointError: there is no usable checkpoint.
     """
-    policy = trained(folder, overrides, tell)
+    policy = load_trained_policy(folder, overrides, tell)
     _check_start(policy, shot)
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ def render(
         raise ConfigError(f"--output: {shown(str(output), 300)} cannot be used: {error.strerror}") from error
     scenario = _shortened(policy, shot).model_copy(update={"action_repeat": 1})
     with make_env(scenario, shot.start + 1, 1, SEED, watch=True) as env:
-        filmed = Filmed(env, policy.scenario.action_repeat)
+        filmed = RecordingEnv(env, policy.scenario.action_repeat)
         dmpo.evaluate(filmed, policy.learner, deterministic=True, seed=SEED)
         roads, seconds, learners = env.roads()[-1], env.step_seconds, env.spec.places
     name = policy.experiment.name
@@ -121,10 +121,10 @@ def render(
     picture = output / "time_space.png"
     plots.save(diagram, picture)
     scene = _scene(policy, filmed, trajectory, roads, seconds)
-    return [picture, film.shoot(scene, output / "film", shot.fps, shot.every)]
+    return [picture, film.write_film(scene, output / "film", shot.fps, shot.every)]
 
 
-def show(folder: RunFolder, overrides: Sequence[str], shot: Shot, tell: Callable[[str], None]) -> None:
+def show(folder: RunFolder, overrides: Sequence[str], shot: RenderSettings, tell: Callable[[str], None]) -> None:
     """Drive one episode from the first reference start in SUMO's own window, at the speed of real time.
 
     Raises:
@@ -135,7 +135,7 @@ def show(folder: RunFolder, overrides: Sequence[str], shot: Shot, tell: Callable
         raise ConfigError(f"--gui: there is no display here (DISPLAY is not set); {_WITHOUT_A_DISPLAY}")
     if shot.start:
         raise ConfigError(refusal("--start", shot.start, "0 with --gui, whose window shows one road"))
-    policy = trained(folder, overrides, tell)
+    policy = load_trained_policy(folder, overrides, tell)
     try:
         env = make_env(_shortened(policy, shot), 1, 1, SEED, window=True)
     except envs.SimulationError as error:
@@ -156,13 +156,13 @@ _WITHOUT_A_DISPLAY = (
 )
 
 
-def _check_start(policy: Trained, shot: Shot) -> None:
+def _check_start(policy: TrainedPolicy, shot: RenderSettings) -> None:
     starts = envs.spec(policy.scenario).reference_starts
     if shot.start >= starts:
         raise ConfigError(refusal("--start", shot.start, f"a whole number from 0 to {starts - 1}"))
 
 
-def _shortened(policy: Trained, shot: Shot) -> envs.ScenarioParameters:
+def _shortened(policy: TrainedPolicy, shot: RenderSettings) -> envs.ScenarioParameters:
     """The scenario with an episode of no more steps than asked for, in whole actions."""
     hold, horizon = policy.scenario.action_repeat, policy.scenario.horizon
     actions = -(-min(shot.steps or horizon, horizon) // hold)
@@ -170,7 +170,7 @@ def _shortened(policy: Trained, shot: Shot) -> envs.ScenarioParameters:
 
 
 def _scene(
-    policy: Trained, filmed: Filmed, trajectory: dict[str, Array], roads: Sequence[Array], seconds: float
+    policy: TrainedPolicy, filmed: RecordingEnv, trajectory: dict[str, Array], roads: Sequence[Array], seconds: float
 ) -> film.Scene:
     x, y, heading, speed, length = (_rows([seen[k] for seen in filmed.vehicles]) for k in range(5))
     return film.Scene(

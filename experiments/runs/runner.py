@@ -32,7 +32,7 @@ from experiments.runs.evaluation import (
     with_threads,
 )
 from experiments.runs.folder import MetricsLog, RunFolder, write_whole
-from experiments.runs.loggers import Sinks, check_installed
+from experiments.runs.loggers import Loggers, check_installed
 
 # What a resumed run may change: how long and on what it runs and who is told, not what it is.
 FREE_TO_CHANGE = (
@@ -46,8 +46,8 @@ FREE_TO_CHANGE = (
 )
 
 
-class Watch(Protocol):
-    """Who is told how a run goes."""
+class TrainingCallback(Protocol):
+    """Callback that is notified of the progress of a training run."""
 
     def begin(self, env_steps: int, total: int) -> None:
         """Training starts at `env_steps`."""
@@ -68,7 +68,7 @@ class Outcome:
     was_finished: bool = False
 
 
-def train(experiment: Experiment, output: Path, watch: Watch) -> Outcome:
+def train(experiment: Experiment, output: Path, callback: TrainingCallback) -> Outcome:
     """Train from the beginning into a new folder, which is made once the environments have started.
 
     Raises:
@@ -79,15 +79,15 @@ def train(experiment: Experiment, output: Path, watch: Watch) -> Outcome:
     folder, experiment = RunFolder.new(output), with_threads(experiment)
     with _parts(experiment) as parts:
         folder.prepare()
-        with MetricsLog(folder.metrics) as log, Sinks(experiment, folder) as sinks:
+        with MetricsLog(folder.metrics) as log, Loggers(experiment, folder) as loggers:
             # Another process may have begun a run here while the environments started; the lock tells who was first.
             if folder.config.exists():
                 raise RunError(f"another process has begun a run in {folder.path}; choose another folder with --output")
             folder.create(loading.dump(experiment))
-            return Run(experiment, folder, log, sinks, watch, *parts).begin()
+            return Run(experiment, folder, log, loggers, callback, *parts).begin()
 
 
-def resume(experiment: Experiment, folder: RunFolder, watch: Watch) -> Outcome:
+def resume(experiment: Experiment, folder: RunFolder, callback: TrainingCallback) -> Outcome:
     """Go on from the newest checkpoint; from the beginning where there is none yet.
 
     Raises:
@@ -106,9 +106,9 @@ def resume(experiment: Experiment, folder: RunFolder, watch: Watch) -> Outcome:
     with (
         MetricsLog(folder.metrics, size) as log,
         _parts(experiment) as parts,
-        Sinks(experiment, folder) as sinks,
+        Loggers(experiment, folder) as loggers,
     ):
-        run = Run(experiment, folder, log, sinks, watch, *parts)
+        run = Run(experiment, folder, log, loggers, callback, *parts)
         if state:
             run.restore(state)
         # Not before it is known that nobody else is at work here, and that the checkpoint fits.
@@ -165,8 +165,8 @@ class Run:
     experiment: Experiment
     folder: RunFolder
     log: MetricsLog
-    sinks: Sinks
-    watch: Watch
+    loggers: Loggers
+    callback: TrainingCallback
     trainer: dmpo.Trainer
     env: envs.VectorEnv
     evaluation_env: envs.VectorEnv
@@ -177,8 +177,8 @@ class Run:
     def begin(self) -> Outcome:
         """From the untrained policy to the end."""
         self.log.take_back()
-        self.sinks.open()
-        self.watch.begin(0, self.experiment.train.env_steps)
+        self.loggers.open()
+        self.callback.begin(0, self.experiment.train.env_steps)
         self._write(evaluated=self._evaluate().metrics)
         return self._train()  # a run killed before its first checkpoint begins again
 
@@ -198,8 +198,8 @@ class Run:
     def go_on(self) -> Outcome:
         """From a checkpoint to the end."""
         self.log.take_back()
-        self.sinks.open()
-        self.watch.begin(self.trainer.env_steps, self.experiment.train.env_steps)
+        self.loggers.open()
+        self.callback.begin(self.trainer.env_steps, self.experiment.train.env_steps)
         return self._train()
 
     def _train(self) -> Outcome:
@@ -209,7 +209,7 @@ class Run:
         for metrics in self.trainer.iterations():
             done = self.trainer.env_steps
             self.pending.append(metrics)
-            self.watch.advance(done)
+            self.callback.advance(done)
             if done >= evaluate_at and done < total:
                 self._write(evaluated=self._evaluate().metrics)
                 self._save()
@@ -222,7 +222,7 @@ class Run:
 
     def _evaluate(self) -> Assessment:
         assessment = assess(self.evaluation_env, self.trainer.learner)
-        self.watch.evaluated(self.trainer.env_steps, assessment.metrics)
+        self.callback.evaluated(self.trainer.env_steps, assessment.metrics)
         return assessment
 
     def _write(self, evaluated: dict[str, float] | None = None) -> None:
@@ -230,7 +230,7 @@ class Run:
         line = {"env_steps": self.trainer.env_steps, "wall_seconds": round(time.monotonic() - self.started, 3)}
         if restarts := self._restarts():
             line["time/env_restarts"] = restarts
-        self.sinks.write(self.log.write(line | _means(self.pending) | (evaluated or {})))
+        self.loggers.write(self.log.write(line | _means(self.pending) | (evaluated or {})))
         self.pending = []
 
     def _restarts(self) -> int:
@@ -261,8 +261,15 @@ class Run:
         seconds = env.step_seconds * env.action_repeat
         trajectory = assessment.deterministic.trajectory
         self.folder.write_trajectory(trajectory, seconds)
-        name, learners = self.experiment.name, env.spec.places
-        plots.draw_run(self.folder, name, found["controllers"], trajectory, seconds, learners)
+        plots.draw_run(
+            self.folder.plots,
+            metrics=self.folder.read_metrics(),
+            name=self.experiment.name,
+            controllers=found["controllers"],
+            trajectory=trajectory,
+            step_seconds=seconds,
+            learners=env.spec.places,
+        )
         self._save()
         return Outcome(self.folder, found)
 

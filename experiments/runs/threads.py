@@ -1,4 +1,4 @@
-"""How a process that learns or acts uses the processor and its memory."""
+"""CPU threads and memory allocation of a process that trains or acts."""
 
 import ctypes
 import platform

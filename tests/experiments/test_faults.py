@@ -25,7 +25,7 @@ from experiments.errors import RunError
 from experiments.runs import runner
 from experiments.runs.folder import MetricsLog, RunFolder
 from tests.experiments.conftest import TINY, metrics_of
-from tests.experiments.runs.test_runner import Silence, assert_equal, state_of, tiny_experiment
+from tests.experiments.runs.test_runner import RecordingCallback, assert_equal, state_of, tiny_experiment
 from tests.faults import descendants, environment, file_size_limit, wait_until_gone
 
 Command = Callable[..., Any]
@@ -37,7 +37,7 @@ ENVS, STARTS = 2, 20  # environments in training and in evaluation, by which the
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that nothing happened to, not to be changed."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    runner.train(tiny_experiment(), folder, Silence())
+    runner.train(tiny_experiment(), folder, RecordingCallback())
     return folder
 
 
@@ -169,7 +169,7 @@ def test_a_run_killed_at_moments_of_all_kinds_ends_like_one_that_never_was(
         assert evaluations(folder / "run") == evaluations(undisturbed)[: len(evaluations(folder / "run"))]
         seen = max(seen, evaluations(folder / "run"), key=len)
     assert len(seen) > 2
-    runner.resume(tiny_experiment(), RunFolder(folder / "run"), Silence())
+    runner.resume(tiny_experiment(), RunFolder(folder / "run"), RecordingCallback())
     assert_ended_like(folder / "run", undisturbed)
 
 
@@ -231,7 +231,7 @@ def test_training_goes_on_when_sumo_dies_in_training_and_in_evaluation(
         step_async(env, actions)
 
     monkeypatch.setattr(envs.VectorEnv, "step_async", deadly)
-    runner.train(tiny_experiment(), tmp_path / "run", Silence())
+    runner.train(tiny_experiment(), tmp_path / "run", RecordingCallback())
     lines = metrics_of(tmp_path / "run")
     assert [line.get("time/env_restarts") for line in (lines[0], lines[-1])] == [1, 2]
     # The evaluation was made again and found the same; no step of the lost episodes counts.
@@ -244,7 +244,7 @@ def test_training_goes_on_when_sumo_dies_in_training_and_in_evaluation(
 # The folder ---------------------------------------------------------------------------------------------------------
 
 
-class Remover(Silence):
+class Remover(RecordingCallback):
     """Deletes the folder of a run that is going on."""
 
     def __init__(self, folder: Path) -> None:
@@ -276,7 +276,7 @@ def test_of_two_that_begin_in_one_folder_the_second_leaves_the_first_alone(
     with envs.make("cacc_catchup", 1) as env:
         monkeypatch.setattr(runner, "make_env", slow)
         with pytest.raises(RunError, match="another process has begun a run in"):
-            runner.train(tiny_experiment(), folder.path, Silence())
+            runner.train(tiny_experiment(), folder.path, RecordingCallback())
     assert folder.config.read_text(encoding="utf-8") == "name: first\n"
     assert folder.metrics.read_text(encoding="utf-8") == '{"env_steps": 0}\n'
 

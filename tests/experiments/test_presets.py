@@ -8,7 +8,7 @@ from experiments.config import loading
 from experiments.drawing import plots
 from experiments.runs import runner
 from tests.experiments.conftest import metrics_of
-from tests.experiments.runs.test_runner import Silence
+from tests.experiments.runs.test_runner import RecordingCallback
 
 SHORT = ("scenario.horizon=20", "evaluate.scenario.horizon=20", "train.num_envs=2", "train.threads=1")
 FEW = {
@@ -34,7 +34,7 @@ def test_it_trains_from_its_first_evaluation_to_its_last(
     repeat = loading.load(preset).experiment.scenario.action_repeat
     steps = 3 * 2 * FEW["rollout_steps"] * repeat  # three iterations
     experiment = loading.load(preset, [*SHORT, *few, f"train.env_steps={steps}"]).experiment
-    runner.train(experiment, folder / "run", Silence())
+    runner.train(experiment, folder / "run", RecordingCallback())
     lines = metrics_of(folder / "run")
     assert [line["env_steps"] for line in lines if "eval/reward" in line] == [0, steps]
     assert lines[-1]["policy/gradient_steps"] > 0

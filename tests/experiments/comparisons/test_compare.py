@@ -21,7 +21,7 @@ from experiments.runs import runner
 from experiments.runs.folder import RunFolder
 from tests.conftest import Command
 from tests.experiments.conftest import TINY, metrics_of
-from tests.experiments.runs.test_runner import Silence, assert_equal, environment, state_of
+from tests.experiments.runs.test_runner import RecordingCallback, assert_equal, environment, state_of
 
 SHORT = TINY.replace("env_steps: 400", "env_steps: 200")  # a first checkpoint after 120 steps
 AXES = SHORT + "compare:\n  algorithm.kappa: [0, 1, 2]\n"
@@ -30,7 +30,7 @@ AXES = SHORT + "compare:\n  algorithm.kappa: [0, 1, 2]\n"
 FAULTY = """
 import os, signal, sys
 import envs
-from experiments import runner
+from experiments.runs import runner
 
 save = runner.Run._save
 
@@ -53,7 +53,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
 
     def train(like: Path) -> Path:
         if not (folder / like.name).is_dir():
-            runner.train(loading.load(like / "config.yaml").experiment, folder / like.name, Silence())
+            runner.train(loading.load(like / "config.yaml").experiment, folder / like.name, RecordingCallback())
         return folder / like.name
 
     return train

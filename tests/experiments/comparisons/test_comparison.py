@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from experiments.comparisons import comparison
-from experiments.comparisons.comparison import Comparison, Entry
+from experiments.comparisons.comparison import Comparison, ComparisonRun
 from experiments.config import loading
 from experiments.errors import ConfigError, RunError
 from experiments.runs.folder import RunFolder
@@ -18,7 +18,7 @@ from tests.conftest import Command
 from tests.experiments.conftest import TINY
 from tests.experiments.runs.test_runner import tiny_experiment
 
-ONE, TWO = (Entry("tiny", "cacc_catchup", seed, f"runs/tiny-seed{seed}") for seed in (0, 1))
+ONE, TWO = (ComparisonRun("tiny", "cacc_catchup", seed, f"runs/tiny-seed{seed}") for seed in (0, 1))
 WANTED = Comparison.of(["tiny.yaml"], [], [ONE, TWO])
 EXPERIMENTS = [tiny_experiment(f"train.seed={seed}") for seed in (0, 1)]
 

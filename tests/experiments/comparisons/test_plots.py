@@ -5,34 +5,33 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from experiments.comparisons import plots
-from experiments.comparisons.standings import Standing, standings
+from experiments.comparisons.standings import ScenarioResult, scenario_results
 from experiments.drawing import plots as run_plots
-
-from .comparing import make_run, two_variants
+from tests.experiments.comparing import make_run, two_variants
 
 
 @pytest.fixture
-def standing(tmp_path: Path) -> Standing:
-    return standings(two_variants(tmp_path))[0]
+def result(tmp_path: Path) -> ScenarioResult:
+    return scenario_results(two_variants(tmp_path))[0]
 
 
 def test_a_label_looks_the_same_everywhere_and_unlike_those_it_meets(tmp_path: Path) -> None:
     ring = [make_run(tmp_path, label, 0, [-9.0, -3.0], "scenario.name=ring") for label in ("fast", "third")]
-    found = standings(two_variants(tmp_path) + ring)
-    looks = plots.looks(found)
-    assert looks == plots.looks(found[::-1])
-    assert looks["fast"] not in (looks["slow"], looks["third"])
+    found = scenario_results(two_variants(tmp_path) + ring)
+    line_styles = plots.line_styles(found)
+    assert line_styles == plots.line_styles(found[::-1])
+    assert line_styles["fast"] not in (line_styles["slow"], line_styles["third"])
 
 
 def test_the_first_looks_are_apart_without_colors() -> None:
-    looks = [plots._look(number) for number in range(4)]
-    assert len({(look.mark, look.dashes) for look in looks}) == 4
-    for look in looks:  # none is too light for white
-        assert np.dot(to_rgb(look.color), (0.299, 0.587, 0.114)) < 0.65
+    line_styles = [plots._line_style(number) for number in range(4)]
+    assert len({(line_style.mark, line_style.dashes) for line_style in line_styles}) == 4
+    for line_style in line_styles:  # none is too light for white
+        assert np.dot(to_rgb(line_style.color), (0.299, 0.587, 0.114)) < 0.65
 
 
-def test_learning_curves_have_their_intervals_and_the_controllers(standing: Standing) -> None:
-    figure = plots.learning_curves(standing, plots.looks([standing]))
+def test_learning_curves_have_their_intervals_and_the_controllers(result: ScenarioResult) -> None:
+    figure = plots.learning_curves(result, plots.line_styles([result]))
     (axes,) = figure.axes
     curves = [line for line in axes.lines if len(set(np.atleast_1d(line.get_ydata()))) > 1]
     assert [list(line.get_xdata()) for line in curves] == [
@@ -47,19 +46,19 @@ def test_learning_curves_have_their_intervals_and_the_controllers(standing: Stan
 
 def test_final_results_have_a_row_for_each_and_say_where_those_outside_are(tmp_path: Path) -> None:
     runs = [make_run(tmp_path, "a", s, [-9.0, -3.0 - s], controllers={"good": -3.5, "bad": -900.0}) for s in range(3)]
-    (standing,) = standings(runs)
-    (axes,) = plots.final_results(standing, plots.looks([standing])).axes
+    (result,) = scenario_results(runs)
+    (axes,) = plots.final_results(result, plots.line_styles([result])).axes
     assert [text.get_text() for text in axes.get_yticklabels()] == ["a", "good", "bad"]
     assert [text.get_text() for text in axes.texts] == ["◂ −900"]
     low, high = axes.get_xlim()
     assert low < -5.0 < -3.0 < high
 
 
-def test_model_errors_are_drawn_of_those_that_have_models(tmp_path: Path, standing: Standing) -> None:
-    assert plots.model_errors(standing, plots.looks([standing])) is None
+def test_model_errors_are_drawn_of_those_that_have_models(tmp_path: Path, result: ScenarioResult) -> None:
+    assert plots.model_errors(result, plots.line_styles([result])) is None
     extra = {"model/state_error": 0.01, "model/reward_error": 0.1}
-    (with_models,) = standings(two_variants(tmp_path / "models", extra=extra))
-    figure = plots.model_errors(with_models, plots.looks([with_models]))
+    (with_models,) = scenario_results(two_variants(tmp_path / "models", extra=extra))
+    figure = plots.model_errors(with_models, plots.line_styles([with_models]))
     assert figure is not None
     state, reward = figure.axes
     assert np.array([axes.lines[0].get_ydata() for axes in (state, reward)]) == pytest.approx(
@@ -71,15 +70,15 @@ def test_model_errors_are_drawn_of_those_that_have_models(tmp_path: Path, standi
 
 def test_any_name_can_be_drawn(tmp_path: Path) -> None:
     name = "_hidden $x^{ " + "long " * 50
-    (standing,) = standings([make_run(tmp_path, name, 0, [-9.0, -3.0], controllers={name: -4.0})])
-    look = plots.looks([standing])
+    (result,) = scenario_results([make_run(tmp_path, name, 0, [-9.0, -3.0], controllers={name: -4.0})])
+    line_style = plots.line_styles([result])
     for draw in (plots.learning_curves, plots.final_results):
-        run_plots.save(draw(standing, look), tmp_path / "picture.png")
+        run_plots.save(draw(result, line_style), tmp_path / "picture.png")
 
 
 @pytest.mark.parametrize("rewards", [[-3.0], [-9.0, None], [-9.0, -9.0]])
 def test_few_or_lost_evaluations_can_be_drawn(rewards: list[float | None], tmp_path: Path) -> None:
-    (standing,) = standings([make_run(tmp_path, "a", seed, rewards, controllers={}) for seed in range(2)])
-    look = plots.looks([standing])
+    (result,) = scenario_results([make_run(tmp_path, "a", seed, rewards, controllers={}) for seed in range(2)])
+    line_style = plots.line_styles([result])
     for draw in (plots.learning_curves, plots.final_results):
-        run_plots.save(draw(standing, look), tmp_path / "picture.png")
+        run_plots.save(draw(result, line_style), tmp_path / "picture.png")

@@ -11,9 +11,8 @@ from PIL import Image
 from experiments.comparisons import report
 from experiments.runs.records import RunRecord, read_record
 from tests.conftest import Command
-
-from .browser import chromium
-from .comparing import make_run, two_variants
+from tests.experiments.browser import chromium
+from tests.experiments.comparing import make_run, two_variants
 
 HOSTILE = """<script>alert(1)</script>"'><img src=x onerror=alert(2)> {{ 7 * 7 }} $a_b$ &amp;"""
 

@@ -42,7 +42,7 @@ def test_every_combination_is_a_variant(folder: Path) -> None:
         ("algorithm: [dppo, {name: dmpo, kappa: 1}, {name: dmpo, kappa: 2}]", ["dppo", "dmpo-kappa=1", "dmpo-kappa=2"]),
         ("algorithm: [dppo, dmpo_cacc_catchup]", ["dppo", "dmpo_cacc_catchup"]),
         ("graph: [null, complete, {name: k_nearest, k: 2}]", ["graph=null", "complete", "k_nearest"]),
-        ("algorithm.hidden_sizes: [[8], [8, 8]]", ["hidden_size=8", "hidden_size=8_8"]),
+        ("algorithm.hidden_sizes: [[8], [8, 8]]", ["hidden_sizes=8", "hidden_sizes=8_8"]),
         ("scenario.name: [cacc_catchup, cacc_slowdown]", ["a", "a"]),
     ],
 )

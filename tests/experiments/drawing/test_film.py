@@ -119,7 +119,7 @@ def test_time_speed_and_a_collision_are_told() -> None:
 
 def test_without_ffmpeg_the_film_is_a_gif(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    path = film.shoot(ring(), tmp_path / "film", fps=10, every=3)
+    path = film.write_film(ring(), tmp_path / "film", fps=10, every=3)
     assert [p.name for p in tmp_path.iterdir()] == ["film.gif"]
     with Image.open(path) as gif:
         assert gif.n_frames == 4 and gif.info["duration"] == 100 and gif.info["loop"] == 0
@@ -144,7 +144,7 @@ def fake_ffmpeg(folder: Path, status: int) -> None:
 def test_with_ffmpeg_the_film_is_an_mp4(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_ffmpeg(tmp_path, status=0)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    path = film.shoot(ring(), tmp_path / "film", fps=10, every=4)
+    path = film.write_film(ring(), tmp_path / "film", fps=10, every=4)
     frames = list(Camera(ring()).frames([0, 4, 8]))
     assert path.name == "film.mp4" and path.read_bytes() == b"".join(frame.tobytes() for frame in frames)
     assert all(side % 2 == 0 for side in frames[0].shape[:2])  # as the format wants them
@@ -156,7 +156,7 @@ def test_a_film_that_fails_leaves_the_one_before(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     (tmp_path / "film.mp4").write_text("the one before")
     with pytest.raises(OSError, match="ffmpeg could not write"):
-        film.shoot(ring(), tmp_path / "film", fps=10, every=4)
+        film.write_film(ring(), tmp_path / "film", fps=10, every=4)
     assert (tmp_path / "film.mp4").read_text() == "the one before"
     assert not (tmp_path / "film.partial.mp4").exists()
 

@@ -3,6 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from PIL import Image
@@ -44,7 +45,15 @@ def test_both_pictures_are_written_for_a_run(tmp_path: Path) -> None:
     with MetricsLog(folder.metrics) as log:
         for line in [*LINES, {"env_steps": 9000, "policy/train_reward": 1.0}]:
             log.write(line)
-    plots.draw_run(folder, "x", {"constant": {"eval/reward": -10.0}}, platoon(), 0.1, range(3))
+    plots.draw_run(
+        folder.plots,
+        metrics=folder.read_metrics(),
+        name="x",
+        controllers={"constant": {"eval/reward": -10.0}},
+        trajectory=platoon(),
+        step_seconds=0.1,
+        learners=range(3),
+    )
     assert sorted(path.name for path in folder.plots.iterdir()) == ["learning_curve.png", "time_space.png"]
     for path in folder.plots.iterdir():
         image = Image.open(path)
@@ -130,12 +139,17 @@ def test_each_controller_has_a_line_and_a_name_that_no_other_covers() -> None:
         assert sum(one.overlaps(other) for other in boxes) == 1  # itself
 
 
+def share_of_height(axes: Axes, value: float) -> float:
+    """Place of a value on the y axis: 0 at the bottom, 1 at the top."""
+    return float(axes.transAxes.inverted().transform(axes.transData.transform((0.0, value)))[1])
+
+
 def test_a_wide_range_of_bad_rewards_does_not_press_the_good_ones_together() -> None:
     axes = plots.learning_curve(LINES, {"crash": -839.0}, "x").axes[0]
     assert axes.get_yscale() == "symlog"
-    heights = [plots._height(axes, value) for value in (-839.0, -60.0, -6.7)]
+    heights = [share_of_height(axes, value) for value in (-839.0, -60.0, -6.7)]
     assert np.diff(heights).min() > 0.2
-    places = sorted(plots._height(axes, tick) for tick in axes.get_yticks())
+    places = sorted(share_of_height(axes, tick) for tick in axes.get_yticks())
     assert 4 <= len(places) <= 12
     assert np.diff(places).min() > 0.05
 
@@ -174,7 +188,15 @@ def test_errors_of_models_are_drawn_over_training_and_over_the_horizon(tmp_path:
     with MetricsLog(folder.metrics) as log:
         for step in range(1, 10):
             log.write(line(step))
-    plots.draw_run(folder, "x", {}, {}, 0.1, ())
+    plots.draw_run(
+        folder.plots,
+        metrics=folder.read_metrics(),
+        name="x",
+        controllers={},
+        trajectory={},
+        step_seconds=0.1,
+        learners=(),
+    )
     names = {path.name for path in folder.plots.iterdir()}
     assert {"model_errors.png", "model_horizon.png"} <= names
     curves = plots.model_horizon([line(step) for step in range(1, 10)], "x").axes[0].get_lines()

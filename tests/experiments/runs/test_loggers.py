@@ -18,9 +18,8 @@ from experiments.config import loading
 from experiments.config.schema import Experiment
 from experiments.runs import loggers, runner
 from experiments.runs.folder import MetricsLog, RunFolder
-from experiments.runs.loggers import Sinks
-
-from .conftest import TINY
+from experiments.runs.loggers import Loggers
+from tests.experiments.conftest import TINY
 
 LINES: list[dict[str, Any]] = [
     {"env_steps": 10 * i, "wall_seconds": 1.5 * i, "eval/reward": -1.0 / (i + 1), "policy/kl": None if i == 2 else 0.1}
@@ -33,10 +32,10 @@ def experiment(*overrides: str) -> Experiment:
     return loading.check(loading.yaml_io.read_text(TINY, "tiny.yaml"), overrides).experiment
 
 
-def started(folder: RunFolder, lines: list[dict[str, Any]], *overrides: str, known: int = 0) -> Sinks:
-    """Sinks of a run that goes on from its first `known` lines and writes the rest."""
+def started(folder: RunFolder, lines: list[dict[str, Any]], *overrides: str, known: int = 0) -> Loggers:
+    """Loggers of a run that goes on from its first `known` lines and writes the rest."""
     size = sum(len(json.dumps(line)) + 1 for line in lines[:known])
-    with MetricsLog(folder.metrics, size) as log, Sinks(experiment(*overrides), folder) as opened:
+    with MetricsLog(folder.metrics, size) as log, Loggers(experiment(*overrides), folder) as opened:
         log.take_back()
         opened.open()
         for line in lines[known:]:
@@ -152,7 +151,7 @@ class Killer:
             raise StopError
 
 
-def test_a_run_that_is_killed_and_resumed_with_other_sinks_tells_each_every_line_once(
+def test_a_run_that_is_killed_and_resumed_with_other_loggers_tells_each_every_line_once(
     folder: Path, wandb: FakeWandb
 ) -> None:
     run = RunFolder(folder / "run")
@@ -253,7 +252,7 @@ def history_of(file: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("moment", [-1, 20])
-def test_a_sink_that_fails_is_warned_of_once_and_the_others_go_on(
+def test_a_logger_that_fails_is_warned_of_once_and_the_others_go_on(
     folder_of_run: RunFolder, wandb: FakeWandb, caplog: pytest.LogCaptureFixture, moment: int
 ) -> None:
     reader(folder_of_run)
@@ -290,7 +289,7 @@ def test_a_full_disk_under_tensorboard_does_not_end_a_run(
 def test_a_run_that_stops_before_its_end_is_reported_as_failed(folder_of_run: RunFolder, wandb: FakeWandb) -> None:
     with ExitStack() as stack:
         stack.enter_context(pytest.raises(StopError))
-        stack.enter_context(Sinks(experiment(WANDB % "online"), folder_of_run)).open()
+        stack.enter_context(Loggers(experiment(WANDB % "online"), folder_of_run)).open()
         raise StopError
     assert wandb.exits == [1]
 

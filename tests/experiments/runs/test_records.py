@@ -4,8 +4,7 @@ import pytest
 
 from experiments.errors import ConfigError
 from experiments.runs.records import check_distinct, read_named
-
-from .comparing import make_run
+from tests.experiments.comparing import make_run
 
 
 def test_a_run_has_the_name_of_its_folder_less_the_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

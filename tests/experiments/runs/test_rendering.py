@@ -12,7 +12,7 @@ import envs
 from experiments.config import loading
 from experiments.drawing import film
 from experiments.runs import rendering, runner
-from experiments.runs.rendering import Filmed, Shot
+from experiments.runs.rendering import RecordingEnv, RenderSettings
 from tests.conftest import Command
 from tests.experiments.conftest import TINY
 
@@ -88,9 +88,9 @@ def test_the_film_shows_the_episode_that_evaluation_sees(
     dmpo: Command, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, Any] = {}
-    monkeypatch.setattr(film, "shoot", lambda scene, *rest: seen.update(scene=scene) or Path("x"))
-    rendering.render(rendering.RunFolder(run), [], Shot(start=2), Path("out"), print)
-    policy = rendering.trained(rendering.RunFolder(run), [], print)
+    monkeypatch.setattr(film, "write_film", lambda scene, *rest: seen.update(scene=scene) or Path("x"))
+    rendering.render(rendering.RunFolder(run), [], RenderSettings(start=2), Path("out"), print)
+    policy = rendering.load_trained_policy(rendering.RunFolder(run), [], print)
     with rendering.make_env(policy.scenario, 3, 1, rendering.SEED) as env:
         obs, info = env.reset(seed=rendering.SEED)
         speeds = [info["state"]["speed"][2].copy()]
@@ -129,7 +129,7 @@ def test_an_action_is_held_until_an_episode_ends() -> None:
     with envs.make("cacc_catchup", 2, action_repeat=8, **parameters) as whole:
         expected = learners.evaluate(whole, lambda obs: np.full(obs.shape[:2], 3), seed=0)
     with envs.make("cacc_catchup", 2, watch=True, **parameters) as single:
-        filmed = Filmed(single, hold=8)
+        filmed = RecordingEnv(single, hold=8)
         found = learners.evaluate(filmed, lambda obs: np.full(obs.shape[:2], 3), seed=0)
     assert len(filmed.vehicles) == len(filmed.states) == len(filmed.collided) == 41
     np.testing.assert_allclose(found.episode_returns, expected.episode_returns, rtol=1e-5)
@@ -160,7 +160,7 @@ class Crashing:
 
 
 def test_what_comes_after_the_end_within_a_held_action_is_not_filmed() -> None:
-    filmed = Filmed(Crashing(), hold=4)  # type: ignore[arg-type]
+    filmed = RecordingEnv(Crashing(), hold=4)  # type: ignore[arg-type]
     found = learners.evaluate(filmed, lambda obs: np.zeros((2, 1)))  # type: ignore[arg-type]
     assert found.episode_returns.tolist() == [[3.0], [5.0]]
     assert filmed.vehicles == [0, 1, 2, 3, 4, 5]

@@ -27,7 +27,7 @@ from tests.experiments.conftest import TINY, metrics_of
 ROOT = Path(__file__).parents[3]
 
 
-class Silence:
+class RecordingCallback:
     """Watches a run and remembers what it was told."""
 
     def __init__(self) -> None:
@@ -50,20 +50,20 @@ def tiny_experiment(*overrides: str) -> Experiment:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Silence]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RecordingCallback]:
     """The folder of a run that nobody disturbed, not to be changed, and what its watcher was told."""
-    folder, watch = tmp_path_factory.mktemp("runs") / "tiny", Silence()
-    runner.train(tiny_experiment(), folder, watch)
-    return folder, watch
+    folder, callback = tmp_path_factory.mktemp("runs") / "tiny", RecordingCallback()
+    runner.train(tiny_experiment(), folder, callback)
+    return folder, callback
 
 
 @pytest.fixture
-def run(finished: tuple[Path, Silence], folder: Path) -> Path:
+def run(finished: tuple[Path, RecordingCallback], folder: Path) -> Path:
     """A copy of the finished run, in the working directory."""
     return Path(shutil.copytree(finished[0], folder / "run"))
 
 
-def test_a_run_leaves_everything_in_its_folder(finished: tuple[Path, Silence]) -> None:
+def test_a_run_leaves_everything_in_its_folder(finished: tuple[Path, RecordingCallback]) -> None:
     folder = finished[0]
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     assert files == [
@@ -77,7 +77,7 @@ def test_a_run_leaves_everything_in_its_folder(finished: tuple[Path, Silence]) -
     ]
 
 
-def test_metrics_are_in_order_and_begin_with_the_untrained_policy(finished: tuple[Path, Silence]) -> None:
+def test_metrics_are_in_order_and_begin_with_the_untrained_policy(finished: tuple[Path, RecordingCallback]) -> None:
     lines = RunFolder(finished[0]).read_metrics()
     assert [line["env_steps"] for line in lines] == list(range(0, 401, 40))
     assert lines == sorted(lines, key=lambda line: line["wall_seconds"])
@@ -88,14 +88,14 @@ def test_metrics_are_in_order_and_begin_with_the_untrained_policy(finished: tupl
     assert all("time/env_steps_per_second" in line and "comm/bytes_per_agent_step" in line for line in lines[1:])
 
 
-def test_the_watcher_is_told_of_every_step_and_evaluation(finished: tuple[Path, Silence]) -> None:
-    watch = finished[1]
-    assert watch.begun == [(0, 400)]
-    assert watch.steps == list(range(40, 401, 40))
-    assert watch.evaluations == [0, 120, 200, 320, 400]
+def test_the_callback_is_notified_of_every_step_and_evaluation(finished: tuple[Path, RecordingCallback]) -> None:
+    callback = finished[1]
+    assert callback.begun == [(0, 400)]
+    assert callback.steps == list(range(40, 401, 40))
+    assert callback.evaluations == [0, 120, 200, 320, 400]
 
 
-def test_the_last_evaluation_is_that_of_the_metrics(finished: tuple[Path, Silence]) -> None:
+def test_the_last_evaluation_is_that_of_the_metrics(finished: tuple[Path, RecordingCallback]) -> None:
     report = json.loads(RunFolder(finished[0]).evaluation.read_text(encoding="utf-8"))
     last = RunFolder(finished[0]).read_metrics()[-1]
     assert report["env_steps"] == last["env_steps"] == 400
@@ -125,7 +125,9 @@ def kill_after(where, name, count):
     setattr(where, name, deadly)
 
 if __name__ == "__main__":
-    from experiments import cli, plots, runner
+    from experiments import cli
+    from experiments.drawing import plots
+    from experiments.runs import runner
 
     moments = {"checkpoint": (runner.Run, "_save", 1), "line before checkpoint": (runner.Run, "_write", 2),
                "pictures": (plots, "draw_run", 1)}
@@ -135,7 +137,7 @@ if __name__ == "__main__":
 
 
 def test_a_run_killed_again_and_again_ends_like_one_that_never_was(
-    finished: tuple[Path, Silence], folder: Path, dmpo: Callable[..., Any]
+    finished: tuple[Path, RecordingCallback], folder: Path, dmpo: Callable[..., Any]
 ) -> None:
     resume = ["train", "--resume", "run"]
     kill_at(folder, "checkpoint", "train", str(finished[0] / "config.yaml"), "--output", "run")
@@ -331,7 +333,7 @@ def test_lines_between_evaluations_are_as_far_apart_as_asked(tmp_path: Path) -> 
     experiment, folder = tiny_experiment("log.every=80", "evaluate.every=200"), RunFolder(tmp_path / "run")
     folder.create(loading.dump(experiment))
     folder.metrics.write_text('{"env_steps": 0}\n{"env', encoding="utf-8")
-    runner.resume(experiment, folder, Silence())
+    runner.resume(experiment, folder, RecordingCallback())
     lines = metrics_of(folder.path)
     assert [line["env_steps"] for line in lines] == [0, 80, 160, 200, 240, 320, 400]
     assert lines[1]["iteration"] == 2

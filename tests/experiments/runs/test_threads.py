@@ -44,7 +44,7 @@ def test_memory_that_is_freed_is_kept_for_the_next_tensor() -> None:
 
 HEAPS = """
 import ctypes, threading
-from experiments.processor import use_processor
+from experiments.runs.threads import use_processor
 
 library = ctypes.CDLL(None)
 if {prepared}:
