@@ -42,18 +42,21 @@ class ScenarioParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    name: str = Field(description="of the scenario; a subclass narrows it to the Literal that it is registered under")
-    horizon: int = Field(gt=0, le=MAX_HORIZON, description="simulated steps of 0.1 s in an episode")
-    action_repeat: int = Field(1, gt=0, description="simulated steps for which an action is held; rewards are summed")
+    name: str = Field(description="Name of the scenario: a Literal in every class that is registered.")
+    horizon: int = Field(gt=0, le=MAX_HORIZON, description="Simulated steps of 0.1 s in an episode.")
+    action_repeat: int = Field(
+        1, gt=0, description="Simulated steps for which an action is held; their rewards are summed."
+    )
     mode: Literal["train", "evaluate"] = Field(
         "train",
-        description="train draws the start of every episode; evaluate begins environment e at reference start e",
+        description="With train, the start of every episode is drawn; with evaluate, environment e begins at reference "
+        "start e.",
     )
 
     stagger: bool = Field(
         False,
-        description="in training, whether the first episodes are cut off after different shares of the horizon, so "
-        "that environments side by side are always at different times of their episodes",
+        description="Whether the first episodes of a training are cut off after different shares of the horizon, so "
+        "that environments side by side are at different times of their episodes.",
     )
 
     @model_validator(mode="after")
