@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from envs import controllers
+from envs import traffic as traffic
 from envs.registry import names, parameters, register, scenario
 from envs.scenario import ScenarioParameters, Spec
 from envs.sumo.simulation import SimulationError, Vehicles

@@ -1,32 +1,20 @@
-"""Scenarios by name."""
+"""Registry of scenarios. The modules with those of the package are imported by ``envs`` itself."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any
 
 from envs import plugins
 from envs.scenario import Scenario, ScenarioParameters
-from graphs.spelling import check_names
+from graphs.registration import Registry
 
-_scenarios: dict[str, type[Scenario[Any]]] = {}
-_S = TypeVar("_S", bound=type[Scenario[Any]])
+_scenarios: Registry[type[Scenario[Any]]] = Registry("scenario", ScenarioParameters, modules=plugins.MODULES)
 
-
-def register(name: str) -> Callable[[_S], _S]:
-    """Class decorator that makes a scenario known under a name, for ``envs.make`` and the YAML.
-
-    Raises:
-        ValueError: another class has this name already, or its ``Parameters`` do not say the name.
-    """
-
-    def add(scenario: _S) -> _S:
-        plugins.check_parameters("scenario", name, scenario, ScenarioParameters)
-        plugins.enter(_scenarios, "scenario", name, scenario)
-        return scenario
-
-    return add
+#: Class decorator: ``@envs.register("mine")`` makes a scenario known for ``envs.make("mine")`` and for
+#: ``scenario: {name: mine}``. The class has an attribute ``Parameters``, a subclass of ``ScenarioParameters`` whose
+#: field ``name`` is ``Literal["mine"] = "mine"``. A name that is taken, or parameters that do not say it, raise a
+#: ValueError.
+register = _scenarios.register
 
 
 def scenario(name: str) -> type[Scenario[Any]]:
@@ -35,17 +23,18 @@ def scenario(name: str) -> type[Scenario[Any]]:
     Raises:
         ValueError: there is none; the message names those there are.
     """
-    check_names("scenario", [name], names())
-    return _scenarios[name]
+    return _scenarios.get(name)
 
 
 def names() -> list[str]:
     """Names of all scenarios in alphabetical order."""
-    for module in ("ring", "figure_eight", "platoon", "sumo_network"):
-        import_module(f"envs.traffic.{module}")
-    return sorted(_scenarios)
+    return _scenarios.names()
 
 
 def parameters(name: str) -> type[ScenarioParameters]:
-    """The pydantic model of a scenario's parameters, ``name`` among its fields."""
+    """The pydantic model of a scenario's parameters, ``name`` among its fields.
+
+    Raises:
+        ValueError: there is no such scenario; the message names those there are.
+    """
     return scenario(name).Parameters

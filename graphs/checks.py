@@ -1,6 +1,5 @@
 """What every graph must satisfy, and the wording in which values are refused."""
 
-import difflib
 from collections.abc import Iterable
 
 import networkx as nx
@@ -9,14 +8,6 @@ import networkx as nx
 def refusal(parameter: str, value: object, allowed: str, remedy: str) -> ValueError:
     """The error for a value that cannot be: names the parameter, the value, what is allowed and what to do."""
     return ValueError(f"{parameter}={value!r} is not possible: {allowed}. {remedy}")
-
-
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """`Did you mean 'cycle'? Known: …` for a misspelt word; without the question where nothing is near."""
-    spelling = {right.casefold(): right for right in known}
-    near = difflib.get_close_matches(str(word).casefold(), spelling, n=1)
-    question = f"Did you mean {spelling[near[0]]!r}? " if near else ""
-    return f"{question}Known: {', '.join(spelling.values()) or 'none'}."
 
 
 def excerpt(values: Iterable[object], limit: int = 5) -> str:

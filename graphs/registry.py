@@ -1,4 +1,4 @@
-"""The table of topologies: name -> function of the number of agents and of named parameters."""
+"""Registry of topologies: functions from the number of agents and named parameters to a graph."""
 
 import inspect
 from collections.abc import Callable
@@ -7,11 +7,13 @@ from typing import Any, TypeVar
 
 import networkx as nx
 
-from graphs.checks import check_graph, refusal, suggestion
+from graphs.checks import check_graph, refusal
+from graphs.registration import Registry
+from graphs.spelling import check_names
 
 Topology = TypeVar("Topology", bound=Callable[..., nx.Graph])
 
-_topologies: dict[str, Callable[..., nx.Graph]] = {}
+_topologies: Registry[Callable[..., nx.Graph]] = Registry("graph")
 
 
 def register(name: str) -> Callable[[Topology], Topology]:
@@ -29,22 +31,16 @@ def register(name: str) -> Callable[[Topology], Topology]:
         ValueError: another function has this name already, or the signature is not as above.
     """
 
-    def add(function: Topology) -> Topology:
+    def decorator(function: Topology) -> Topology:
         _check_signature(name, function)
-        present = _topologies.get(name, function)
-        # The same function again is a reloaded module or notebook cell, not a clash.
-        if (present.__module__, present.__qualname__) != (function.__module__, function.__qualname__):
-            allowed = f"{present.__module__}.{present.__qualname__} has that name already"
-            raise refusal("name", name, allowed, "Register the new topology under another name.")
-        _topologies[name] = function
-        return function
+        return _topologies.register(name)(function)
 
-    return add
+    return decorator
 
 
 def names() -> list[str]:
-    """The names that `make` knows, in alphabetical order."""
-    return sorted(_topologies)
+    """Names of all topologies in alphabetical order."""
+    return _topologies.names()
 
 
 def parameters(name: str) -> dict[str, inspect.Parameter]:
@@ -53,17 +49,17 @@ def parameters(name: str) -> dict[str, inspect.Parameter]:
     Raises:
         ValueError: no topology has this name.
     """
-    signature = inspect.signature(_lookup(name), eval_str=True)
+    signature = inspect.signature(_topologies.get(name), eval_str=True)
     return {key: parameter for key, parameter in signature.parameters.items() if key != "n"}
 
 
 def docstring(name: str) -> str:
-    """What a topology says of itself and, under `Args:`, of its parameters; empty where it says nothing.
+    """Docstring of a topology, which describes its parameters under `Args:`; empty where it has none.
 
     Raises:
         ValueError: no topology has this name.
     """
-    return inspect.getdoc(_lookup(name)) or ""
+    return inspect.getdoc(_topologies.get(name)) or ""
 
 
 def make(name: str, n: int, **parameters: Any) -> nx.Graph:
@@ -77,7 +73,7 @@ def make(name: str, n: int, **parameters: Any) -> nx.Graph:
     Raises:
         ValueError: unknown name, unknown or missing parameter, impossible value.
     """
-    function = _lookup(name)
+    function = _topologies.get(name)
     if not isinstance(n, Integral) or n < 1:
         raise refusal("n", n, "the number of agents is a whole number from 1", "Give the number of agents.")
     _check_arguments(name, parameters)
@@ -89,20 +85,12 @@ def make(name: str, n: int, **parameters: Any) -> nx.Graph:
     return graph
 
 
-def _lookup(name: str) -> Callable[..., nx.Graph]:
-    if name not in _topologies:
-        raise ValueError(f"Unknown topology name={name!r}. {suggestion(name, names())}")
-    return _topologies[name]
-
-
 def _check_arguments(name: str, given: dict[str, Any]) -> None:
     known = parameters(name)
-    for key in given:
-        if key not in known:
-            raise ValueError(f"Topology {name!r} has no parameter {key}={given[key]!r}. {suggestion(key, known)}")
+    check_names(f"parameter of {name}", given, known)
     missing = [key for key, parameter in known.items() if parameter.default is parameter.empty and key not in given]
     if missing:
-        raise ValueError(f"Topology {name!r} needs {', '.join(missing)}: give graphs.make(…, {missing[0]}=…).")
+        raise ValueError(f"the graph '{name}' needs {', '.join(missing)}; give graphs.make(…, {missing[0]}=…)")
 
 
 def _check_signature(name: str, function: Callable[..., nx.Graph]) -> None:

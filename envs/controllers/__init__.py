@@ -1,5 +1,6 @@
 """Classical controllers: what a learner has to beat, and how people drive."""
 
+from envs.controllers import classical as classical
 from envs.controllers.base import (
     Controller,
     ControllerParameters,

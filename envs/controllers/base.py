@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -22,6 +21,7 @@ from envs.controllers.acceleration_env import Driven, Seats, Situation
 from envs.registry import scenario
 from envs.sumo.simulation import Floats
 from envs.vector.vector_env import VectorEnv
+from graphs.registration import Registry
 from graphs.spelling import check_names
 
 Policy = Callable[[NDArray[Any]], NDArray[Any]]
@@ -89,34 +89,23 @@ class Driver(Controller[P]):
         """Go on from what ``get_state`` gave."""
 
 
-_controllers: dict[str, type[Controller[Any]]] = {}
-_C = TypeVar("_C", bound=type[Controller[Any]])
+_controllers: Registry[type[Controller[Any]]] = Registry("controller", ControllerParameters, modules=plugins.MODULES)
 
-
-def register(name: str) -> Callable[[_C], _C]:
-    """Class decorator that makes a controller known under a name, for ``make`` and the command line.
-
-    Raises:
-        ValueError: another class has this name already, or its ``Parameters`` do not say the name.
-    """
-
-    def add(controller: _C) -> _C:
-        plugins.check_parameters("controller", name, controller, ControllerParameters)
-        plugins.enter(_controllers, "controller", name, controller)
-        return controller
-
-    return add
+#: Class decorator: ``@controllers.register("mine")`` makes a controller known for ``controllers.make("mine", env)`` and
+#: for ``controller.name=mine`` on the command line. The class has an attribute ``Parameters``, a subclass of
+#: ``ControllerParameters`` whose field ``name`` is ``Literal["mine"] = "mine"``. A name that is taken, or parameters
+#: that do not say it, raise a ValueError.
+register = _controllers.register
 
 
 def names() -> list[str]:
     """Names of all controllers in alphabetical order."""
-    import_module("envs.controllers.classical")
-    return sorted(_controllers)
+    return _controllers.names()
 
 
 def drivers() -> list[str]:
-    """Names of those that command accelerations, in alphabetical order."""
-    return [name for name in names() if issubclass(_controllers[name], Driver)]
+    """Names of the controllers that command accelerations, in alphabetical order."""
+    return [name for name in names() if issubclass(_controllers.get(name), Driver)]
 
 
 def parameters(name: str) -> type[ControllerParameters]:
@@ -125,8 +114,7 @@ def parameters(name: str) -> type[ControllerParameters]:
     Raises:
         ValueError: there is no such controller; the message names those there are.
     """
-    check_names("controller", [name], names())
-    return _controllers[name].Parameters
+    return _controllers.get(name).Parameters
 
 
 def make(name: str, env: VectorEnv, **changed: Any) -> Controller[Any]:
@@ -137,12 +125,12 @@ def make(name: str, env: VectorEnv, **changed: Any) -> Controller[Any]:
     """
     model = parameters(name)
     check_names(f"parameter of {name}", changed, model.model_fields)
-    return _controllers[name](model(**{**env.scenario.controller_parameters.get(name, {}), **changed}), env)
+    return _controllers.get(name)(model(**{**env.scenario.controller_parameters.get(name, {}), **changed}), env)
 
 
 def seated(parameters: ControllerParameters, seats: Seats) -> Driver[Any]:
     """The driver with these parameters, for vehicles that do not learn."""
-    kind: Any = _controllers[parameters.name]
+    kind: Any = _controllers.get(parameters.name)
     driver: Driver[Any] = kind(parameters, seats)
     return driver
 

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from envs import controllers
+from envs.controllers.acceleration_env import Seats, Situation
 from envs.selection import selection
 from envs.sumo.simulation import STEP_SECONDS, Floats
 from graphs.spelling import check_names
-
-# `envs.controllers` is imported where it is used: controllers drive environments, which know of fleets.
 
 #: Instead of a controller's name: the vehicles are left to SUMO's own car-following model.
 SUMO = "sumo"
@@ -26,8 +26,6 @@ _Suited = Mapping[str, Mapping[str, Any]]
 
 def human_controllers() -> list[str]:
     """Names of what can drive a human everywhere."""
-    from envs import controllers
-
     return controllers.drivers()
 
 
@@ -74,8 +72,6 @@ class HumanParameters(BaseModel):
         Raises:
             ValueError: the controller refuses them.
         """
-        from envs import controllers
-
         model = controllers.parameters(self.controller)
         known = [key for key in model.model_fields if key != "name"]
         try:
@@ -103,12 +99,8 @@ class Humans:
     """
 
     def __init__(self, parameters: HumanParameters, suited: _Suited, places: NDArray[np.int64], num_envs: int) -> None:
-        from envs import controllers
-        from envs.controllers.acceleration_env import Seats, Situation
-
         self._places, self._deviation = selection(places), parameters.noise * STEP_SECONDS**0.5
         self._driver = controllers.seated(parameters.checked(suited), Seats(num_envs, len(places), STEP_SECONDS))
-        self._situation = Situation
         self._seconds = np.zeros((num_envs, len(places)))
         self._noise = np.zeros((num_envs, _BLOCK, len(places)))  # of the next steps
         self._used = _BLOCK  # of these
@@ -125,7 +117,7 @@ class Humans:
         """
         headway, speed, front = (state[name][:, self._places] for name in ("headway", "speed", "front_speed"))
         self._seconds[:] = seconds[:, None]
-        command = self._driver.accelerations(self._situation(headway, speed, front, self._seconds))
+        command = self._driver.accelerations(Situation(headway, speed, front, self._seconds))
         if self._deviation:
             command = command + self._next_noise(random)
         return command

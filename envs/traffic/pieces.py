@@ -2,7 +2,7 @@
 
 A piece is a function from the agents' :class:`AgentVehicles` to one number for each of them, (N,)::
 
-    from envs.pieces import AgentVehicles, observations
+    from envs.traffic.pieces import AgentVehicles, observations
 
     @observations.register("slope", scale=10.0)
     def slope(vehicles: AgentVehicles) -> Floats:
@@ -20,6 +20,7 @@ import numpy as np
 
 from envs import plugins
 from envs.sumo.simulation import Bools, Floats
+from graphs.registration import Registry
 from graphs.spelling import check_names
 
 #: How far, in m, a driver looks for the vehicle in front.
@@ -106,52 +107,60 @@ Piece = Callable[[AgentVehicles], Floats]
 
 
 class Pieces:
-    """Pieces of one kind by name."""
+    """Pieces of one kind by name.
 
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._functions: dict[str, Piece] = {}
+    Args:
+        kind: the kind as error messages call it, in the singular.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._functions: Registry[Piece] = Registry(kind, modules=plugins.MODULES)
         self._scales: dict[str, float] = {}
 
     def register(self, name: str, scale: float = 1.0) -> Callable[[Piece], Piece]:
-        """Decorator that makes a function known under a name for the YAML.
+        """Decorator that registers a function under a name, for the YAML.
 
         Args:
-            name: of the piece.
-            scale: what its values are divided by, so that a network sees numbers of about 1.
+            name: the name.
+            scale: divisor of its values, so that a network sees numbers of about 1.
 
         Raises:
             ValueError: another function has this name already.
         """
 
-        def add(function: Piece) -> Piece:
-            plugins.enter(self._functions, self._what, name, function)
+        def decorator(function: Piece) -> Piece:
+            self._functions.register(name)(function)
             self._scales[name] = scale
             return function
 
-        return add
+        return decorator
 
     def check(self, names: Collection[str]) -> None:
-        """Raises ValueError, with the nearest name and all there are, for one that is not known."""
-        check_names(self._what, names, self.names())
-
-    def names(self) -> list[str]:
-        """All names there are now."""
-        return list(self._functions)
-
-    def read(self, name: str, vehicles: AgentVehicles) -> Floats:
-        """A piece's values over their scale, (N,); zero where a slot is empty.
+        """Refuse names that are not known.
 
         Raises:
-            ValueError: the piece gave something else than a finite number an agent.
+            ValueError: for the first unknown name, with the nearest one and all there are.
         """
-        values = np.asarray(self._functions[name](vehicles))
+        check_names(self._kind, names, self.names())
+
+    def names(self) -> list[str]:
+        """All names there are now, in alphabetical order."""
+        return self._functions.names()
+
+    def read(self, name: str, vehicles: AgentVehicles) -> Floats:
+        """Values (N,) of a piece, divided by its scale; zero where a slot is empty.
+
+        Raises:
+            ValueError: there is no such piece, or it gave something else than a finite number for each slot.
+        """
+        values = np.asarray(self._functions.get(name)(vehicles))
         if values.shape != (len(vehicles.ids),):
-            raise ValueError(f"the {self._what} '{name}' gave shape {values.shape}; (N,) = ({len(vehicles.ids)},) is "
+            raise ValueError(f"the {self._kind} '{name}' gave shape {values.shape}; (N,) = ({len(vehicles.ids)},) is "
                              "needed, a number for each slot")  # fmt: skip
         values = np.where(vehicles.present, values, 0.0) / self._scales[name]
         if not np.isfinite(values).all():
-            raise ValueError(f"the {self._what} '{name}' gave {values[~np.isfinite(values)][0]}; finite numbers are "
+            raise ValueError(f"the {self._kind} '{name}' gave {values[~np.isfinite(values)][0]}; finite numbers are "
                              "needed")  # fmt: skip
         return values
 

@@ -2,10 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
-from envs import plugins
-from envs.traffic.observations import Observations
 from tests.envs.helpers import run_python
 
 # What is registered stays: it must not stand in this module, which every test run imports.
@@ -13,7 +9,7 @@ MINE = """
 from typing import Literal
 import numpy as np
 import envs
-from envs import loop, platoon
+from envs.traffic import loop, platoon
 
 class WaveParameters(platoon.PlatoonParameters):
     name: Literal["cacc_wave"] = "cacc_wave"
@@ -83,14 +79,3 @@ def test_what_no_other_process_can_find_is_refused(tmp_path: Path) -> None:
     observation, scenario = run_python("main.py", folder=tmp_path).stdout.splitlines()
     assert observation.startswith("there is no observation 'headway' (there are: published")
     assert "died at its start" in scenario and "registers its own scenarios above" in scenario
-
-
-def test_two_of_one_name_are_refused_but_a_reloaded_one_replaces_itself() -> None:
-    table: dict[str, object] = {}
-    plugins.enter(table, "observation", "mine", Observations.size)
-    plugins.enter(table, "observation", "mine", Observations.size)
-    with pytest.raises(
-        ValueError, match=r"two observations are called 'mine', .*Observations.size and .*\.observe; reg"
-    ):
-        plugins.enter(table, "observation", "mine", Observations.observe)
-    assert table == {"mine": Observations.size}

@@ -54,7 +54,7 @@ def own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "modules", dict(sys.modules))
-    monkeypatch.setattr(registry, "_topologies", dict(registry._topologies))
+    monkeypatch.setattr(registry._topologies, "_entries", dict(registry._topologies._entries))
     return folder
 
 
@@ -70,7 +70,7 @@ def own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("mine", "import graphs\n1 / 0", "ZeroDivisionError: division by zero ("),
         ("mine", "import sys\nsys.exit(3)", "SystemExit: 3 ("),
         ("mine", "def (:", "SyntaxError: invalid syntax (mine.py, line 1)"),
-        ("mine", "import graphs\n@graphs.register('cycle')\ndef mine(n): ...", "has that name already"),
+        ("mine", "import graphs\n@graphs.register('cycle')\ndef mine(n): ...", "two graphs are called 'cycle'"),
         ("mine", "import envs\n@envs.register('mine')\nclass Mine: ...", "needs an attribute Parameters"),
         (
             "mine",

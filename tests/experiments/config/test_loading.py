@@ -318,7 +318,7 @@ def test_a_topology_registered_by_the_user_is_known_at_once() -> None:
         assert graph_model(name).model_fields["rungs"].description == "between the rails."
         assert "did you mean rungs?" in problems(RING + f"graph: {{name: {name}, rung: 3}}")[0]
     finally:
-        graphs.registry._topologies.pop(name)
+        graphs.registry._topologies._entries.pop(name)
 
 
 def test_the_schema_is_of_what_is_loaded() -> None:
