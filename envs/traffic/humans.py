@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from envs.selection import selection
-from envs.sumo.simulation import STEP_SECONDS, Floats
+from envs.sumo.simulation import STEP_SECONDS
+from envs.types import Floats
 from graphs.spelling import check_names
 
 # `envs.controllers` is imported where it is used: controllers drive environments, which know of fleets.

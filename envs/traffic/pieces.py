@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from envs import plugins
-from envs.sumo.simulation import Bools, Floats
+from envs.types import Bools, Floats
 from graphs.spelling import check_names
 
 #: How far, in m, a driver looks for the vehicle in front.

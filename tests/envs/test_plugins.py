@@ -13,7 +13,7 @@ MINE = """
 from typing import Literal
 import numpy as np
 import envs
-from envs import loop, platoon
+from envs.traffic import loop, platoon
 
 class WaveParameters(platoon.PlatoonParameters):
     name: Literal["cacc_wave"] = "cacc_wave"
