@@ -24,9 +24,9 @@ def file(n: int, path: str, directed: bool = False) -> nx.Graph:
     starts a comment, and agents in no line have no neighbors.
 
     Args:
-        n: number of agents.
-        path: of the file, relative to the working directory.
-        directed: read each line `u v` of an edge list as u speaks to v only.
+        n: Number of agents.
+        path: Path of the file, relative to the working directory.
+        directed: Whether each line `u v` of an edge list means that u speaks to v but not v to u.
 
     Raises:
         ValueError: the file is missing or unreadable, larger than 64 MiB, of another suffix, a multigraph, or its

@@ -52,8 +52,9 @@ def grid(n: int, rows: Annotated[int, Ge(1)] | None = None) -> nx.Graph:
     """A rectangle of `rows` × n/rows agents, numbered row by row, each joined to those above, below and beside it.
 
     Args:
-        n: number of agents.
-        rows: a divisor of n; left out, the largest up to √n, for the most square rectangle (a path if n is prime).
+        n: Number of agents.
+        rows: Number of rows, a divisor of n. Left out, it is the largest up to √n, which gives the most square
+            rectangle (a path if n is prime).
 
     Raises:
         ValueError: `rows` does not divide n.
@@ -72,8 +73,8 @@ def k_nearest(n: int, k: EvenDegree = 4) -> nx.Graph:
     """i ~ i±1, …, i±k/2 modulo n: each agent talks to its k nearest on the loop; k = 2 is the cycle.
 
     Args:
-        n: number of agents.
-        k: number of neighbors of each, even, at least 2 and below n.
+        n: Number of agents.
+        k: Number of neighbors of each agent, even, at least 2 and below n.
 
     Raises:
         ValueError: no such k.
@@ -89,8 +90,8 @@ def crossed_cycle(n: int, reach: Annotated[int, Ge(0)] = 1) -> nx.Graph:
     On a figure eight those half a loop away drive towards the same crossing.
 
     Args:
-        n: number of agents.
-        reach: places to either side of i + n/2, at least 0; with an odd n, 0 finds nobody there.
+        n: Number of agents.
+        reach: Distance in places to either side of i + n/2, at least 0. With an odd n, 0 adds no edge.
 
     Raises:
         ValueError: a negative `reach`.
@@ -109,10 +110,10 @@ def small_world(n: int, k: EvenDegree = 4, p: Probability = 0.1, seed: int = 0) 
     Drawn again until connected, so that a graph does not fall apart by chance.
 
     Args:
-        n: number of agents.
-        k: mean number of neighbors, even, at least 2 and below n.
-        p: probability of rewiring: 0 is `k_nearest`, 1 a random graph.
-        seed: the same seed gives the same graph.
+        n: Number of agents.
+        k: Mean number of neighbors, even, at least 2 and below n.
+        p: Probability of rewiring an edge: 0 gives `k_nearest`, 1 a random graph.
+        seed: Seed of the draw; the same seed gives the same graph.
 
     Raises:
         ValueError: no such k or p, or a hundred draws in a row were not connected.
@@ -132,10 +133,10 @@ def random_geometric(n: int, radius: Annotated[float, Gt(0)] | None = None, seed
     """i ~ j when their places, drawn uniformly in the unit square, are at most `radius` apart; not always connected.
 
     Args:
-        n: number of agents.
-        radius: greater than 0; left out, 2 √(ln n / (π n)), twice that from which such graphs are connected as n grows
-            (Gupta and Kumar 1998), because with few agents most are near the border: some 9 graphs in 10 are connected.
-        seed: the same seed gives the same graph.
+        n: Number of agents.
+        radius: Distance up to which two agents talk, in sides of the square. Left out, it is 2 √(ln n / (π n)), twice
+            the radius from which such graphs are connected as n grows (Gupta and Kumar 1998): about 9 in 10 are.
+        seed: Seed of the draw; the same seed gives the same graph.
 
     Raises:
         ValueError: `radius` is not greater than 0.

@@ -32,7 +32,7 @@ class ControllerParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    name: str = Field(description="of the controller; a subclass narrows it to the Literal that it is registered under")
+    name: str = Field(description="Name of the controller: a Literal in every class that is registered.")
 
 
 P = TypeVar("P", bound=ControllerParameters)

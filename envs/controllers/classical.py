@@ -33,12 +33,16 @@ class IDMParameters(ControllerParameters):
     """Intelligent driver model (Treiber, Hennecke and Helbing, 2000), with the defaults of Flow's IDMController."""
 
     name: Literal["idm"] = "idm"
-    desired_speed: float = Field(30.0, gt=0, description="v0 in m/s: speed on a free road")
-    time_gap: float = Field(1.0, ge=0, description="T in s: time gap kept to the vehicle in front")
-    min_gap: float = Field(2.0, ge=0, description="s0 in m: gap kept at rest")
-    acceleration: float = Field(1.0, gt=0, description="a in m/s²: largest acceleration")
-    deceleration: float = Field(1.5, gt=0, description="b in m/s²: comfortable deceleration")
-    exponent: float = Field(4.0, gt=0, description="δ: how late acceleration falls towards the desired speed")
+    desired_speed: float = Field(30.0, gt=0, description="Speed v0 on a free road, in m/s.")
+    time_gap: float = Field(1.0, ge=0, description="Time gap T kept to the vehicle in front, in s.")
+    min_gap: float = Field(2.0, ge=0, description="Gap s0 kept at rest, in m.")
+    acceleration: float = Field(1.0, gt=0, description="Largest acceleration a, in m/s².")
+    deceleration: float = Field(1.5, gt=0, description="Comfortable deceleration b, in m/s².")
+    exponent: float = Field(
+        4.0,
+        gt=0,
+        description="Exponent δ: the larger it is, the closer to the desired speed acceleration begins to fall.",
+    )
 
 
 @register("idm")
@@ -56,11 +60,13 @@ class OVMParameters(ControllerParameters):
     """Optimal-velocity model with relative speed (Bando et al., 1995; Jin and Orosz, 2014), as in deeprl_network."""
 
     name: Literal["ovm"] = "ovm"
-    alpha: float = Field(0.5, ge=0, description="α in 1/s: gain towards the optimal velocity")
-    beta: float = Field(0.5, ge=0, description="β in 1/s: gain towards the speed of the vehicle in front")
-    stop_headway: float = Field(STOP_HEADWAY, ge=0, description="headway in m up to which the optimal velocity is 0")
-    go_headway: float = Field(GO_HEADWAY, gt=0, description="headway in m from which it is the largest")
-    max_speed: float = Field(MAX_SPEED, gt=0, description="the largest optimal velocity in m/s")
+    alpha: float = Field(0.5, ge=0, description="Gain α towards the optimal velocity, in 1/s.")
+    beta: float = Field(0.5, ge=0, description="Gain β towards the speed of the vehicle in front, in 1/s.")
+    stop_headway: float = Field(STOP_HEADWAY, ge=0, description="Headway up to which the optimal velocity is 0, in m.")
+    go_headway: float = Field(
+        GO_HEADWAY, gt=0, description="Headway from which the optimal velocity is at its largest, in m."
+    )
+    max_speed: float = Field(MAX_SPEED, gt=0, description="Largest optimal velocity, in m/s.")
 
     @model_validator(mode="after")
     def _range(self) -> Self:
@@ -89,13 +95,15 @@ class FollowerStopperParameters(ControllerParameters):
     """FollowerStopper (Stern et al., 2018): a desired speed, slower only where the gap asks for it."""
 
     name: Literal["follower_stopper"] = "follower_stopper"
-    desired_speed: float = Field(15.0, ge=0, description="U in m/s: speed commanded where there is room")
+    desired_speed: float = Field(15.0, ge=0, description="Speed U commanded where there is room, in m/s.")
     gaps: tuple[_Positive, _Positive, _Positive] = Field(
         (4.5, 5.25, 6.0),
-        description="in m, at equal speeds: stop below the first, follow at the second, U from the third",
+        description="Three gaps at equal speeds, in m: the vehicle stops below the first, follows at the second and "
+        "drives at the desired speed from the third.",
     )
     decelerations: tuple[_Positive, _Positive, _Positive] = Field(
-        (1.5, 1.0, 0.5), description="in m/s²: how the three gaps grow with the closing speed, by Δv²/(2d)"
+        (1.5, 1.0, 0.5),
+        description="Decelerations d by which the three gaps grow with the closing speed Δv, by Δv²/(2d), in m/s².",
     )
 
     @model_validator(mode="after")
@@ -125,13 +133,21 @@ class PIParameters(ControllerParameters):
     """PI with saturation (Stern et al., 2018): the mean of its own past speed, a little more where the gap is wide."""
 
     name: Literal["pi_saturation"] = "pi_saturation"
-    window: float = Field(38.0, gt=0, le=3600, description="seconds of its own speed to take the mean of")
-    catch_up: float = Field(1.0, ge=0, description="v_catch in m/s: added to that mean where the gap is wide")
-    gap_low: float = Field(7.0, ge=0, description="g_l in m: gap from which something is added")
-    gap_high: float = Field(30.0, gt=0, description="g_u in m: gap from which all is added")
-    safe_gap: float = Field(4.0, ge=0, description="in m: where it follows the vehicle in front and nothing else")
-    safe_time: float = Field(2.0, ge=0, description="in s: the safe gap is at least this times the relative speed")
-    transition: float = Field(2.0, gt=0, description="γ in m: width of the transition from following to the mean")
+    window: float = Field(
+        38.0, gt=0, le=3600, description="Time over which the vehicle takes the mean of its own speed, in s."
+    )
+    catch_up: float = Field(1.0, ge=0, description="Speed v_catch added to the mean where the gap is wide, in m/s.")
+    gap_low: float = Field(7.0, ge=0, description="Gap g_l from which a part of v_catch is added, in m.")
+    gap_high: float = Field(30.0, gt=0, description="Gap g_u from which all of v_catch is added, in m.")
+    safe_gap: float = Field(
+        4.0, ge=0, description="Smallest safe gap, within which only the speed of the vehicle in front counts, in m."
+    )
+    safe_time: float = Field(
+        2.0, ge=0, description="Safe gap for each m/s by which the vehicle in front is faster, in s."
+    )
+    transition: float = Field(
+        2.0, gt=0, description="Width γ of the transition from the speed in front to the mean, in m."
+    )
 
     @model_validator(mode="after")
     def _range(self) -> Self:
@@ -199,7 +215,7 @@ class RandomParameters(ControllerParameters):
     """Actions drawn evenly from the whole action space, each agent's for itself."""
 
     name: Literal["random"] = "random"
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="of the draws")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of the draws.")
 
 
 @register("random")

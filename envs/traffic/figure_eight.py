@@ -100,16 +100,17 @@ class FigureEightParameters(LoopParameters):
     known_observations: ClassVar = observations
 
     name: Literal["figure_eight"] = "figure_eight"
-    num_vehicles: int = Field(len(PUBLISHED_START), gt=0, le=40, description="vehicles on the figure")
-    horizon: int = Field(1500, gt=0, le=MAX_HORIZON, description="simulated steps of 0.1 s in an episode")
+    num_vehicles: int = Field(len(PUBLISHED_START), gt=0, le=40, description="Vehicles on the figure.")
+    horizon: int = Field(1500, gt=0, le=MAX_HORIZON, description="Simulated steps of 0.1 s in an episode.")
     observation: str = Field(
         "published",
-        description="what an agent senses, by name; crossing adds to relative_harmonics the way to the end of "
-        "the crossing, and the way and speed of the vehicle that is next to reach it on the other road",
+        description="Name of the observation of an agent's own state. The one called crossing adds to "
+        "relative_harmonics the distance to the end of the crossing, and the distance and speed of the next "
+        "vehicle on the other road.",
         json_schema_extra=observations.list_in,
     )
     humans: FigureEightHumans = Field(
-        default_factory=FigureEightHumans, description="how vehicles drive that do not learn"
+        default_factory=FigureEightHumans, description="Driving of the vehicles that do not learn."
     )
 
     @model_validator(mode="after")

@@ -50,13 +50,15 @@ def learner_places(learners: int | Sequence[int] | None, num_vehicles: int) -> N
 class FleetParameters(ScenarioParameters):
     """Parameters of scenarios with a fixed number of vehicles, of which any may learn."""
 
-    num_vehicles: int = Field(gt=0, le=MAX_VEHICLES, description="vehicles on the road")
+    num_vehicles: int = Field(gt=0, le=MAX_VEHICLES, description="Vehicles on the road.")
     learners: Annotated[int, Field(gt=0)] | tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
         None,
-        description="vehicles that learn: null, all; a number, spread evenly, the last vehicle among them; or a list "
-        "of theirs, counted from 0 in the order of the graph's agents. The others drive as humans",
+        description="Vehicles that learn: all with null; with a number, so many, spread evenly and with the last among "
+        "them; or a list of their numbers, from 0 in the order of driving. The others drive as humans do.",
     )
-    humans: HumanParameters = Field(default_factory=HumanParameters, description="how vehicles drive that do not learn")
+    humans: HumanParameters = Field(
+        default_factory=HumanParameters, description="Driving of the vehicles that do not learn."
+    )
 
     @property
     def places(self) -> NDArray[np.int64]:

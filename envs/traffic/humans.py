@@ -39,16 +39,17 @@ class HumanParameters(BaseModel):
 
     controller: str = Field(
         default="idm",
-        description="who drives: a classical controller by name, or sumo, SUMO's own car-following model",
+        description="Name of the classical controller that drives them, or sumo for SUMO's own car-following model.",
         json_schema_extra=lambda schema: schema.update(enum=[SUMO, *human_controllers()]),
     )
     parameters: dict[str, Any] = Field(
-        default_factory=dict, description="of that controller, where they differ from those it has in this scenario"
+        default_factory=dict,
+        description="Parameters of the controller, where they differ from those it has in this scenario.",
     )
     noise: float = Field(
         default=0.0,
         ge=0,
-        description="times √0.1 the standard deviation of what is added to a controller's every acceleration, in m/s²",
+        description="Size of the noise on a controller's acceleration: its standard deviation is this times √0.1 m/s².",
     )
 
     @field_validator("controller")

@@ -83,8 +83,8 @@ class LoopHumans(HumanParameters):
     """
 
     noise: float = Field(default=0.2, ge=0, description=HumanParameters.model_fields["noise"].description)
-    min_gap: float = Field(default=2.5, ge=0, description="their minGap in SUMO, in m")
-    deceleration: float = Field(default=4.5, gt=0, description="their decel in SUMO, in m/s²")
+    min_gap: float = Field(default=2.5, ge=0, description="Their minGap in SUMO, in m.")
+    deceleration: float = Field(default=4.5, gt=0, description="Their decel in SUMO, in m/s².")
 
 
 class LoopParameters(FleetParameters):
@@ -93,11 +93,13 @@ class LoopParameters(FleetParameters):
     known_observations: ClassVar[Observations[Traffic]] = observations
 
     observation: str = Field(
-        "published", description="what an agent senses, by name", json_schema_extra=observations.list_in
+        "published",
+        description="Name of the observation of an agent's own state.",
+        json_schema_extra=observations.list_in,
     )
-    min_gap: float = Field(2.5, ge=0, description="SUMO's minGap in m: the standing gap of the car-following model")
-    target_speed: float = Field(20.0, gt=0, description="speed in m/s that the reward asks for")
-    humans: LoopHumans = Field(default_factory=LoopHumans, description="how vehicles drive that do not learn")
+    min_gap: float = Field(2.5, ge=0, description="Standing gap of the car-following model (SUMO's minGap), in m.")
+    target_speed: float = Field(20.0, gt=0, description="Speed that the reward asks for, in m/s.")
+    humans: LoopHumans = Field(default_factory=LoopHumans, description="Driving of the vehicles that do not learn.")
 
     @property
     def room(self) -> float:

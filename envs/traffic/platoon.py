@@ -82,7 +82,7 @@ class PlatoonHumans(HumanParameters):
 
     controller: str = Field(
         default="ovm",
-        description="who drives: a classical controller by name",
+        description="Name of the classical controller that drives them.",
         json_schema_extra=lambda schema: schema.update(enum=[*human_controllers()]),
     )
 
@@ -100,21 +100,27 @@ class PlatoonHumans(HumanParameters):
 class PlatoonParameters(FleetParameters):
     """Parameters of the platoons."""
 
-    num_vehicles: int = Field(8, gt=0, le=1_000, description="vehicles behind the leader")
-    humans: PlatoonHumans = Field(default_factory=PlatoonHumans, description="how followers drive that do not learn")
-    horizon: int = Field(600, gt=0, le=MAX_HORIZON, description="simulated steps of 0.1 s in an episode")
+    num_vehicles: int = Field(8, gt=0, le=1_000, description="Vehicles behind the leader.")
+    humans: PlatoonHumans = Field(
+        default_factory=PlatoonHumans, description="Driving of the followers that do not learn."
+    )
+    horizon: int = Field(600, gt=0, le=MAX_HORIZON, description="Simulated steps of 0.1 s in an episode.")
     observation: str = Field(
-        "published", description="what an agent senses, by name", json_schema_extra=observations.list_in
+        "published",
+        description="Name of the observation of an agent's own state.",
+        json_schema_extra=observations.list_in,
     )
     target_speed: Literal["profile", "final"] = Field(
-        "profile", description="speed that the reward asks for: the leader's at the time, or its last, 15 m/s"
+        "profile",
+        description="Speed that the reward asks for: the leader's at the time (profile) or its last, 15 m/s (final).",
     )
     collision_steps: int | None = Field(
         None,
         gt=0,
         le=10_000,
-        description="in training, what a collision costs: null, the platoon stands still and every agent pays 1000 a "
-        "step to the end of the episode; a number, the episode ends and every agent pays for so many steps at once",
+        description="Steps that a collision costs in training. With a number, the episode ends and every agent pays "
+        "1000 for each of so many steps at once; with null, the platoon stands still and every agent pays 1000 a "
+        "step to the end of the episode.",
     )
 
     @field_validator("observation")

@@ -35,12 +35,13 @@ class RingParameters(LoopParameters):
     """Ring Attenuation: vehicles on a one-lane ring, whose length is drawn anew for every episode."""
 
     name: Literal["ring"] = "ring"
-    num_vehicles: int = Field(22, gt=0, le=MAX_VEHICLES, description="vehicles on the ring")
-    horizon: int = Field(3000, gt=0, le=MAX_HORIZON, description="simulated steps of 0.1 s in an episode")
+    num_vehicles: int = Field(22, gt=0, le=MAX_VEHICLES, description="Vehicles on the ring.")
+    horizon: int = Field(3000, gt=0, le=MAX_HORIZON, description="Simulated steps of 0.1 s in an episode.")
     ring_length: _Length | tuple[_Length, _Length] = Field(
-        (220, 270), description="meters round the ring: one whole number, or [low, high] to draw from for each episode"
+        (220, 270),
+        description="Length of the ring in m: one whole number, or [low, high] to draw from for each episode.",
     )
-    humans: RingHumans = Field(default_factory=RingHumans, description="how vehicles drive that do not learn")
+    humans: RingHumans = Field(default_factory=RingHumans, description="Driving of the vehicles that do not learn.")
 
     @property
     def lengths(self) -> range:

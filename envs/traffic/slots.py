@@ -17,18 +17,18 @@ class Agents(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    type: Name | None = Field(default=None, description="vehicle type whose vehicles learn; needs count")
+    type: Name | None = Field(default=None, description="Vehicle type whose vehicles learn; it needs count.")
     count: int | None = Field(
         default=None,
         gt=0,
         le=MAX_VEHICLES,
-        description="how many of it learn at a time; further ones drive as SUMO does",
+        description="Vehicles of the type that learn at a time; further ones drive as SUMO does.",
     )
     ids: tuple[Name, ...] | None = Field(
         default=None,
         min_length=1,
         max_length=MAX_VEHICLES,
-        description="names of the vehicles that learn, instead of a type",
+        description="Names of the vehicles that learn, instead of a type.",
     )
 
     @model_validator(mode="after")

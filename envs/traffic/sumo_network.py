@@ -47,38 +47,55 @@ class SumoParameters(ScenarioParameters):
     """A SUMO network and traffic of your own; left out, a road with an on-ramp."""
 
     name: Literal["sumo"] = "sumo"
-    horizon: int = Field(600, gt=0, le=MAX_HORIZON, description="simulated steps of 0.1 s in an episode")
+    horizon: int = Field(600, gt=0, le=MAX_HORIZON, description="Simulated steps of 0.1 s in an episode.")
     network: _File = Field(
-        "merge.net.xml", description="SUMO network, relative to the working directory, or one that comes along"
+        "merge.net.xml",
+        description="File of the SUMO network, relative to the working directory, or one that comes with the package.",
     )
-    routes: _File = Field("merge.rou.xml", description="SUMO routes, vehicles and flows on it, found likewise")
-    additional: tuple[_File, ...] = Field((), description="further SUMO files, such as of vehicle types or signals")
-    agents: Agents = Field(Agents(type="learner", count=8), description="which vehicles learn")
+    routes: _File = Field(
+        "merge.rou.xml",
+        description="File of the routes, vehicles and flows on the network, found in the same way as the network.",
+    )
+    additional: tuple[_File, ...] = Field(
+        (), description="Further SUMO files, for instance of vehicle types or traffic lights."
+    )
+    agents: Agents = Field(Agents(type="learner", count=8), description="Vehicles that learn.")
     observation: tuple[_Piece, ...] = Field(
         ("present", "speed", "gap", "relative_speed", "position"),
         min_length=1,
         max_length=100,
-        description="pieces that an agent senses, by name",
+        description="Names of the pieces of an agent's observation, in their order.",
         json_schema_extra=_list_observations,
     )
     reward: dict[_Piece, float] = Field(
         {"speed_towards_target": 1.0, "acceleration_cost": -0.1},
         min_length=1,
         max_length=100,
-        description="pieces that an agent earns, and their weights: negative for what costs",
+        description="Weights of the pieces of an agent's reward, by name; costs have negative weights.",
         json_schema_extra=_list_rewards,
     )
-    target_speed: float = Field(15.0, gt=0, le=100, description="speed in m/s that the reward asks for")
-    max_acceleration: float = Field(3.0, gt=0, le=20, description="in m/s²; actions are from minus this to this")
-    speed_mode: int = Field(
-        31, ge=0, le=127, description="SUMO's setSpeedMode for agents; 31 is all its checks, 0 obeys every command"
+    target_speed: float = Field(15.0, gt=0, le=100, description="Speed that the reward asks for, in m/s.")
+    max_acceleration: float = Field(
+        3.0, gt=0, le=20, description="Largest acceleration and deceleration of an action, in m/s²."
     )
-    end_on_collision: bool = Field(True, description="whether an agent's collision ends the episode")
+    speed_mode: int = Field(
+        31,
+        ge=0,
+        le=127,
+        description="SUMO's setSpeedMode for agents: 31 keeps all its checks, 0 obeys every command.",
+    )
+    end_on_collision: bool = Field(True, description="Whether an agent's collision ends the episode.")
     warm_up_steps: int = Field(
-        1, ge=0, le=MAX_HORIZON, description="simulated steps before an episode, in which SUMO drives everybody"
+        1,
+        ge=0,
+        le=MAX_HORIZON,
+        description="Simulated steps of 0.1 s before an episode, in which SUMO drives every vehicle.",
     )
     starts: int = Field(
-        4, ge=1, le=256, description="reference starts, seeds 0, 1, … of SUMO, that evaluation goes through"
+        4,
+        ge=1,
+        le=256,
+        description="Number of reference starts that an evaluation goes through, which are SUMO's seeds 0, 1, ….",
     )
 
     @field_validator("network")

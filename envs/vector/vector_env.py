@@ -69,13 +69,7 @@ class VectorEnv:
                 f"workers = {workers} must lie between 1 and num_envs = {num_envs}: every worker needs an environment"
             )
         workers = num_envs if scenario.one_env_a_process else workers
-        self.spec = scenario.spec(parameters)
-        self.scenario = scenario
-        self.num_envs, self.num_agents, self.graph = num_envs, self.spec.num_agents, self.spec.graph
-        self.observation_space, self.action_space = self.spec.observation_space, self.spec.action_space
-        self.reference_starts = self.spec.reference_starts
-        self.horizon, self.action_repeat = parameters.horizon, parameters.action_repeat
-        self.step_seconds = self.spec.step_seconds
+        self._describe(scenario, parameters, num_envs)
         self.restarts, self._watch = 0, watch
         self._lost = np.zeros(num_envs, dtype=np.bool_)
         memory = shared_memory(memory_size(scenario, self.spec, num_envs))
@@ -98,6 +92,15 @@ class VectorEnv:
         except BaseException:
             self.close()
             raise
+
+    def _describe(self, scenario: type[Scenario[Any]], parameters: Any, num_envs: int) -> None:
+        self.spec = scenario.spec(parameters)
+        self.scenario = scenario
+        self.num_envs, self.num_agents, self.graph = num_envs, self.spec.num_agents, self.spec.graph
+        self.observation_space, self.action_space = self.spec.observation_space, self.spec.action_space
+        self.reference_starts = self.spec.reference_starts
+        self.horizon, self.action_repeat = parameters.horizon, parameters.action_repeat
+        self.step_seconds = self.spec.step_seconds
 
     def reset(
         self, seed: int | None = None, options: Mapping[str, Mapping[str, ArrayLike]] | None = None

@@ -52,7 +52,7 @@ def test_parameters_tell_types_and_defaults() -> None:
 def test_topologies_say_what_they_are() -> None:
     first, *others = graphs.docstring("small_world").splitlines()
     assert "rewired" in first
-    assert "    seed: the same seed gives the same graph." in others
+    assert "    seed: Seed of the draw; the same seed gives the same graph." in others
     graphs.register("mine")(without_words)
     assert graphs.docstring("mine") == ""
 
