@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
+import torch
 from torch import Tensor, nn
 
 from dmpo.nn.layers import FeatureMajorLayer, FeatureMajorMLP, StackedMLP
