@@ -3,14 +3,13 @@
 Each agent has its own modules, its own Adam and its own clipping, receives its neighbors' states through a `torch.cat`
 and takes the whole batch at once. Parameters, normalizers and settings begin as copies of a stacked learner's, so that
 both do the same work: the suite times one against the other, and tests compare them. Not repeated here are the stop at
-a divergence, minibatches, held-out data, shared parameters and optimizers that have taken steps before.
-Matrices are multiplied as PyTorch comes, and not as in `dmpo.nn.matmul`.
+a divergence, minibatches, held-out data, shared parameters, optimizers that have taken steps before and `fast_matmul`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch import distributions as td
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from benchmarks.own_networks import members, own_feature_major_mlp, own_mlp
 from dmpo.algorithms.dmpo import DMPO
 from dmpo.data.replay_buffer import Sequences
 from dmpo.data.rollout import Rollout
@@ -26,11 +26,9 @@ from dmpo.models.loss import STATE_BOUND
 from dmpo.models.trainer import ModelTrainer
 from dmpo.nn.critics import RETURN_MEMORY, ValueCritic
 from dmpo.nn.distributions import Categorical
-from dmpo.nn.layers import FeatureMajorLayer, FeatureMajorMLP, StackedMLP
 from dmpo.nn.normalization import SMALLEST_STD, RunningNormalizer
 from dmpo.nn.policy import Policy
 from dmpo.updates.ppo import PPO
-from graphs import Neighborhood
 
 EPSILON = 1e-5  # of Adam, as `StackedAdam` has it; its β are those of the paper, PyTorch's own
 
@@ -355,35 +353,6 @@ class LoopedModels:
             rewards.append(torch.where(ends, self.terminal_rewards[i][0], reward_mean + reward_std * output[:, -2]))
             terminated.append(ends)
         return next_states, rewards, terminated
-
-
-def members(neighborhood: Neighborhood, agent: int) -> list[int]:
-    """Agents in one's neighborhood, itself first, without padding."""
-    return neighborhood.index[agent][neighborhood.mask[agent]].tolist()
-
-
-def own_mlp(network: StackedMLP, stack: int, inputs: int | None = None) -> nn.Sequential:
-    """One agent's copy of a stacked network; of the first `inputs` numbers only, where the rest is padding."""
-    layers: list[nn.Module] = []
-    for layer in [*network.hidden, network.head]:
-        weight = layer.weight.detach()[stack].T if layers else layer.weight.detach()[stack, :inputs].T
-        layers += [_linear(weight, layer.bias.detach()[stack, 0]), nn.Tanh()]
-    return nn.Sequential(*layers[:-1])
-
-
-def own_feature_major_mlp(layers: FeatureMajorMLP, stack: int) -> nn.Sequential:
-    """One agent's or edge's copy of stacked layers whose samples come last; here they come first, (B, inputs)."""
-    parts: list[nn.Module] = []
-    for layer in cast(Iterable[FeatureMajorLayer], layers):
-        parts.append(_linear(layer.weight.detach()[stack], layer.bias.detach()[stack, :, 0]))
-        parts += [nn.ReLU()] if layer.relu else []
-    return nn.Sequential(*parts)
-
-
-def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    linear = nn.Linear(weight.shape[1], weight.shape[0], device=weight.device)
-    linear.weight.data, linear.bias.data = weight.clone(memory_format=torch.contiguous_format), bias.clone()
-    return linear
 
 
 def _adam(parameters: Iterable[nn.Parameter], rate: float) -> torch.optim.Adam:

@@ -1,4 +1,4 @@
-"""What the learners need of an environment: the vectorized interface, and nothing of what happens on the road."""
+"""Interface of an environment as the learners know it; nothing of what happens in it."""
 
 from typing import Any, Protocol
 
@@ -8,14 +8,29 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 
-class Playable(Protocol):
+class Meter(Protocol):
+    """Measures of one episode of each environment besides rewards, taken step by step."""
+
+    def start(self, info: dict[str, Any]) -> None:
+        """Take in the information of a reset."""
+
+    def step(self, info: dict[str, Any], running: Array) -> None:
+        """Take in the information of a step; `running` (E,) bool says which episodes had not ended before it."""
+
+    def metrics(self) -> dict[str, float]:
+        """Measures by name, without the prefix `eval/`."""
+
+    def trajectory(self) -> dict[str, Array]:
+        """Episode of environment 0, (T+1, M) each."""
+
+
+class EvalEnv(Protocol):
     """E environments side by side with N agents each, as evaluation needs them; episodes restart in their last step."""
 
     num_envs: int
     num_agents: int
     action_repeat: int
     horizon: int
-    step_seconds: float  # of a simulated step
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         """Observations (E, N, D) and information."""
@@ -23,20 +38,17 @@ class Playable(Protocol):
     def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
         """Observations (E, N, D), rewards (E, N), terminated and truncated (E,), information."""
 
+    def meter(self) -> Meter:
+        """Meter of what the scenario measures in an evaluation."""
 
-class Environment(Playable, Protocol):
-    """The same as learning needs them: with the graph, and to be left, in a step as well, and gone on with."""
+
+class Environment(EvalEnv, Protocol):
+    """The same as training needs it: with the graph, and with a state to continue from."""
 
     graph: nx.Graph
-
-    def step_async(self, actions: Array) -> None:
-        """Begin a step."""
-
-    def step_wait(self) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
-        """What came of it, as `step`."""
 
     def get_state(self) -> dict[str, Array]:
         """Everything that an exact continuation needs."""
 
     def set_state(self, state: dict[str, Array]) -> Array:
-        """Go on from there; gives the observations."""
+        """Continue from `get_state`; returns the observations."""

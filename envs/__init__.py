@@ -15,7 +15,8 @@ from envs import controllers
 from envs import traffic as traffic
 from envs.registry import names, parameters, register, scenario
 from envs.scenario import ScenarioParameters, Spec
-from envs.sumo.simulation import SimulationError, Vehicles
+from envs.sumo.simulation import Vehicles
+from envs.types import SimulationError
 from envs.vector.vector_env import WORKER_TIMEOUT, VectorEnv
 from graphs.spelling import check_names
 
@@ -48,7 +49,7 @@ def make(
     worker_timeout: float = WORKER_TIMEOUT,
     *,
     window: bool = False,
-    watch: bool = False,
+    watch: str | None = None,
     **scenario_parameters: Any,
 ) -> VectorEnv:
     """Environments of a scenario; see :class:`VectorEnv`.

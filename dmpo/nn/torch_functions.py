@@ -137,14 +137,10 @@ def adam_step(
     gradients: Sequence[Tensor],
     state: tuple[Tensor, Tensor, Tensor],
     active: Tensor,
-    *,
-    rate: float,
-    max_norm: float,
-    epsilon: float,
-    beta_1: float,
-    beta_2: float,
+    **settings: float,
 ) -> None:
-    """One step of Adam, in place; see `dmpo.nn.functional.adam`."""
+    """One step of Adam, in place, with the keyword arguments of `dmpo.nn.functional.adam`."""
+    beta_1, beta_2, max_norm = settings["beta_1"], settings["beta_2"], settings["max_norm"]
     first, second, steps = state
     gradient = torch.cat(list(gradients), 1)  # (R, P)
     norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
@@ -154,8 +150,8 @@ def adam_step(
     first.lerp_(gradient, on * (1 - beta_1))
     second.lerp_(gradient.square_(), on * (1 - beta_2))
     taken = steps.clamp(min=1)
-    scale = on * rate / (1 - beta_1**taken)
-    root = (second / (1 - beta_2**taken)).sqrt_().add_(epsilon)
+    scale = on * settings["rate"] / (1 - beta_1**taken)
+    root = (second / (1 - beta_2**taken)).sqrt_().add_(settings["epsilon"])
     change = first.div(root).mul_(scale)  # (R, P)
     pieces = torch.split(change, [p[0].numel() for p in parameters], 1)
     for parameter, piece in zip(parameters, pieces, strict=True):

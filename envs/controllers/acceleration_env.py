@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from envs.sumo.simulation import Floats
+from envs.meter import Meter
+from envs.types import Floats
 from envs.vector.vector_env import VectorEnv
 
 
@@ -67,13 +68,17 @@ class Driven:
     def step(
         self, actions: ArrayLike
     ) -> tuple[Floats, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        """Drive one simulated step; see ``VectorEnv.drive``."""
-        _, reward, terminated, truncated, info = self._env.drive(actions)
+        """Drive one simulated step; see ``VectorEnv.step_by``."""
+        _, reward, terminated, truncated, info = self._env.step_by("accelerations", actions)
         ended = terminated | truncated
         self._clock = np.where(ended, 0, self._clock + 1)
         begun, state = info["first_state"], info["state"]
         now = {name: np.where(ended[:, None], begun[name], rows) for name, rows in state.items()}
         return self._situations(now), reward, terminated, truncated, info
+
+    def meter(self) -> Meter:
+        """Meter of one simulated step after the other."""
+        return self._env.meter(self.step_seconds)
 
     def _situations(self, state: Mapping[str, Floats]) -> Floats:
         seconds = np.broadcast_to((self._clock * self._env.step_seconds)[:, None], state["speed"].shape)

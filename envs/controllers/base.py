@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from envs import plugins
 from envs.controllers.acceleration_env import Driven, Seats, Situation
 from envs.registry import scenario
-from envs.sumo.simulation import Floats
+from envs.types import Floats
 from envs.vector.vector_env import VectorEnv
 from graphs.registration import Registry
 from graphs.spelling import check_names

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from envs.sumo.simulation import Floats
+from envs.types import Floats
 
 STOP_HEADWAY, GO_HEADWAY, MAX_SPEED = 5.0, 35.0, 30.0
 # A gap that has closed would be divided by.

@@ -23,7 +23,7 @@ from envs.controllers.car_following import (
     optimal_velocity_model,
     saturated,
 )
-from envs.sumo.simulation import Floats
+from envs.types import Floats
 from envs.vector.vector_env import VectorEnv
 
 _Positive = Annotated[float, Field(gt=0)]

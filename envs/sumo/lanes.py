@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.sumo.simulation import Floats, Simulation
+from envs.sumo.simulation import Simulation
+from envs.types import Floats
 
 
 class Places(NamedTuple):

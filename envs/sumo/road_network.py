@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from envs.sumo.simulation import SimulationError, use_packaged_sumo
+from envs.sumo.simulation import use_packaged_sumo
+from envs.types import SimulationError
 
 Point = tuple[float, float]
 

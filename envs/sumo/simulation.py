@@ -15,16 +15,13 @@ from typing import Any, ClassVar, NamedTuple, Protocol, Self
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
-from numpy.typing import NDArray
 
 from envs.selection import selection
 from envs.sumo.speeds import Named, Speeds
+from envs.types import Bools, Floats, SimulationError
 
 STEP_SECONDS = 0.1
 WINDOW_PROGRAM = "sumo-gui"
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 
 class Vehicles(NamedTuple):
@@ -63,10 +60,6 @@ class Watched(Protocol):
     def close(self) -> None:
         """End SUMO."""
         ...
-
-
-class SimulationError(RuntimeError):
-    """SUMO could not be started, or stopped answering and could not be restarted."""
 
 
 @dataclass(frozen=True)

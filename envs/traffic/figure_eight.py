@@ -15,10 +15,11 @@ from envs.registry import register
 from envs.scenario import MAX_HORIZON
 from envs.sumo.lanes import Lanes, Places
 from envs.sumo.road_network import Connection, Edge, Node, Point, write_network
-from envs.sumo.simulation import Floats, Network
+from envs.sumo.simulation import Network
 from envs.traffic import loop
 from envs.traffic.loop import SPEED_LIMIT, Loop, LoopHumans, LoopParameters, Traffic, laps, relative_harmonics
 from envs.traffic.observations import Observations
+from envs.types import Floats
 
 RADIUS = 30.0
 ARC = 1.5 * np.pi * RADIUS

@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from envs.scenario import MAX_VEHICLES, Scenario, ScenarioParameters, State
+from envs.scenario import ScenarioParameters
 from envs.selection import selection
-from envs.sumo.simulation import STEP_SECONDS, Floats
+from envs.sumo.simulation import STEP_SECONDS
 from envs.traffic.humans import SUMO, HumanParameters, Humans
+from envs.traffic.road_scenario import MAX_VEHICLES, RoadScenario
+from envs.types import Floats, State
 
 # In a saved state: what humans remember, and what they are about to do.
 _PREFIX, _DECISIONS = "humans.", "human_accelerations"
@@ -77,7 +79,7 @@ class FleetParameters(ScenarioParameters):
 P = TypeVar("P", bound=FleetParameters)
 
 
-class Fleet(Scenario[P]):
+class Fleet(RoadScenario[P]):
     """A scenario with M vehicles in every environment, of which H drive as humans."""
 
     _humans: Humans | None = None
@@ -112,11 +114,11 @@ class Fleet(Scenario[P]):
         super().begin(env, start)
         self._decisions = None
 
-    def _everybodys(self, acceleration: Floats) -> Floats:
+    def _commands_of_all(self, acceleration: Floats) -> Floats:
         """Commands (E, M) to all vehicles from those (E, N) to the ones that learn; zeros where SUMO drives."""
         if self.num_agents == self.num_vehicles:
             return acceleration
-        self._commands[:, self._learners] = acceleration
+        self._commands[:, self._agents] = acceleration
         if self._humans:
             self.prepare()
             self._commands[:, self._others], self._decisions = self._decisions, None

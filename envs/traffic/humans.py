@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from envs import controllers
 from envs.controllers.acceleration_env import Seats, Situation
 from envs.selection import selection
-from envs.sumo.simulation import STEP_SECONDS, Floats
+from envs.sumo.simulation import STEP_SECONDS
+from envs.types import Floats
 from graphs.spelling import check_names
 
 #: Instead of a controller's name: the vehicles are left to SUMO's own car-following model.

@@ -17,13 +17,14 @@ import networkx as nx
 import numpy as np
 from pydantic import Field, field_validator
 
-from envs.scenario import Actions, Spec, State
+from envs.scenario import Spec
 from envs.starts import StartField
 from envs.sumo.lanes import Lanes, Places
-from envs.sumo.simulation import STEP_SECONDS, Bools, Driving, Floats, Network, Others, Simulation
+from envs.sumo.simulation import STEP_SECONDS, Driving, Network, Others, Simulation
 from envs.traffic.fleet import Fleet, FleetParameters
 from envs.traffic.humans import SUMO, HumanParameters
 from envs.traffic.observations import Observations
+from envs.types import Actions, Bools, Floats, State
 
 VEHICLE_LENGTH = 5.0
 SPEED_LIMIT = 30.0
@@ -149,13 +150,14 @@ class Loop(Fleet[P]):
         m, n, bound = parameters.num_vehicles, len(parameters.places), cls.max_acceleration
         size = parameters.known_observations.size(parameters.observation)
         return Spec(
-            num_vehicles=m,
+            num_entities=m,
             places=tuple(parameters.places.tolist()),
             graph=nx.cycle_graph(n) if n > 2 else nx.path_graph(n),
             observation_space=gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32),
             action_space=gymnasium.spaces.Box(-bound, bound, (1,), np.float32),
             reference_starts=cls._reference_starts(parameters),
-            state_names=cls._seen_names(cls.state_names, parameters),
+            state_names=cls._reported_names(cls.state_names, parameters),
+            step_seconds=STEP_SECONDS,
             start={"edge": StartField(m, cls.edges), "offset": StartField(m), "speed": StartField(m)},
         )
 
@@ -220,7 +222,7 @@ class Loop(Fleet[P]):
             self.simulation.command_others(_next_speed(self.speed[:, self._others], self._decisions))
             self._others_commanded = True
 
-    def _advance(self, acceleration: Floats) -> tuple[Floats, Bools, Bools]:
+    def _drive(self, acceleration: Floats) -> tuple[Floats, Bools, Bools]:
         command = np.minimum(np.maximum(acceleration, -self._bound), self._bound)
         overlapping = self._overlapping() if self._placed.any() else self._placed
         speed = self.simulation.step(_next_speed(self.speed, command))

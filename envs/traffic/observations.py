@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from envs import plugins
-from envs.sumo.simulation import Floats
+from envs.types import Floats
 from graphs.registration import Registry
 from graphs.spelling import check_names
 

@@ -9,17 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from envs.sumo.simulation import (
-    STEP_SECONDS,
-    Floats,
-    Simulation,
-    SimulationError,
-    Vehicles,
-    start_sumo,
-    use_packaged_sumo,
-)
+from envs.sumo.simulation import STEP_SECONDS, Simulation, Vehicles, start_sumo, use_packaged_sumo
 from envs.traffic import pieces
 from envs.traffic.slots import Agents, Slots
+from envs.types import Floats, SimulationError
 
 _OPTIONS = (
     "--time-to-teleport -1 --collision.action warn --collision.check-junctions true "

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from envs import plugins
-from envs.sumo.simulation import Bools, Floats
+from envs.types import Bools, Floats
 from graphs.registration import Registry
 from graphs.spelling import check_names
 

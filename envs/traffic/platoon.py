@@ -19,13 +19,14 @@ from pydantic import Field, field_validator
 
 from envs.controllers.car_following import MAX_SPEED, optimal_velocity, optimal_velocity_model
 from envs.registry import register
-from envs.scenario import MAX_HORIZON, Actions, Spec, State
+from envs.scenario import MAX_HORIZON, Spec
 from envs.starts import StartField
 from envs.sumo.road_network import Edge, Node, write_network
-from envs.sumo.simulation import STEP_SECONDS, Bools, Driving, Floats, Network, Simulation
+from envs.sumo.simulation import STEP_SECONDS, Driving, Network, Simulation
 from envs.traffic.fleet import Fleet, FleetParameters
 from envs.traffic.humans import SUMO, HumanParameters, human_controllers
 from envs.traffic.observations import Observations
+from envs.types import Actions, Bools, Floats, State
 
 TARGET_HEADWAY, TARGET_SPEED = 20.0, 15.0
 MAX_ACCELERATION = 2.5
@@ -153,13 +154,14 @@ class PlatoonScenario(Fleet[P]):
         """See :class:`~envs.scenario.Spec`; the graph is the path of each learner with those before and behind."""
         n, size = len(parameters.places), observations.size(parameters.observation)
         return Spec(
-            num_vehicles=parameters.num_vehicles,
+            num_entities=parameters.num_vehicles,
             places=tuple(parameters.places.tolist()),
             graph=nx.path_graph(n),
             observation_space=gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32),
             action_space=gymnasium.spaces.Discrete(len(GAINS)),
             reference_starts=REFERENCE_STARTS,
-            state_names=cls._seen_names(cls.state_names, parameters),
+            state_names=cls._reported_names(cls.state_names, parameters),
+            step_seconds=STEP_SECONDS,
             start={
                 "headway": StartField(parameters.num_vehicles),
                 "speed": StartField(parameters.num_vehicles),
@@ -212,10 +214,10 @@ class PlatoonScenario(Fleet[P]):
 
     def _command(self, actions: Actions) -> Floats:
         alpha, beta = np.moveaxis(GAINS[actions], -1, 0)
-        headway, speed, front = map(self.of_learners, (self.headway, self.speed, self._front_speed()))
+        headway, speed, front = map(self.of_agents, (self.headway, self.speed, self._front_speed()))
         return optimal_velocity_model(optimal_velocity(headway), speed, front, alpha, beta)
 
-    def _advance(self, acceleration: Floats) -> tuple[Floats, Bools, Bools]:
+    def _drive(self, acceleration: Floats) -> tuple[Floats, Bools, Bools]:
         leader, next_leader = self._leader_speed(), self._leader_speed(later=1)
         front = self._front_speed()
         change = STEP_SECONDS * np.clip(acceleration, -MAX_ACCELERATION, MAX_ACCELERATION)

@@ -12,11 +12,13 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from envs.registry import register
-from envs.scenario import MAX_HORIZON, MAX_VEHICLES
+from envs.scenario import MAX_HORIZON
 from envs.sumo.lanes import Lanes, Places
 from envs.sumo.road_network import Edge, Node, write_network
-from envs.sumo.simulation import Floats, Network
+from envs.sumo.simulation import Network
 from envs.traffic.loop import SPEED_LIMIT, VEHICLE_LENGTH, Loop, LoopHumans, LoopParameters, laps
+from envs.traffic.road_scenario import MAX_VEHICLES
+from envs.types import Floats
 
 _Length = Annotated[int, Field(gt=0, le=100_000)]
 _MAX_LENGTHS = 1_000  # each has a ring of its own in every environment

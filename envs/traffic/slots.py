@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from envs.scenario import MAX_VEHICLES
+from envs.traffic.road_scenario import MAX_VEHICLES
 
 Name = Annotated[str, Field(min_length=1, max_length=100)]
 

@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from envs.registry import register
-from envs.scenario import MAX_HORIZON, Actions, Scenario, ScenarioParameters, Spec, State
+from envs.scenario import MAX_HORIZON, ScenarioParameters, Spec
 from envs.starts import StartField
 from envs.sumo import road_files
-from envs.sumo.simulation import Bools, Floats
+from envs.sumo.simulation import STEP_SECONDS
 from envs.traffic import pieces
 from envs.traffic.own_roads import Files, OwnRoads
+from envs.traffic.road_scenario import RoadScenario
 from envs.traffic.slots import Agents
+from envs.types import Actions, Bools, Floats, State
 from graphs.spelling import hint
 
 _File = Annotated[str, Field(min_length=1, max_length=400)]
@@ -164,7 +166,7 @@ def _choices(name: str, known: Any) -> str:
 
 
 @register("sumo")
-class SumoNetwork(Scenario[SumoParameters]):
+class SumoNetwork(RoadScenario[SumoParameters]):
     """See :class:`SumoParameters`.
 
     Raises:
@@ -198,13 +200,14 @@ class SumoNetwork(Scenario[SumoParameters]):
         """See :class:`~envs.scenario.Spec`; the graph is the cycle of slots, one entered after the other."""
         n, bound = parameters.agents.size, parameters.max_acceleration
         return Spec(
-            num_vehicles=n,
+            num_entities=n,
             places=tuple(range(n)),
             graph=nx.cycle_graph(n) if n > 2 else nx.path_graph(n),
             observation_space=gymnasium.spaces.Box(-np.inf, np.inf, (len(parameters.observation),), np.float32),
             action_space=gymnasium.spaces.Box(-bound, bound, (1,), np.float32),
             reference_starts=parameters.starts,
-            state_names=cls._seen_names(_STATE, parameters),
+            state_names=cls._reported_names(_STATE, parameters),
+            step_seconds=STEP_SECONDS,
             start={"seed": StartField(1)},
         )
 
@@ -223,7 +226,7 @@ class SumoNetwork(Scenario[SumoParameters]):
     def _command(self, actions: Actions) -> Floats:
         return actions[..., 0]
 
-    def _advance(self, acceleration: Floats) -> tuple[Floats, Bools, Bools]:
+    def _drive(self, acceleration: Floats) -> tuple[Floats, Bools, Bools]:
         bound, roads = self.parameters.max_acceleration, self.simulation
         # What is kept is what is driven, to the last bit.
         self._commands[0, self.clock[0]] = np.clip(acceleration[0], -bound, bound)

@@ -1,4 +1,4 @@
-"""E environments side by side, simulated by SUMO in worker processes and seen through shared arrays."""
+"""E environments of any scenario side by side, simulated in worker processes and seen through shared arrays."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from envs import plugins
+from envs.meter import Meter
 from envs.scenario import Scenario
 from envs.selection import selection
 from envs.starts import start_rows
-from envs.sumo.simulation import STEP_SECONDS, Floats, SimulationError, Vehicles
+from envs.types import Floats, SimulationError
 from envs.vector.actions import checked, checked_actions
 from envs.vector.worker import Worker, cores, shared_memory
-from envs.vector.worker_process import Fields, Job, memory_size, views
+from envs.vector.worker_process import Fields, WorkerTask, memory_size, views
 from graphs.spelling import check_names
 
 #: Seconds after which a worker that has not answered counts as hung, unless another number is given.
 WORKER_TIMEOUT = 60.0
 _MAX_FAILURES_IN_A_ROW = 3
 _log = logging.getLogger(__name__)
-_Asked = list[tuple[Worker, tuple[str, Any]]]  # what was asked of each worker
+_Request = tuple[str, Any]  # a command and its argument
 _Step = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
 
 
@@ -40,15 +41,15 @@ class VectorEnv:
         scenario: the scenario's class.
         parameters: an instance of its ``Parameters``.
         num_envs: E.
-        workers: SUMO processes that share the environments; one for each where the scenario needs that.
+        workers: processes that share the environments; one for each environment where the scenario needs that.
         seed: fixes every episode, however the environments are split over workers.
         worker_timeout: how long a worker may take to start, or to answer, before it counts as hung and is replaced.
-        window: whether SUMO shows what happens in a window of its own, at the speed of real time.
-        watch: whether ``info`` also holds ``vehicles``, for each environment where SUMO has all its vehicles.
+        window: whether the simulator shows what happens in a window of its own, at the speed of real time.
+        watch: one of the scenario's queries, whose answers ``info`` then holds as well; see ``query``.
 
     Raises:
-        ValueError: no environment, or more workers than environments.
-        SimulationError: SUMO did not start.
+        ValueError: no environment, more workers than environments, or a query that the scenario does not have.
+        SimulationError: the simulator did not start.
     """
 
     def __init__(
@@ -61,44 +62,45 @@ class VectorEnv:
         worker_timeout: float = WORKER_TIMEOUT,
         *,
         window: bool = False,
-        watch: bool = False,
+        watch: str | None = None,
     ) -> None:
         if not 1 <= workers <= num_envs:
             raise ValueError(
                 f"workers = {workers} must lie between 1 and num_envs = {num_envs}: every worker needs an environment"
             )
         workers = num_envs if scenario.one_env_a_process else workers
-        self.spec = scenario.spec(parameters)
-        self.scenario = scenario
-        self.num_envs, self.num_agents, self.graph = num_envs, self.spec.num_agents, self.spec.graph
-        self.observation_space, self.action_space = self.spec.observation_space, self.spec.action_space
-        self.reference_starts = self.spec.reference_starts
-        self.horizon, self.action_repeat = parameters.horizon, parameters.action_repeat
-        self.step_seconds = STEP_SECONDS
+        self._describe(scenario, parameters, num_envs)
         self.restarts, self._watch = 0, watch
         self._lost = np.zeros(num_envs, dtype=np.bool_)
-        memory = shared_memory(memory_size(self.spec, num_envs))
-        self._fields: Fields = views(memory, self.spec, num_envs)
-        self._traffic, self._first_state = (
+        memory = shared_memory(memory_size(scenario, self.spec, num_envs))
+        self._fields: Fields = views(memory, scenario, self.spec, num_envs)
+        self._entities, self._first_state = (
             {name: self._fields[f"{which}.{name}"] for name in self.spec.state_names}
-            for which in ("traffic", "first_state")
+            for which in ("entities", "first_state")
         )
-        self._learners = selection(np.array(self.spec.places))
-        bounds = [num_envs * worker // workers for worker in range(workers + 1)]
-        shares = [range(a, b) for a, b in itertools.pairwise(bounds)]
-        jobs = [
-            Job(scenario, parameters, share, seed, plugins.modules(), window, None if window else core)
+        self._agents = selection(np.array(self.spec.places))
+        self._begun = False
+        shares = _shares(num_envs, workers)
+        tasks = [
+            WorkerTask(scenario, parameters, share, seed, plugins.modules(), window, None if window else core)
             for share, core in zip(shares, cores(workers), strict=True)
         ]
-        self._begun = False
-        self._pending: _Asked = []  # of a step that is waited for
-        self._workers = [Worker(job, memory, num_envs, worker_timeout) for job in jobs]
+        self._workers = [Worker(task, memory, num_envs, worker_timeout) for task in tasks]
         try:
             for worker in self._workers:
                 worker.answer()
         except BaseException:
             self.close()
             raise
+
+    def _describe(self, scenario: type[Scenario[Any]], parameters: Any, num_envs: int) -> None:
+        self.spec = scenario.spec(parameters)
+        self.scenario = scenario
+        self.num_envs, self.num_agents, self.graph = num_envs, self.spec.num_agents, self.spec.graph
+        self.observation_space, self.action_space = self.spec.observation_space, self.spec.action_space
+        self.reference_starts = self.spec.reference_starts
+        self.horizon, self.action_repeat = parameters.horizon, parameters.action_repeat
+        self.step_seconds = self.spec.step_seconds
 
     def reset(
         self, seed: int | None = None, options: Mapping[str, Mapping[str, ArrayLike]] | None = None
@@ -112,7 +114,7 @@ class VectorEnv:
                 vehicles, or (E, M).
 
         Returns:
-            Observations (E, N, D), and ``info`` with ``state`` and ``traffic``.
+            Observations (E, N, D), and ``info`` with the ``state`` of the agents and of all entities.
 
         Raises:
             ValueError: a start state of the wrong form.
@@ -123,112 +125,93 @@ class VectorEnv:
             for worker in self._workers
         )
         self._whole()
-        info: dict[str, Any] = {"state": self._state(), "traffic": self._traffic}
-        return self._fields["obs"], info | ({"vehicles": self.vehicles()} if self._watch else {})
+        info: dict[str, Any] = {"state": self._state(), self.scenario.entities: self._entities}
+        return self._fields["obs"], info | ({self._watch: self.query(self._watch)} if self._watch else {})
 
     def step(self, actions: ArrayLike) -> _Step:
-        """Drive all environments for ``action_repeat`` simulated steps.
+        """Advance all environments by ``action_repeat`` simulated steps.
 
         Args:
-            actions: (E, N, A) accelerations in m/s², clipped to the action space, or (E, N) action numbers.
+            actions: (E, N, A) in physical units, clipped to the action space, or (E, N) action numbers.
 
         Returns:
             Observations (E, N, D), rewards (E, N), terminated (E,), truncated (E,), and ``info`` with ``final_obs``
-            (E, N, D; valid where an episode ended), ``state`` (E, N; of the ended episode where one ended), ``traffic``
-            (E, M; the same of all vehicles), ``first_state`` (E, N; of the next; valid where one ended), ``collision``
-            (E,), ``lost`` (E,; its worker died or hung, the state is the next episode's), and ``restarts`` of workers.
+            (E, N, D; valid where an episode ended), ``state`` (E, N; of the ended episode where one ended), the same of
+            all entities under the scenario's name for them (E, M; ``traffic`` on roads), ``first_state`` (E, N; of the
+            next; valid where one ended), the scenario's flags (E,) such as ``collision``, ``lost`` (E,; its worker died
+            or hung, the state is the next episode's), and ``restarts`` of workers.
 
         Raises:
             ValueError: actions of the wrong shape or kind, outside the action numbers, or not finite.
             SimulationError: a worker fails again and again.
         """
-        self.step_async(actions)
-        return self.step_wait()
-
-    def step_async(self, actions: ArrayLike) -> None:
-        """Begin a step and leave the workers to it; ``step_wait`` gives what comes of it.
-
-        Until then nothing else may be asked, and what the last step gave is being overwritten.
-
-        Args:
-            actions: as of ``step``.
-
-        Raises:
-            ValueError: as ``step``.
-        """
-        self._none_pending("step_async")
         self._fields["actions"][:] = checked_actions(actions, self._fields["actions"].shape, self.action_space)
-        self._begin("step")
+        return self._advance("actions")
 
-    def drive(self, accelerations: ArrayLike) -> _Step:
-        """Drive all environments for one simulated step by accelerations, whatever actions and ``action_repeat`` are.
+    def step_by(self, name: str, commands: ArrayLike) -> _Step:
+        """Advance all environments by one simulated step under other commands than actions, such as accelerations.
 
         So a classical controller drives vehicles whose learners choose among gains, or decide less often.
 
         Args:
-            accelerations: (E, N) in m/s², clipped to what the scenario's vehicles can do.
+            name: one of the scenario's ``commands``; on roads ``accelerations``, in m/s², clipped to what the vehicles
+                can do.
+            commands: (E, N).
 
         Returns:
             As ``step``.
 
         Raises:
-            ValueError: accelerations of the wrong shape, or not finite.
+            ValueError: no such command, another shape, or not finite.
             SimulationError: a worker fails again and again.
         """
-        self._none_pending("drive")
-        self._fields["accelerations"][:] = checked(accelerations, self._fields["accelerations"].shape, "accelerations")
-        self._begin("drive")
-        return self.step_wait()
+        check_names("command", [name], self.scenario.commands)
+        self._fields[name][:] = checked(commands, self._fields[name].shape, name)
+        return self._advance(name)
 
-    def _begin(self, command: str) -> None:
+    def _advance(self, name: str) -> _Step:
         if not self._begun:
             raise gymnasium.error.ResetNeeded("the first step needs a reset() or set_state() before it")
         # A worker that lost its episodes since the last step has new ones, which this step shows from their beginning.
-        self._pending = self._ask(
-            ("reset", (None, None)) if worker.cut_off else (command, self._watch) for worker in self._workers
+        answers = self._exchange(
+            ("reset", (None, None)) if worker.cut_off else ("step", (name, self._watch)) for worker in self._workers
         )
-
-    def step_wait(self) -> _Step:
-        """Wait for the step that ``step_async`` began.
-
-        Returns:
-            As ``step``.
-
-        Raises:
-            NoAsyncCallError: none was begun.
-            SimulationError: a worker fails again and again.
-        """
-        if not self._pending:
-            raise gymnasium.error.NoAsyncCallError("step_wait() needs a step_async() before it", "step")
-        pending, self._pending = self._pending, []
-        answers = self._answers(pending)
         self._report_cut_off()
         fields = self._fields
         info = {
             "final_obs": fields["final_obs"],
             "state": self._state(),
-            "traffic": self._traffic,
+            self.scenario.entities: self._entities,
             "first_state": self._first_state,
-            "collision": fields["collision"],
+            **{flag: fields[flag] for flag in self.scenario.flags},
             "lost": self._lost,
             "restarts": self.restarts,
         }
         if self._watch:
             # An answer is missing where a worker failed, and its episodes with it.
-            info["vehicles"] = [seen for answer in answers for seen in answer] if all(answers) else self.vehicles()
+            complete = all(answers)
+            info[self._watch] = [seen for answer in answers for seen in answer] if complete else self.query(self._watch)
         return fields["obs"], fields["reward"], fields["terminated"], fields["truncated"], info
 
     def _state(self) -> dict[str, Floats]:
-        """What traffic tells of the learners, (E, N)."""
-        return {name: rows[:, self._learners] for name, rows in self._traffic.items()}
+        """State of the agents, (E, N)."""
+        return {name: rows[:, self._agents] for name, rows in self._entities.items()}
 
-    def vehicles(self) -> list[Vehicles]:
-        """Where SUMO has the vehicles of each environment: its N agents, in order, and behind them the others."""
-        return [seen for answer in self._exchange(("vehicles", None) for _ in self._workers) for seen in answer]
+    def query(self, name: str) -> list[Any]:
+        """Answers of each environment to one of the scenario's queries; on roads ``vehicles`` and ``roads``.
 
-    def roads(self) -> list[list[Floats]]:
-        """Of each environment, the middle lines (P, 2) in m of the lanes driven on, in driving order."""
-        return [road for answer in self._exchange(("roads", None) for _ in self._workers) for road in answer]
+        Raises:
+            ValueError: the scenario has no such query.
+        """
+        return [found for answer in self._exchange(("query", name) for _ in self._workers) for found in answer]
+
+    def meter(self, seconds: float | None = None) -> Meter:
+        """Meter of what the scenario measures in an evaluation.
+
+        Args:
+            seconds: from one step to the next; those of an action if left out.
+        """
+        return self.scenario.meter(self.step_seconds * self.action_repeat if seconds is None else seconds)
 
     def get_state(self) -> dict[str, NDArray[Any]]:
         """Everything needed to go on exactly, as arrays (E, …); see ``set_state``."""
@@ -257,29 +240,20 @@ class VectorEnv:
         for worker in self._workers:
             worker.process.join(timeout=5.0)
             worker.kill()
-        self._workers, self._pending = [], []
+        self._workers = []
 
-    def _exchange(self, requests: Iterable[tuple[str, Any]]) -> list[Any]:
-        """Make one request, a command and its argument, of each worker; returns their answers."""
-        return self._answers(self._ask(requests))
+    def _exchange(self, requests: Iterable[_Request]) -> list[Any]:
+        """Send one request to each worker and wait for all answers.
 
-    def _none_pending(self, what: str) -> None:
-        if self._pending:
-            raise gymnasium.error.AlreadyPendingCallError(f"{what} needs a step_wait() before it, for its step", "step")
-
-    def _ask(self, requests: Iterable[tuple[str, Any]]) -> _Asked:
+        All answers are taken before an error is raised: one left in a pipe would answer the next request.
+        """
         if not self._workers:
             raise gymnasium.error.ClosedEnvironmentError("this environment is closed; make a new one")
-        self._none_pending("this")
-        asked = list(zip(self._workers, requests, strict=True))
-        for worker, request in asked:
+        sent = list(zip(self._workers, requests, strict=True))
+        for worker, request in sent:
             worker.ask(*request)
-        return asked
-
-    def _answers(self, asked: _Asked) -> list[Any]:
         answers, failure = [], None
-        # All answers are taken before an error is raised: one left in a pipe would answer the next request.
-        for worker, request in asked:
+        for worker, request in sent:
             try:
                 answers.append(self._answer(worker, *request))
             except (SimulationError, ValueError) as error:
@@ -295,7 +269,7 @@ class VectorEnv:
                 answer = worker.answer()
             except SimulationError as error:
                 self._recover(worker, error)
-                if command in ("step", "drive"):
+                if command == "step":
                     return None
                 worker.ask(command, argument)
             else:
@@ -304,7 +278,7 @@ class VectorEnv:
 
     def _recover(self, worker: Worker, error: SimulationError) -> None:
         """Start a worker again; the episodes it had end where they were last seen."""
-        if worker.job.window:
+        if worker.task.window:
             raise error  # somebody may have closed the window, and wants no other
         if not worker.cut_off:
             self._fields["final_obs"][worker.rows] = self._fields["obs"][worker.rows]
@@ -326,7 +300,9 @@ class VectorEnv:
         for worker in self._workers:
             if worker.cut_off:
                 self._lost[worker.rows] = True
-                for name, value in (("reward", 0.0), ("terminated", False), ("truncated", True), ("collision", False)):
+                outcome = {"reward": 0.0, "terminated": False, "truncated": True}
+                outcome |= dict.fromkeys(self.scenario.flags, False)
+                for name, value in outcome.items():
                     self._fields[name][worker.rows] = value
                 worker.cut_off = False
 
@@ -350,3 +326,9 @@ class VectorEnv:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _shares(num_envs: int, workers: int) -> list[range]:
+    """Numbers of the environments of each worker, equal to within one."""
+    bounds = [num_envs * worker // workers for worker in range(workers + 1)]
+    return [range(a, b) for a, b in itertools.pairwise(bounds)]

@@ -1,4 +1,4 @@
-"""A worker's process as the environment's process sees it: started, spoken to, and started again."""
+"""Handle of a worker process in the environment's process: start, requests, answers, restart."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from envs.sumo.simulation import SimulationError
-from envs.vector.worker_process import Job, run, stay_awake
+from envs.types import SimulationError
+from envs.vector.worker_process import WorkerTask, run, stay_awake
 
 AWAITING_SECONDS = 3e-3  # awake, after a command: a step of some dozens of environments
 _PARTS = 20  # in which an answer is waited for
@@ -46,7 +46,7 @@ def cores(workers: int) -> list[int | None]:
 
 
 class Worker:
-    """One worker process as its environment sees it: started, spoken to, and started again if it dies or hangs.
+    """One worker process as its environment sees it, started again if it dies or hangs.
 
     Attributes:
         worker_timeout: how long it may take to answer before it counts as hung.
@@ -54,11 +54,11 @@ class Worker:
         cut_off: whether episodes were lost with its last process, which the next step has to report.
     """
 
-    def __init__(self, job: Job, memory: Any, num_envs: int, worker_timeout: float) -> None:
-        self.job, self._memory, self._num_envs, self.worker_timeout = job, memory, num_envs, worker_timeout
+    def __init__(self, task: WorkerTask, memory: Any, num_envs: int, worker_timeout: float) -> None:
+        self.task, self._memory, self._num_envs, self.worker_timeout = task, memory, num_envs, worker_timeout
         self._launches = self.failures = 0
         self.cut_off = self._begun = False
-        self._launch(job.seed)
+        self._launch(task.seed)
 
     def _launch(self, seed: int) -> None:
         self._launches += 1
@@ -67,8 +67,8 @@ class Worker:
         self._ready.register(self._connection, select.POLLIN)
         # The kernel takes the end of the thread that starts a process for the end of its parent.
         parent = os.getpid() if threading.current_thread() is threading.main_thread() else None
-        arguments = (theirs, self._memory, self._num_envs, replace(self.job, seed=seed), parent)
-        name = f"sumo-{self.job.numbers.start}"
+        arguments = (theirs, self._memory, self._num_envs, replace(self.task, seed=seed), parent)
+        name = f"worker-{self.task.numbers.start}"
         self.process = _context.Process(target=run, args=arguments, daemon=True, name=name)
         # Ctrl-C reaches every process of a terminal: this one decides what becomes of the workers.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -81,12 +81,12 @@ class Worker:
     @property
     def rows(self) -> slice:
         """Its environments among all."""
-        return slice(self.job.numbers.start, self.job.numbers.stop)
+        return slice(self.task.numbers.start, self.task.numbers.stop)
 
     def restart(self) -> None:
         """Replace a dead or hung process by a new one, which begins new episodes with random streams of its own."""
         self.kill()
-        self._launch(int(np.random.SeedSequence([self.job.seed, self._launches]).generate_state(1)[0]))
+        self._launch(int(np.random.SeedSequence([self.task.seed, self._launches]).generate_state(1)[0]))
         self.answer()
         self.ask("reset", (None, None))
         self.answer()
@@ -114,13 +114,11 @@ class Worker:
         try:
             if not self._wait():
                 raise SimulationError(
-                    f"SUMO worker {self.process.name} has not answered for worker_timeout = {self.worker_timeout:g}"
+                    f"{self.process.name} has not answered for worker_timeout = {self.worker_timeout:g}"
                 )
             answer = self._connection.recv()
         except (EOFError, OSError) as error:
-            raise SimulationError(
-                f"SUMO worker {self.process.name} died{'' if self._begun else _AT_ITS_START}"
-            ) from error
+            raise SimulationError(f"{self.process.name} died{'' if self._begun else _AT_ITS_START}") from error
         self._begun = True
         if isinstance(answer, Exception):
             raise answer

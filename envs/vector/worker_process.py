@@ -1,4 +1,4 @@
-"""The process that holds one SUMO simulation with its share of the environments.
+"""Worker process: simulates its share of the environments.
 
 It obeys commands from a pipe and leaves the results in memory that it shares with the environment's process.
 """
@@ -24,20 +24,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs import plugins
-from envs.scenario import Scenario, Spec, State
-from envs.sumo.simulation import Floats, Simulation, SimulationError, Vehicles
+from envs.scenario import Scenario, Spec
+from envs.types import SimulationError, State
+from graphs.spelling import check_names
 
 Fields = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Job:
-    """What a worker needs to know: the scenario, its parameters, and which environments are its own.
+class WorkerTask:
+    """Share of a worker: the scenario, its parameters, and which environments are its own.
 
     Attributes:
         modules: to be imported first, for the scenarios and observations that they register.
-        window: whether SUMO shows the simulation in a window of its own.
-        core: the only one that it runs on; None, any.
+        window: whether the simulator shows the simulation in a window of its own.
+        core: the only one that it may run on; None means any.
     """
 
     scenario: type[Scenario[Any]]
@@ -49,41 +50,40 @@ class Job:
     core: int | None = None
 
 
-def layout(spec: Spec, num_envs: int) -> dict[str, tuple[tuple[int, ...], type[Any]]]:
-    """Shape and type of every shared array: E environments, M vehicles, N agents, D features, A actions."""
+def layout(scenario: type[Scenario[Any]], spec: Spec, num_envs: int) -> dict[str, tuple[tuple[int, ...], type[Any]]]:
+    """Shape and type of every shared array: E environments, M entities, N agents, D features, A actions."""
     agents = (num_envs, spec.num_agents)
     observation = (*agents, *spec.observation_space.shape)
     action = (*agents, *(spec.action_space.shape or ()))
     fields: dict[str, tuple[tuple[int, ...], type[Any]]] = {
         "actions": (action, np.float64 if spec.action_space.shape else np.int64),
-        "accelerations": (agents, np.float64),
         "obs": (observation, np.float32),
         "final_obs": (observation, np.float32),
         "reward": (agents, np.float32),
         "terminated": ((num_envs,), np.bool_),
         "truncated": ((num_envs,), np.bool_),
-        "collision": ((num_envs,), np.bool_),
     }
-    vehicles = (num_envs, spec.num_vehicles)
-    fields |= {f"traffic.{name}": (vehicles, np.float64) for name in spec.state_names}
+    fields |= dict.fromkeys(scenario.commands, (agents, np.float64))
+    fields |= dict.fromkeys(scenario.flags, ((num_envs,), np.bool_))
+    entities = (num_envs, spec.num_entities)
+    fields |= {f"entities.{name}": (entities, np.float64) for name in spec.state_names}
     return fields | {f"first_state.{name}": (agents, np.float64) for name in spec.state_names}
 
 
-def views(memory: Any, spec: Spec, num_envs: int) -> Fields:
+def views(memory: Any, scenario: type[Scenario[Any]], spec: Spec, num_envs: int) -> Fields:
     """The shared arrays, laid out one behind the other in ``memory``."""
     fields: Fields = {}
     offset = 0
-    for name, (shape, dtype) in layout(spec, num_envs).items():
+    for name, (shape, dtype) in layout(scenario, spec, num_envs).items():
         fields[name] = np.frombuffer(memory, dtype, int(np.prod(shape)), offset).reshape(shape)
         offset += _padded(fields[name].nbytes)
     return fields
 
 
-def memory_size(spec: Spec, num_envs: int) -> int:
+def memory_size(scenario: type[Scenario[Any]], spec: Spec, num_envs: int) -> int:
     """Bytes that ``views`` needs."""
-    return sum(
-        _padded(int(np.prod(shape)) * np.dtype(dtype).itemsize) for shape, dtype in layout(spec, num_envs).values()
-    )
+    arrays = layout(scenario, spec, num_envs).values()
+    return sum(_padded(int(np.prod(shape)) * np.dtype(dtype).itemsize) for shape, dtype in arrays)
 
 
 def _padded(size: int) -> int:
@@ -96,29 +96,30 @@ LENT_SECONDS = 5e-5  # away from the core, it was not waiting but waited for
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
-def run(connection: Connection, memory: Any, num_envs: int, job: Job, parent: int | None) -> None:
+def run(connection: Connection, memory: Any, num_envs: int, task: WorkerTask, parent: int | None) -> None:
     """Obey commands until told to close or until the other end of the pipe is gone.
 
     Args:
         connection: for commands and answers.
         memory: shared, with all environments' arrays.
         num_envs: E, of all workers.
-        job: this one's share.
+        task: the share of this worker.
         parent: the process that must not be outlived, not even by a simulation that hangs.
     """
     if parent is not None:
         _end_with(parent)
-    if job.core is not None:
+    if task.core is not None:
         with suppress(OSError):  # where it may not be chosen, or is not there any more, any will do
-            os.sched_setaffinity(0, {job.core})
-    mine = slice(job.numbers.start, job.numbers.stop)
+            os.sched_setaffinity(0, {task.core})
+    mine = slice(task.numbers.start, task.numbers.stop)
     try:
-        plugins.load(job.modules)
-        Simulation.window = job.window
-        spec = job.scenario.spec(job.parameters)
-        fields = {name: rows[mine] for name, rows in views(memory, spec, num_envs).items()}
-        with tempfile.TemporaryDirectory(prefix="dmpo-roads-") as folder:
-            scenario = job.scenario(job.parameters, job.numbers, job.seed, Path(folder))
+        plugins.load(task.modules)
+        if task.window:
+            task.scenario.open_window()
+        shared = views(memory, task.scenario, task.scenario.spec(task.parameters), num_envs)
+        fields = {name: rows[mine] for name, rows in shared.items()}
+        with tempfile.TemporaryDirectory(prefix="dmpo-simulation-") as folder:
+            scenario = task.scenario(task.parameters, task.numbers, task.seed, Path(folder))
     except Exception as error:
         connection.send(_failure(error))
         return
@@ -181,48 +182,43 @@ def _failure(error: Exception) -> Exception:
     return failure
 
 
-def _step(scenario: Scenario[Any], fields: Fields, watched: bool) -> list[Vehicles] | None:
-    scenario.step(fields["actions"])
-    return _tell(scenario, fields, watched)
-
-
-def _drive(scenario: Scenario[Any], fields: Fields, watched: bool) -> list[Vehicles] | None:
-    scenario.drive(fields["accelerations"])
-    return _tell(scenario, fields, watched)
-
-
-def _tell(scenario: Scenario[Any], fields: Fields, watched: bool) -> list[Vehicles] | None:
-    """Write what came of a step, and begin new episodes where one ended."""
-    vehicles = _vehicles(scenario, fields, None) if watched else None
+def _step(scenario: Scenario[Any], fields: Fields, name_and_watch: tuple[str, str | None]) -> list[Any] | None:
+    """One step under actions or another command, and new episodes where one ended; answers the query watched."""
+    name, watch = name_and_watch
+    if name == "actions":
+        scenario.step(fields["actions"])
+    else:
+        scenario.step_by(name, fields[name])
+    watched = _query(scenario, fields, watch) if watch else None
     ended = np.flatnonzero(scenario.terminated | scenario.truncated)
     fields["reward"][:] = scenario.reward
-    for name in ("terminated", "truncated", "collision"):
-        fields[name][:] = getattr(scenario, name)
-    _show_traffic(scenario, fields)
+    for flag in ("terminated", "truncated", *scenario.flags):
+        fields[flag][:] = getattr(scenario, flag)
+    _report_entities(scenario, fields)
     if len(ended):
-        fields["final_obs"][ended] = scenario.of_learners(scenario.observe())[ended]
+        fields["final_obs"][ended] = scenario.observe_agents()[ended]
         for env in ended.tolist():
             scenario.begin(env)
-        _show_first_state(scenario, fields, ended)
-    fields["obs"][:] = scenario.of_learners(scenario.observe())
-    return vehicles
+        _report_first_state(scenario, fields, ended)
+    fields["obs"][:] = scenario.observe_agents()
+    return watched
 
 
-def _show(scenario: Scenario[Any], fields: Fields) -> None:
-    """Write what there is to see at the beginning of an episode."""
-    fields["obs"][:] = scenario.of_learners(scenario.observe())
-    _show_traffic(scenario, fields)
-    _show_first_state(scenario, fields, slice(None))
+def _report(scenario: Scenario[Any], fields: Fields) -> None:
+    """Write observations and states at the beginning of an episode."""
+    fields["obs"][:] = scenario.observe_agents()
+    _report_entities(scenario, fields)
+    _report_first_state(scenario, fields, slice(None))
 
 
-def _show_traffic(scenario: Scenario[Any], fields: Fields) -> None:
-    for name, rows in scenario.seen().items():
-        fields[f"traffic.{name}"][:] = rows
+def _report_entities(scenario: Scenario[Any], fields: Fields) -> None:
+    for name, rows in scenario.reported_state().items():
+        fields[f"entities.{name}"][:] = rows
 
 
-def _show_first_state(scenario: Scenario[Any], fields: Fields, envs: Any) -> None:
-    for name, rows in scenario.seen().items():
-        fields[f"first_state.{name}"][envs] = scenario.of_learners(rows)[envs]
+def _report_first_state(scenario: Scenario[Any], fields: Fields, envs: Any) -> None:
+    for name, rows in scenario.reported_state().items():
+        fields[f"first_state.{name}"][envs] = scenario.of_agents(rows)[envs]
 
 
 def _reset(scenario: Scenario[Any], fields: Fields, seed_and_start: tuple[int | None, State | None]) -> None:
@@ -230,15 +226,13 @@ def _reset(scenario: Scenario[Any], fields: Fields, seed_and_start: tuple[int | 
     if seed is not None:
         scenario.seed(seed)
     scenario.reset(start)
-    _show(scenario, fields)
+    _report(scenario, fields)
 
 
-def _vehicles(scenario: Scenario[Any], fields: Fields, _: None) -> list[Vehicles]:
-    return [scenario.vehicles(env) for env in range(scenario.num_envs)]
-
-
-def _roads(scenario: Scenario[Any], fields: Fields, _: None) -> list[list[Floats]]:
-    return [scenario.road(env) for env in range(scenario.num_envs)]
+def _query(scenario: Scenario[Any], fields: Fields, name: str) -> list[Any]:
+    queries = scenario.queries()
+    check_names("query", [name], queries)
+    return [queries[name](env) for env in range(scenario.num_envs)]
 
 
 def _get_state(scenario: Scenario[Any], fields: Fields, _: None) -> dict[str, NDArray[Any]]:
@@ -247,17 +241,15 @@ def _get_state(scenario: Scenario[Any], fields: Fields, _: None) -> dict[str, ND
 
 def _set_state(scenario: Scenario[Any], fields: Fields, state: State) -> None:
     scenario.set_state(state)
-    _show(scenario, fields)
+    _report(scenario, fields)
 
 
 _commands: Mapping[str, Callable[[Scenario[Any], Fields, Any], Any]] = {
     "step": _step,
-    "drive": _drive,
     "reset": _reset,
-    "vehicles": _vehicles,
-    "roads": _roads,
+    "query": _query,
     "get_state": _get_state,
     "set_state": _set_state,
 }
 #: After these the environment's process chooses the next actions, and this one has time.
-_ADVANCING = ("step", "drive", "reset")
+_ADVANCING = ("step", "reset")

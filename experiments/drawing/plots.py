@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dmpo.files import whole
-from dmpo.measures import by_vehicle
+from envs.traffic.measures import by_vehicle
 
 Floats = NDArray[Any]
 

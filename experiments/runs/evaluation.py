@@ -89,7 +89,7 @@ def make_env(
     worker_timeout: float = envs.WORKER_TIMEOUT,
     *,
     window: bool = False,
-    watch: bool = False,
+    watch: str | None = None,
 ) -> envs.VectorEnv:
     """The environments of a scenario with checked parameters."""
     parameters = scenario.model_dump(exclude={"name"})

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 import dmpo
 import envs
+from envs.meter import Meter
 from experiments.config.checks import communication_graph
 from experiments.drawing import film, plots
 from experiments.errors import ConfigError, RunError, refusal, shown
@@ -74,6 +75,10 @@ class RecordingEnv:
                 break
         return observation, reward, flags["terminated"], flags["truncated"], info | {"collision": flags["collision"]}
 
+    def meter(self) -> Meter:
+        """Meter of the environment that is recorded."""
+        return self._env.meter()
+
     def _begin(self) -> None:
         self.vehicles: list[envs.Vehicles] = []
         self.states: list[dict[str, Array]] = []
@@ -108,10 +113,10 @@ def render(
     except OSError as error:
         raise ConfigError(f"--output: {shown(str(output), 300)} cannot be used: {error.strerror}") from error
     scenario = _shortened(policy, shot).model_copy(update={"action_repeat": 1})
-    with make_env(scenario, shot.start + 1, 1, SEED, watch=True) as env:
+    with make_env(scenario, shot.start + 1, 1, SEED, watch="vehicles") as env:
         filmed = RecordingEnv(env, policy.scenario.action_repeat)
         dmpo.evaluate(filmed, policy.learner, deterministic=True, seed=SEED)
-        roads, seconds, learners = env.roads()[-1], env.step_seconds, env.spec.places
+        roads, seconds, learners = env.query("roads")[-1], env.step_seconds, env.spec.places
     name = policy.experiment.name
     trajectory = {key: np.stack([state[key] for state in filmed.states]) for key in filmed.states[0]}
     every = -(-len(filmed.states) // _ROWS)

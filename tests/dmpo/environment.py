@@ -7,6 +7,8 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.traffic.measures import TrafficMeter
+
 Array = NDArray[Any]
 BOUND = 2.0  # largest acceleration
 GAINS = np.array([-1.0, 0.0, 1.0])  # what the discrete actions command
@@ -60,7 +62,7 @@ class PointMasses:
         if seed is not None:
             self.random = np.random.Generator(np.random.PCG64(seed))
         self._begin(np.ones(self.num_envs, dtype=bool))
-        return self._observe(), {"state": self._state()}
+        return self._observe(), {"state": self._state(), "traffic": self._state()}
 
     def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
         """Move by one step; the observations are a view that the next step overwrites."""
@@ -75,9 +77,18 @@ class PointMasses:
         reward = -(cost + 0.2 * (self.position**2) @ self._adjacency).astype(np.float32) * self.action_repeat
         terminated = (np.abs(self.position) > self.crash).any(1)
         truncated = ~terminated & (self.clock >= self.horizon)
-        info = {"final_obs": self._observe().copy(), "state": self._state(), "collision": terminated.copy()}
+        info = {
+            "final_obs": self._observe().copy(),
+            "state": self._state(),
+            "traffic": self._state(),
+            "collision": terminated.copy(),
+        }
         self._begin(terminated | truncated)
         return self._observe(), reward, terminated, truncated, info
+
+    def meter(self) -> TrafficMeter:
+        """Speeds and collisions, as on roads."""
+        return TrafficMeter(STEP * self.action_repeat)
 
     def get_state(self) -> dict[str, Array]:
         """Positions, speeds, clocks and the random generator."""

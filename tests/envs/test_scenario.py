@@ -1,6 +1,7 @@
 """What holds for every scenario: episodes repeat exactly, actions are held, first episodes are staggered."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from tests.envs.helpers import (
     play,
     random_actions,
     rows,
+    run_python,
     small,
 )
 
@@ -197,3 +199,116 @@ def test_evaluation_is_not_staggered() -> None:
 def test_an_action_repeat_that_does_not_divide_the_horizon_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="action_repeat = 7 does not divide horizon = 60; choose a horizon"):
         envs.parameters(name)(horizon=60, action_repeat=7)
+
+
+# A scenario without roads -----------------------------------------------------------------------------------------
+
+SPRINGS = """
+from typing import Literal
+
+import gymnasium
+import networkx as nx
+import numpy as np
+from pydantic import Field
+
+import envs
+from envs.scenario import Scenario, ScenarioParameters, Spec
+from envs.starts import StartField
+
+
+class SpringsParameters(ScenarioParameters):
+    name: Literal["springs"] = "springs"
+    horizon: int = Field(12, gt=0, description="Simulated steps in an episode.")
+    masses: int = Field(3, ge=2, description="Masses on a line, all but the last of which are agents.")
+
+
+@envs.register("springs")
+class Springs(Scenario[SpringsParameters]):
+    Parameters = SpringsParameters
+    entities = "masses"
+    flags = ("stretched",)
+
+    def __init__(self, parameters, numbers, seed, folder):
+        super().__init__(parameters, numbers, seed, folder)
+        self.position, self.speed = np.zeros((2, self.num_envs, self.num_entities))
+        self.stretched = np.zeros(self.num_envs, dtype=np.bool_)
+
+    @classmethod
+    def spec(cls, parameters):
+        m = parameters.masses
+        return Spec(
+            places=tuple(range(m - 1)),
+            num_entities=m,
+            graph=nx.path_graph(m - 1),
+            observation_space=gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32),
+            action_space=gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32),
+            reference_starts=4,
+            state_names=("position", "speed"),
+            start={"position": StartField(m)},
+            step_seconds=0.25,
+        )
+
+    def _begin(self, env, start):
+        drawn = self.random[env].normal(size=self.num_entities)
+        self.position[env], self.speed[env] = drawn if start is None else start["position"], 0.0
+
+    def _advance(self, command):
+        force = np.zeros_like(self.position)
+        force[:, :-1] = command[..., 0]
+        force[:, 1:] -= np.diff(self.position, axis=1)
+        self.speed += 0.25 * force
+        self.position += 0.25 * self.speed
+        self.stretched[:] = np.abs(self.position).max(1) > 3
+        return -self.of_agents(self.position) ** 2, self.stretched
+
+    def observe_agents(self):
+        return self.of_agents(np.stack([self.position, self.speed], axis=-1))
+
+    def reported_state(self):
+        return {"position": self.position, "speed": self.speed}
+
+    def _snapshot(self):
+        return {"position": self.position.copy(), "speed": self.speed.copy()}
+
+    def _restore(self, env, snapshot):
+        self.position[env], self.speed[env] = snapshot["position"][env], snapshot["speed"][env]
+"""
+RUN_SPRINGS = """
+import sys
+
+import numpy as np
+
+import dmpo
+import envs
+import springs
+
+
+if __name__ == "__main__":
+    actions = np.random.default_rng(0).uniform(-1, 1, (30, 4, 2, 1))
+    found = []
+    for workers in (1, 2):
+        with envs.make("springs", num_envs=4, workers=workers, seed=7) as env:
+            assert env.step_seconds == 0.25 and env.num_agents == 2 and env.meter().metrics() == {}
+            first, info = env.reset()
+            assert info["state"]["position"].shape == (4, 2) and info["masses"]["position"].shape == (4, 3)
+            rows = [env.step(row)[0].copy() for row in actions[:10]]
+            state = {name: array.copy() for name, array in env.get_state().items()}
+            rest = [env.step(row)[0].copy() for row in actions[10:]]
+            env.set_state(state)
+            again = [env.step(row)[0].copy() for row in actions[10:]]
+            assert np.array_equal(rest, again)
+            found.append(np.stack(rows + rest))
+    assert np.array_equal(*found)
+    with envs.make("springs", num_envs=2, mode="evaluate") as env:
+        evaluation = dmpo.evaluate(env, lambda seen: np.zeros((*seen.shape[:2], 1)), seed=0)
+        assert set(evaluation.metrics) == {"eval/reward", "eval/return", "eval/length"}
+        assert evaluation.trajectory["position"].shape[1] == 3
+    print(sorted({name.split(".")[0] for name in sys.modules} & {"libsumo", "sumo", "traci"}))
+"""
+
+
+def test_a_scenario_needs_neither_roads_nor_sumo(tmp_path: Path) -> None:
+    (tmp_path / "springs.py").write_text(SPRINGS)
+    (tmp_path / "main.py").write_text(RUN_SPRINGS)
+    seen = run_python("main.py", folder=tmp_path)
+    assert (seen.stdout, seen.stderr) == ("[]\n", "")

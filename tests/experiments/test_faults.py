@@ -137,9 +137,7 @@ def run_to_death(where: str, name: str, count: int, of: int | None, arguments: t
 def random_moments(count: int, seed: int) -> list[tuple[str, str, int, int | None]]:
     """So many steps of an environment, in training or in evaluation, before which to die."""
     random = Random(seed)
-    return [
-        ("envs:VectorEnv", "step_async", random.randint(1, 120), random.choice([ENVS, STARTS])) for _ in range(count)
-    ]
+    return [("envs:VectorEnv", "step", random.randint(1, 120), random.choice([ENVS, STARTS])) for _ in range(count)]
 
 
 def test_a_run_killed_at_moments_of_all_kinds_ends_like_one_that_never_was(
@@ -222,15 +220,15 @@ def test_nobody_survives_a_trainer_that_is_stopped_or_killed(tiny: Path) -> None
 def test_training_goes_on_when_sumo_dies_in_training_and_in_evaluation(
     undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    steps, step_async = {ENVS: 0, STARTS: 0}, envs.VectorEnv.step_async
+    steps, step = {ENVS: 0, STARTS: 0}, envs.VectorEnv.step
 
-    def deadly(env: envs.VectorEnv, actions: Any) -> None:
+    def deadly(env: envs.VectorEnv, actions: Any) -> Any:
         steps[env.num_envs] += 1
         if steps[env.num_envs] == {ENVS: 50, STARTS: 10}[env.num_envs]:
             env._workers[0].process.kill()
-        step_async(env, actions)
+        return step(env, actions)
 
-    monkeypatch.setattr(envs.VectorEnv, "step_async", deadly)
+    monkeypatch.setattr(envs.VectorEnv, "step", deadly)
     runner.train(tiny_experiment(), tmp_path / "run", RecordingCallback())
     lines = metrics_of(tmp_path / "run")
     assert [line.get("time/env_restarts") for line in (lines[0], lines[-1])] == [1, 2]

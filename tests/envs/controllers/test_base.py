@@ -196,11 +196,11 @@ def test_pi_with_saturation_is_that_of_its_source_and_forgets_where_an_episode_b
 def test_accelerations_are_refused_as_actions_are(platoon: envs.VectorEnv) -> None:
     platoon.reset()
     with pytest.raises(ValueError, match=r"accelerations have shape \(3,\); \(E, N\) = \(20, 8\) is needed"):
-        platoon.drive([0.0, 0.0, 0.0])
+        platoon.step_by("accelerations", [0.0, 0.0, 0.0])
     wrong = np.zeros((20, 8))
     wrong[2, 5] = np.inf
     with pytest.raises(ValueError, match="the acceleration of agent 5 in environment 2 is not a finite number"):
-        platoon.drive(wrong)
+        platoon.step_by("accelerations", wrong)
 
 
 @pytest.mark.parametrize(

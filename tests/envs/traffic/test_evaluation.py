@@ -10,8 +10,8 @@ import pytest
 
 import envs
 from envs.registry import scenario
-from envs.scenario import MEASURED
 from envs.sumo import simulation
+from envs.traffic.road_scenario import MEASURED
 from tests.envs.helpers import SMALL, Array, assert_same, begin, in_own_process, play, random_actions, small
 
 EVERY = sorted(SMALL)
@@ -26,13 +26,13 @@ def evaluated(name: str, **changes: Any) -> envs.VectorEnv:
 @pytest.fixture(scope="module", params=EVERY)
 def env(request: pytest.FixtureRequest) -> Iterator[envs.VectorEnv]:
     """Each scenario in evaluation, seen in SUMO."""
-    with evaluated(request.param, watch=True, horizon=HORIZON) as env:
+    with evaluated(request.param, watch="vehicles", horizon=HORIZON) as env:
         yield env
 
 
 def name_of(env: envs.VectorEnv) -> str:
     """The scenario's name."""
-    return str(env._workers[0].job.parameters.name)
+    return str(env._workers[0].task.parameters.name)
 
 
 def drive_beside_sumo(name: str, steps: int) -> list[tuple[Array, Array]]:
@@ -50,7 +50,7 @@ def drive_beside_sumo(name: str, steps: int) -> list[tuple[Array, Array]]:
         for _ in range(steps):
             shape = (1, road.num_agents)
             road.step(random.integers(4, size=shape) if "cacc" in name else random.uniform(-1, 1, (*shape, 1)))
-            state = road.seen()
+            state = road.reported_state()
             agents = road.simulation._ids[0][-road.num_agents :]
             theirs = np.array([[rate(identity) for identity in agents] for rate in rates])
             found.append((np.concatenate([state["fuel"], state["co2"]]), theirs))
@@ -116,7 +116,7 @@ def lane_lengths(name: str) -> list[float]:
 def test_vehicles_are_where_their_positions_along_the_road_say(env: envs.VectorEnv) -> None:
     lengths = np.array(in_own_process(lane_lengths, name_of(env)))
     info = env.reset(seed=0)[1]
-    road, agents = env.roads()[1], env.num_agents
+    road, agents = env.query("roads")[1], env.num_agents
     assert len(road) == len(lengths)
     ended = False
     for action in random_actions(env, HORIZON):
@@ -147,7 +147,7 @@ def test_the_others_are_seen_behind_the_agents(env: envs.VectorEnv) -> None:
 
 
 def test_the_last_moment_of_an_episode_is_seen_and_not_the_next_start() -> None:
-    with evaluated("ring", watch=True, horizon=10) as env:
+    with evaluated("ring", watch="vehicles", horizon=10) as env:
         first = env.reset(seed=0)[1]["vehicles"][0].x
         for action in random_actions(env, 10):
             *_, truncated, info = env.step(np.abs(action))
@@ -171,6 +171,6 @@ def drive_through(window: bool) -> list[float]:
         random = np.random.default_rng(0)
         for _ in range(20):
             ring.step(random.uniform(-1, 1, (1, ring.num_agents, 1)))
-        speeds: list[float] = [*ring.speed[0].tolist(), *ring.seen()["fuel"][0].tolist()]
+        speeds: list[float] = [*ring.speed[0].tolist(), *ring.reported_state()["fuel"][0].tolist()]
         ring.close()
     return speeds

@@ -163,7 +163,7 @@ def driven_ahead(name: str, ahead: bool) -> Array:
             fleet.prepare()
         if step % 20 == 10:
             fleet.set_state(fleet.get_state())
-        fleet.drive(np.full((2, 3), 0.5))
+        fleet.step_by("accelerations", np.full((2, 3), 0.5))
         speeds.append(fleet.state()["speed"].copy())
         for env in np.flatnonzero(fleet.truncated).tolist():
             fleet.begin(env)

@@ -1,6 +1,5 @@
 """The vector interface: seeds, views, ends, and errors that teach."""
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -207,62 +206,3 @@ def test_calls_out_of_order_say_what_is_missing() -> None:
 def test_more_workers_than_environments_are_refused(num_envs: int, workers: int) -> None:
     with pytest.raises(ValueError, match=f"workers = {workers} must lie between 1 and num_envs = {num_envs}"):
         envs.make("ring", num_envs=num_envs, workers=workers)
-
-
-def test_a_step_in_two_parts_is_the_same_step(ring: envs.VectorEnv) -> None:
-    actions = random_actions(ring, 40)
-    begin(ring, seed=3)
-    whole = [copied(ring.step(row)) for row in actions]
-    begin(ring, seed=3)
-    for row, expected in zip(actions, whole, strict=True):
-        ring.step_async(row)
-        for ours, theirs in zip(copied(ring.step_wait()), expected, strict=True):
-            np.testing.assert_array_equal(ours, theirs)
-
-
-def copied(step: tuple[Any, ...]) -> list[Any]:
-    return [array.copy() for array in step[:4]]
-
-
-def test_until_a_step_is_waited_for_nothing_else_is_asked(ring: envs.VectorEnv) -> None:
-    (row,) = random_actions(ring, 1)
-    begin(ring, seed=3)
-    ring.step_async(row)
-    for other in (lambda: ring.step_async(row), lambda: ring.step(row), lambda: ring.drive(row[..., 0]), ring.reset):
-        with pytest.raises(gymnasium.error.AlreadyPendingCallError, match=r"needs a step_wait\(\) before it"):
-            other()
-    found = copied(ring.step_wait())
-    with pytest.raises(gymnasium.error.NoAsyncCallError, match=r"needs a step_async\(\) before it"):
-        ring.step_wait()
-    begin(ring, seed=3)
-    for ours, theirs in zip(found, copied(ring.step(row)), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-
-
-def test_a_refused_step_leaves_none_to_wait_for(ring: envs.VectorEnv) -> None:
-    (row,) = random_actions(ring, 1)
-    begin(ring, seed=3)
-    with pytest.raises(ValueError, match="finite"):
-        ring.step_async(row * np.nan)
-    ring.step_async(row)
-    ring.step_wait()
-
-
-def test_workers_step_while_their_environments_process_does_something_else(ring: envs.VectorEnv) -> None:
-    (row,) = random_actions(ring, 1)
-    begin(ring, seed=3)
-    before, expected = ring.get_state(), copied(ring.step(row))[0]
-    shown = ring.set_state(before)
-    assert not np.array_equal(shown, expected)
-    ring.step_async(row)
-    end = time.monotonic() + 60
-    while not np.array_equal(shown, expected) and time.monotonic() < end:
-        time.sleep(0.001)
-    np.testing.assert_array_equal(shown, expected)  # nobody has waited for it yet
-    ring.step_wait()
-
-
-def test_an_environment_can_be_closed_in_a_step() -> None:
-    with small("ring", workers=2, num_vehicles=5) as env:
-        begin(env, seed=3)
-        env.step_async(random_actions(env, 1)[0])

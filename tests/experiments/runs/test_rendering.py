@@ -9,6 +9,7 @@ from PIL import Image
 
 import dmpo as learners
 import envs
+from envs.traffic.measures import TrafficMeter
 from experiments.config import loading
 from experiments.drawing import film
 from experiments.runs import rendering, runner
@@ -128,7 +129,7 @@ def test_an_action_is_held_until_an_episode_ends() -> None:
     parameters = {"num_vehicles": 3, "horizon": 40, "mode": "evaluate"}
     with envs.make("cacc_catchup", 2, action_repeat=8, **parameters) as whole:
         expected = learners.evaluate(whole, lambda obs: np.full(obs.shape[:2], 3), seed=0)
-    with envs.make("cacc_catchup", 2, watch=True, **parameters) as single:
+    with envs.make("cacc_catchup", 2, watch="vehicles", **parameters) as single:
         filmed = RecordingEnv(single, hold=8)
         found = learners.evaluate(filmed, lambda obs: np.full(obs.shape[:2], 3), seed=0)
     assert len(filmed.vehicles) == len(filmed.states) == len(filmed.collided) == 41
@@ -153,6 +154,10 @@ class Crashing:
         self.clock += 1
         ended = self.clock % np.array([3, 5]) == 0
         return np.zeros((2, 1, 1)), np.ones((2, 1)), ended, ~ended & False, self._info(ended)
+
+    def meter(self) -> TrafficMeter:
+        """As on roads."""
+        return TrafficMeter(0.1)
 
     def _info(self, collision: Any) -> dict[str, Any]:
         state = {"speed": np.full((2, 1), float(self.clock))}

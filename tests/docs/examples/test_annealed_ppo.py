@@ -11,7 +11,7 @@ from docs.examples.annealed_ppo import AnnealedPPO, AnnealedPPOSettings
 from tests.conftest import Command
 from tests.dmpo.environment import PointMasses
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "docs" / "examples" / "annealed_ppo.py"
 
 

@@ -1,4 +1,4 @@
-"""How vehicles drove in one episode, from arrays (T+1, M): T actions, the start in front of them, M vehicles.
+"""Traffic measures of an episode, from arrays (T+1, M): the start and the outcomes of T actions, for M vehicles.
 
 | metric                       | unit | what                                                                          |
 |------------------------------|------|-------------------------------------------------------------------------------|
@@ -15,22 +15,96 @@ All but the smallest are means over episodes. What an environment does not repor
 and go, ``vehicle`` numbers the one that each agent has, 0 is none, and only those on the road count.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from dmpo.environment import Array
+from envs.meter import StateMeter
+from envs.types import Array, Bools
 
-#: What is read of ``info["traffic"]``, each (E, M): m/s, m, m/s of the one in front, m, and mg since the last action.
+#: Keys read of ``info["traffic"]``, each (E, M): m/s, m, m/s of the vehicle in front, m, and mg since the last action.
 NAMES = ("speed", "headway", "front_speed", "length", "fuel", "co2", "vehicle")
 
 
+class TrafficMeter:
+    """Meter of speeds, collisions and the measures of the table, of one episode of each environment.
+
+    `speed` and `speed_final` are means over all vehicles after each action, in the whole episode and in its last third;
+    `collisions` counts episodes with one. The measures of the table count actions up to a collision.
+
+    Args:
+        seconds: from one step to the next.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._states = StateMeter("traffic")
+        self._measured: dict[str, list[Array]] = {}  # T+1 of (E, M)
+        self._speeds: list[Array] = []  # T of (E,), means over vehicles
+        # (E,) once begun: actions, those up to a collision, and whether there was one.
+        self._lengths = self._driven = np.zeros(0, dtype=np.int64)
+        self._collided = np.zeros(0, dtype=np.bool_)
+
+    def start(self, info: dict[str, Any]) -> None:
+        """See :class:`~envs.meter.Meter`."""
+        self._states.start(info)
+        self._measure(info.get("traffic", {}))
+
+    def step(self, info: dict[str, Any], running: Bools) -> None:
+        """See :class:`~envs.meter.Meter`."""
+        self._states.step(info, running)
+        if not self._speeds and not len(self._collided):
+            self._collided = np.zeros_like(running)
+            self._lengths, self._driven = np.zeros((2, len(running)), dtype=np.int64)
+        self._lengths += running
+        self._driven += running & ~self._collided
+        self._collided |= running & info.get("collision", False)
+        traffic = info.get("traffic", {})
+        self._measure(traffic)
+        if "speed" in traffic:
+            self._speeds.append(_mean_over_vehicles(traffic["speed"], traffic.get("vehicle")))
+
+    def metrics(self) -> dict[str, float]:
+        """See :class:`~envs.meter.Meter`."""
+        found = {"collisions": float(self._collided.sum())}
+        if self._speeds:
+            rows = list(zip(np.stack(self._speeds, 1), self._lengths, strict=True))  # (T,) of each episode
+            whole = [_mean_known(row[:length]) for row, length in rows]
+            last = [_mean_known(row[length * 2 // 3 : length]) for row, length in rows]
+            found |= {"speed": float(np.mean(whole)), "speed_final": float(np.mean(last))}
+        states = {name: np.stack(rows) for name, rows in self._measured.items()}
+        return found | measure(states, self._driven, self.seconds)
+
+    def trajectory(self) -> dict[str, Array]:
+        """See :class:`~envs.meter.Meter`."""
+        return self._states.trajectory()
+
+    def _measure(self, traffic: Mapping[str, Array]) -> None:
+        for name in traffic.keys() & NAMES:
+            self._measured.setdefault(name, []).append(traffic[name].astype(np.float32))
+
+
+def _mean_over_vehicles(x: Array, vehicle: Array | None) -> Array:
+    # (E,) of (E, M); where vehicles come and go, of those in the agents' slots, and NaN where there is none.
+    if vehicle is None:
+        return np.asarray(np.mean(x, axis=1))
+    return np.array([row[own > 0].mean() if own.any() else np.nan for row, own in zip(x, vehicle, strict=True)])
+
+
+def _mean_known(x: Array) -> float:
+    known = x[~np.isnan(x)]
+    return float(known.mean()) if len(known) else 0.0
+
+
 def measure(states: Mapping[str, Array], actions: Array, seconds: float) -> dict[str, float]:
-    """The metrics `eval/…` of the table.
+    """Measures of the table, by name without `eval/`.
 
     Args:
         states: by their names in `NAMES`, perhaps not all, each (T+1, E, M).
-        actions: (E,), how many of each episode count; what lies behind them is not looked at.
+        actions: (E,), number of each episode's actions that count; later rows are not read.
         seconds: between two rows.
     """
     episodes = [
@@ -40,7 +114,7 @@ def measure(states: Mapping[str, Array], actions: Array, seconds: float) -> dict
     found: dict[str, float] = {}
     for name in dict.fromkeys(name for episode in episodes for name in episode):
         values = [episode[name] for episode in episodes if name in episode]
-        found[f"eval/{name}"] = min(values) if name.endswith("_min") else float(np.mean(values))
+        found[name] = min(values) if name.endswith("_min") else float(np.mean(values))
     return found
 
 

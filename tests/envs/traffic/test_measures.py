@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from dmpo import evaluate, measures
+from dmpo import evaluate
+from envs.traffic import measures
 from tests.dmpo.environment import PointMasses
 
 SECONDS = 0.1
@@ -28,22 +29,22 @@ def measured(states: dict[str, np.ndarray], actions: list[int] | None = None) ->
 def test_braking_evenly_has_one_acceleration_and_no_jerk() -> None:
     speed = np.broadcast_to((20.0 - 2.0 * SECONDS * np.arange(51))[:, None, None], (51, 2, 3))
     found = measured({"speed": speed})
-    assert found["eval/acceleration"] == pytest.approx(2.0)
-    assert found["eval/jerk"] == pytest.approx(0.0, abs=1e-9)
-    assert found["eval/speed_std"] == pytest.approx(0.0, abs=1e-12)
+    assert found["acceleration"] == pytest.approx(2.0)
+    assert found["jerk"] == pytest.approx(0.0, abs=1e-9)
+    assert found["speed_std"] == pytest.approx(0.0, abs=1e-12)
 
 
 def test_going_back_and_forth_between_two_accelerations_is_all_jerk() -> None:
     speed = 10.0 + 0.1 * (np.arange(41) % 2)[:, None, None]  # ±1 m/s² in turn
     found = measured({"speed": speed})
-    assert found["eval/acceleration"] == pytest.approx(1.0)
-    assert found["eval/jerk"] == pytest.approx(2.0 / SECONDS)
+    assert found["acceleration"] == pytest.approx(1.0)
+    assert found["jerk"] == pytest.approx(2.0 / SECONDS)
 
 
 def test_the_spread_of_speed_is_that_between_vehicles_not_that_over_time() -> None:
     together = np.linspace(0.0, 20.0, 30)[:, None, None] + np.zeros((30, 1, 4))
-    assert measured({"speed": together})["eval/speed_std"] == pytest.approx(0.0, abs=1e-12)
-    assert measured({"speed": together + np.array([0.0, 0.0, 3.0, 3.0])})["eval/speed_std"] == pytest.approx(1.5)
+    assert measured({"speed": together})["speed_std"] == pytest.approx(0.0, abs=1e-12)
+    assert measured({"speed": together + np.array([0.0, 0.0, 3.0, 3.0])})["speed_std"] == pytest.approx(1.5)
 
 
 def test_time_to_collision_is_when_the_bumpers_meet_if_both_hold_their_speeds() -> None:
@@ -66,9 +67,9 @@ def test_the_smallest_are_over_all_episodes_and_absent_where_there_is_none() -> 
     two["headway"][200, 1, 3] = 1.25
     found = measured(two)
     ttc = measures.time_to_collision(*(two[name] for name in ("headway", "speed", "front_speed")))
-    assert found["eval/headway_min"] == 1.25
-    assert found["eval/time_to_collision_min"] == ttc[1:].min()
-    assert "eval/time_to_collision_min" not in measured(states | {"front_speed": states["speed"]})
+    assert found["headway_min"] == 1.25
+    assert found["time_to_collision_min"] == ttc[1:].min()
+    assert "time_to_collision_min" not in measured(states | {"front_speed": states["speed"]})
 
 
 def test_throughput_is_the_number_that_passes_a_point_over_all_points() -> None:
@@ -78,13 +79,13 @@ def test_throughput_is_the_number_that_passes_a_point_over_all_points() -> None:
     laps = [np.floor((x - points) / ROUND) for x in (position[0], position[-1])]  # (P, N)
     passages = (laps[1] - laps[0]).sum(axis=1).mean()
     seconds = SECONDS * (len(position) - 1)
-    assert measured(states)["eval/throughput"] == pytest.approx(3600 * passages / seconds, rel=2e-3)
+    assert measured(states)["throughput"] == pytest.approx(3600 * passages / seconds, rel=2e-3)
 
 
 def test_an_even_platoon_passes_as_often_as_it_covers_its_spacing() -> None:
     shape = (20, 1, 8)
     states = {"speed": np.full(shape, 15.0), "headway": np.full(shape, 20.0), "length": np.full(shape, 5.0)}
-    assert measured(states)["eval/throughput"] == pytest.approx(3600 / (25.0 / 15.0))
+    assert measured(states)["throughput"] == pytest.approx(3600 / (25.0 / 15.0))
 
 
 def test_fuel_is_what_was_burnt_over_the_way() -> None:
@@ -92,9 +93,9 @@ def test_fuel_is_what_was_burnt_over_the_way() -> None:
     burnt = np.full(shape, 50.0)  # mg in each action
     burnt[0] = 1e9  # before the start
     found = measured({"speed": np.full(shape, 10.0), "fuel": burnt, "co2": 3 * burnt})
-    assert found["eval/fuel"] == pytest.approx(50.0)  # 50 mg a meter
-    assert found["eval/co2"] == pytest.approx(150.0)
-    assert "eval/fuel" not in measured({"speed": np.zeros(shape), "fuel": burnt})
+    assert found["fuel"] == pytest.approx(50.0)  # 50 mg a meter
+    assert found["co2"] == pytest.approx(150.0)
+    assert "fuel" not in measured({"speed": np.zeros(shape), "fuel": burnt})
 
 
 def test_what_lies_behind_the_end_of_an_episode_is_not_looked_at() -> None:
@@ -107,7 +108,7 @@ def test_what_lies_behind_the_end_of_an_episode_is_not_looked_at() -> None:
 def test_episodes_count_alike_however_long() -> None:
     speed = np.zeros((41, 2, 2))
     speed[:, 1, 1] = 4.0
-    assert measured({"speed": speed}, [10, 40])["eval/speed_std"] == pytest.approx(1.0)
+    assert measured({"speed": speed}, [10, 40])["speed_std"] == pytest.approx(1.0)
 
 
 def test_an_evaluation_measures_what_the_environment_reports() -> None:
@@ -126,7 +127,7 @@ class Standing(PointMasses):
         if self.clock[0] == 3:
             info["collision"] = ~info["collision"]
         elif self.clock[0] > 3 or self.clock[0] == 0:
-            info["state"]["speed"] = np.full_like(info["state"]["speed"], 1e6)
+            info["traffic"]["speed"] = np.full_like(info["traffic"]["speed"], 1e6)
         return *others, info
 
 
@@ -147,11 +148,11 @@ def test_vehicles_that_take_turns_in_slots_are_measured_as_if_each_had_its_own()
     speeds = [whole["speed"][life, 0, k] for k, life in lives]
     changes = [np.diff(speed) / SECONDS for speed in speeds]
     jerks = np.concatenate([np.diff(change) / SECONDS for change in changes])
-    assert found["eval/acceleration"] == pytest.approx(np.abs(np.concatenate(changes)).mean())
-    assert found["eval/jerk"] == pytest.approx(np.abs(jerks).mean())
+    assert found["acceleration"] == pytest.approx(np.abs(np.concatenate(changes)).mean())
+    assert found["jerk"] == pytest.approx(np.abs(jerks).mean())
     headways = np.concatenate([whole["headway"][max(life.start, 1) : life.stop, 0, k] for k, life in lives])
-    assert found["eval/headway"] == pytest.approx(headways.mean())
-    assert found["eval/headway_min"] == pytest.approx(headways.min())
+    assert found["headway"] == pytest.approx(headways.mean())
+    assert found["headway_min"] == pytest.approx(headways.min())
 
 
 def test_slots_that_stay_empty_have_no_measures() -> None:
