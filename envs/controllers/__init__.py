@@ -1,32 +1,32 @@
-"""Classical controllers: what a learner has to beat, and how people drive."""
+"""Classical controllers: baselines for learners, and drivers of the vehicles that do not learn."""
 
 from envs.controllers import classical as classical
 from envs.controllers.base import (
+    ActionFunction,
     Controller,
     ControllerParameters,
     Driver,
-    Policy,
     constants,
     drivers,
     make,
+    make_driver,
     names,
     parameters,
     register,
-    seated,
-    suited,
+    scenario_defaults,
 )
 
 __all__ = [
+    "ActionFunction",
     "Controller",
     "ControllerParameters",
     "Driver",
-    "Policy",
     "constants",
     "drivers",
     "make",
+    "make_driver",
     "names",
     "parameters",
     "register",
-    "seated",
-    "suited",
+    "scenario_defaults",
 ]

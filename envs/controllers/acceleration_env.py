@@ -1,4 +1,4 @@
-"""An environment as a classical controller drives it: by accelerations, on what a driver knows of the road."""
+"""Environments as classical controllers drive them: by accelerations, on what a driver sees of the road."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from envs.vector.vector_env import VectorEnv
 
 
 class Situation(NamedTuple):
-    """What a driver knows, whatever the agents observe; each (E, N), to be read and, if it is to last, copied.
+    """Situation of drivers, whatever the agents observe; each array (E, N), a view that the next step overwrites.
 
     Attributes:
         headway: free road to the vehicle in front, in m.
-        speed, front_speed: own, and of the vehicle in front, in m/s.
-        seconds: since the episode began; 0 at its first decision, where what a controller remembers is to be forgotten.
+        speed: own speed, in m/s.
+        front_speed: speed of the vehicle in front, in m/s.
+        seconds: time since the episode began, in s; at 0 a controller forgets the episode before.
     """
 
     headway: Floats
@@ -28,13 +29,13 @@ class Situation(NamedTuple):
     seconds: Floats
 
 
-class Seats(NamedTuple):
-    """Where drivers sit who command no environment but some of its vehicles: those that do not learn.
+class DriverSlots(NamedTuple):
+    """Slots of drivers that command some vehicles of an environment, those that do not learn, instead of its agents.
 
     Attributes:
         num_envs: E.
         num_agents: N, drivers in each environment.
-        step_seconds: between two commands.
+        step_seconds: time between two commands, in s.
     """
 
     num_envs: int
@@ -42,11 +43,14 @@ class Seats(NamedTuple):
     step_seconds: float
 
 
-class Driven:
-    """An environment whose actions are accelerations (E, N) in m/s² and whose observations are situations (E, N, 4).
+class AccelerationEnv:
+    """Environment whose actions are accelerations (E, N) in m/s² and whose observations are situations (E, N, 4).
 
     Every action is one simulated step of 0.1 s: the published controllers decide that often, whatever ``action_repeat``
     the learners have.
+
+    Args:
+        env: the environment that is driven.
     """
 
     action_repeat = 1

@@ -1,9 +1,9 @@
-"""Policies that are written down rather than learned: constant and random actions, and what drives by rule.
+"""Controllers: policies that are programmed rather than learned.
 
     controller = controllers.make("idm", env, time_gap=1.2)
     found = dmpo.evaluate(controller.env, controller)
 
-Those that come with the package are in `envs/classical.py`.
+Those that come with the package are in ``envs/controllers/classical.py``.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from envs import plugins
-from envs.controllers.acceleration_env import Driven, Seats, Situation
+from envs.controllers.acceleration_env import AccelerationEnv, DriverSlots, Situation
 from envs.registry import scenario
 from envs.types import Floats
 from envs.vector.vector_env import VectorEnv
 from graphs.registration import Registry
 from graphs.spelling import check_names
 
-Policy = Callable[[NDArray[Any]], NDArray[Any]]
+#: Function from observations (E, N, D) to actions.
+ActionFunction = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 class ControllerParameters(BaseModel):
-    """Parameters that every controller has."""
+    """Parameters of every controller."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -39,21 +40,21 @@ P = TypeVar("P", bound=ControllerParameters)
 
 
 class Controller(ABC, Generic[P]):
-    """A policy for all agents of an environment, from its observations (E, N, D) to actions.
+    """Programmed policy for all agents of an environment, from observations (E, N, D) to actions.
 
     Args:
         parameters: an instance of the class's ``Parameters``.
         env: the environment.
 
     Attributes:
-        env: the environment as this controller sees and drives it, for ``dmpo.evaluate(controller.env, controller)``.
+        env: the environment as this controller observes and drives it.
     """
 
     Parameters: ClassVar[type[ControllerParameters]]
 
     def __init__(self, parameters: P, env: VectorEnv) -> None:
         self.parameters = parameters
-        self.env: VectorEnv | Driven = env
+        self.env: VectorEnv | AccelerationEnv = env
 
     @abstractmethod
     def __call__(self, observations: NDArray[Any]) -> NDArray[Any]:
@@ -61,17 +62,21 @@ class Controller(ABC, Generic[P]):
 
 
 class Driver(Controller[P]):
-    """A controller that commands accelerations every 0.1 s.
+    """Controller that commands accelerations every 0.1 s.
 
-    On the loops a learner does so as well; in the platoons it is more than a learner can, which chooses among four
-    pairs of gains. It can also drive the vehicles that do not learn, on ``Seats``; there it has no ``env``.
+    On the loops a learner does so as well. In the platoons a learner cannot: it chooses among four pairs of gains.
+    A driver can also command the vehicles that do not learn.
+
+    Args:
+        parameters: an instance of the class's ``Parameters``.
+        env: the environment; or slots for the vehicles that do not learn, with which the driver has no ``env``.
     """
 
-    def __init__(self, parameters: P, env: VectorEnv | Seats) -> None:
+    def __init__(self, parameters: P, env: VectorEnv | DriverSlots) -> None:
         self.parameters, self.step_seconds = parameters, env.step_seconds
-        self.law = parameters.model_dump(exclude={"name"})  # asked for ten times a second
-        if not isinstance(env, Seats):
-            self.env = Driven(env)
+        self.law = parameters.model_dump(exclude={"name"})  # kept, because it is needed ten times a second
+        if not isinstance(env, DriverSlots):
+            self.env = AccelerationEnv(env)
 
     def __call__(self, observations: NDArray[Any]) -> Floats:
         """See :class:`Controller`."""
@@ -82,11 +87,11 @@ class Driver(Controller[P]):
         """Commands (E, N) in m/s², which the scenario clips to what its vehicles can do."""
 
     def get_state(self) -> dict[str, NDArray[Any]]:
-        """What it remembers from one command to the next, arrays (E, …): nothing, unless a subclass says otherwise."""
+        """Memory from one command to the next, arrays (E, …); empty, unless a subclass has some."""
         return {}
 
     def set_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from what ``get_state`` gave."""
+        """Continue from the memory that ``get_state`` returned."""
 
 
 _controllers: Registry[type[Controller[Any]]] = Registry("controller", ControllerParameters, modules=plugins.MODULES)
@@ -118,7 +123,12 @@ def parameters(name: str) -> type[ControllerParameters]:
 
 
 def make(name: str, env: VectorEnv, **changed: Any) -> Controller[Any]:
-    """A controller of an environment, with the parameters that suit its scenario but for those ``changed``.
+    """A controller of an environment.
+
+    Args:
+        name: the controller's name.
+        env: the environment.
+        changed: parameters that differ from those that the controller has in this scenario.
 
     Raises:
         ValueError: an unknown controller, or parameters that it refuses (pydantic's ``ValidationError`` is one).
@@ -128,15 +138,15 @@ def make(name: str, env: VectorEnv, **changed: Any) -> Controller[Any]:
     return _controllers.get(name)(model(**{**env.scenario.controller_parameters.get(name, {}), **changed}), env)
 
 
-def seated(parameters: ControllerParameters, seats: Seats) -> Driver[Any]:
-    """The driver with these parameters, for vehicles that do not learn."""
+def make_driver(parameters: ControllerParameters, slots: DriverSlots) -> Driver[Any]:
+    """A driver with these parameters, for vehicles that do not learn."""
     kind: Any = _controllers.get(parameters.name)
-    driver: Driver[Any] = kind(parameters, seats)
+    driver: Driver[Any] = kind(parameters, slots)
     return driver
 
 
-def suited(name: str, scenario_name: str) -> Mapping[str, Any]:
-    """The parameters in which a controller differs in a scenario from its own defaults.
+def scenario_defaults(name: str, scenario_name: str) -> Mapping[str, Any]:
+    """Parameters of a controller that a scenario sets to other values than the controller's own defaults.
 
     Raises:
         ValueError: there is no scenario of that name.
@@ -144,8 +154,8 @@ def suited(name: str, scenario_name: str) -> Mapping[str, Any]:
     return scenario(scenario_name).controller_parameters.get(name, {})
 
 
-def constants(scenario_name: str) -> dict[str, Policy]:
-    """A scenario's constant actions as policies by name: every agent does the same all the time.
+def constants(scenario_name: str) -> dict[str, ActionFunction]:
+    """Constant actions of a scenario by name, as policies: every agent does the same all the time.
 
     Raises:
         ValueError: there is no scenario of that name.
@@ -153,7 +163,7 @@ def constants(scenario_name: str) -> dict[str, Policy]:
     return {label: _constant(action) for label, action in scenario(scenario_name).constant_actions.items()}
 
 
-def _constant(action: float | int) -> Policy:
+def _constant(action: float | int) -> ActionFunction:
     def act(observations: NDArray[Any]) -> NDArray[Any]:
         agents = observations.shape[:2]
         # A discrete action is a number for each agent, an acceleration a vector of one component.

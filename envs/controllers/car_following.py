@@ -1,7 +1,7 @@
-"""Car-following laws: from the free road ahead and two speeds to an acceleration or a speed, each as published.
+"""Car-following laws as published: functions of the free road ahead and two speeds.
 
-Arrays of any shape that broadcast together; headway (the free road to the vehicle in front) in m, speeds in m/s,
-accelerations in m/s².
+Arguments are arrays of any shape that broadcast together. The headway is the free road to the vehicle in front, in m;
+speeds are in m/s, accelerations in m/s².
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from envs.types import Floats
 
 STOP_HEADWAY, GO_HEADWAY, MAX_SPEED = 5.0, 35.0, 30.0
-# A gap that has closed would be divided by.
+# The law divides by the headway, which is 0 or less in a collision.
 _SHORTEST_HEADWAY = 1e-3
 
 
@@ -72,10 +72,10 @@ def follower_stopper(
     gaps: Sequence[float],
     decelerations: Sequence[float],
 ) -> Floats:
-    """The speed to command, in m/s, between three gaps: 0 up to the first, then rising to that of the vehicle in front.
+    """Commanded speed in m/s: 0 up to the first of three gaps, then rising to the desired speed at the third.
 
-    v = min(max(v_front, 0), U) at the second and U from the third on, linear in the headway between. Each gap grows
-    with the square of the closing speed, Δx_k = Δx_k⁰ + min(v_front − v, 0)²/(2 d_k).
+    It is min(max(v_front, 0), U) at the second gap and U from the third on, and linear in the headway between. Each
+    gap grows with the square of the closing speed, Δx_k = Δx_k⁰ + min(v_front − v, 0)²/(2 d_k).
 
     Source: Stern et al. (2018), eqs. 1 and 2.
     """

@@ -1,4 +1,4 @@
-"""The controllers: IDM, the optimal-velocity model, FollowerStopper, PI with saturation, and random actions."""
+"""Classical controllers: IDM, the optimal-velocity model, FollowerStopper, PI with saturation, and random actions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from envs.controllers.acceleration_env import Seats, Situation
+from envs.controllers.acceleration_env import DriverSlots, Situation
 from envs.controllers.base import Controller, ControllerParameters, Driver, register
 from envs.controllers.car_following import (
     GO_HEADWAY,
@@ -86,9 +86,10 @@ class OVM(Driver[OVMParameters]):
 
     def accelerations(self, situation: Situation) -> Floats:
         """See :class:`~envs.controllers.Driver`."""
-        ours = self.parameters
-        wanted = optimal_velocity(situation.headway, ours.stop_headway, ours.go_headway, ours.max_speed)
-        return optimal_velocity_model(wanted, situation.speed, situation.front_speed, ours.alpha, ours.beta)
+        stop, go, max_speed = (self.law[name] for name in ("stop_headway", "go_headway", "max_speed"))
+        wanted = optimal_velocity(situation.headway, stop, go, max_speed)
+        alpha, beta = self.parameters.alpha, self.parameters.beta
+        return optimal_velocity_model(wanted, situation.speed, situation.front_speed, alpha, beta)
 
 
 class FollowerStopperParameters(ControllerParameters):
@@ -119,7 +120,7 @@ class FollowerStopperParameters(ControllerParameters):
 
 @register("follower_stopper")
 class FollowerStopper(Driver[FollowerStopperParameters]):
-    """See :class:`FollowerStopperParameters`. The speed it commands is to be reached within a step."""
+    """See :class:`FollowerStopperParameters`. It commands the acceleration that reaches its speed within a step."""
 
     Parameters = FollowerStopperParameters
 
@@ -130,7 +131,7 @@ class FollowerStopper(Driver[FollowerStopperParameters]):
 
 
 class PIParameters(ControllerParameters):
-    """PI with saturation (Stern et al., 2018): the mean of its own past speed, a little more where the gap is wide."""
+    """PI with saturation (Stern et al., 2018): the mean of its own past speed, and more where the gap is wide."""
 
     name: Literal["pi_saturation"] = "pi_saturation"
     window: float = Field(
@@ -164,33 +165,34 @@ class PIWithSaturation(Driver[PIParameters]):
     v_target = U + v_catch sat(Δx; g_l, g_u), α = sat(Δx; Δx_s, Δx_s + γ) with Δx_s = max(2 s Δv, 4 m), β = 1 − α/2,
     v_cmd ← β (α v_target + (1 − α) v_front) + (1 − β) v_cmd.
 
-    The memory, speeds and last command, is each environment's own and begins anew with its episodes; the command
-    before the first is the vehicle's speed.
+    Each environment has a memory of its own, the speeds and the last command, which begins anew with every episode;
+    the command before the first is the vehicle's speed.
     """
 
     Parameters = PIParameters
 
-    def __init__(self, parameters: PIParameters, env: VectorEnv | Seats) -> None:
+    def __init__(self, parameters: PIParameters, env: VectorEnv | DriverSlots) -> None:
         super().__init__(parameters, env)
         agents = (env.num_envs, env.num_agents)
-        self._past = np.zeros((max(1, round(parameters.window / self.step_seconds)), *agents))  # (W, E, N), in a circle
+        steps = max(1, round(parameters.window / self.step_seconds))
+        self._past = np.zeros((steps, *agents))  # (W, E, N), a ring buffer
         self._next, self._known = 0, np.zeros((env.num_envs, 1))
         self._command = np.zeros(agents)
 
     def accelerations(self, situation: Situation) -> Floats:
         """See :class:`~envs.controllers.Driver`."""
-        ours = self.parameters
+        parameters = self.parameters
         mean = self._mean_speed(situation)
-        target = mean + ours.catch_up * saturated(situation.headway, ours.gap_low, ours.gap_high)
-        safe = np.maximum(ours.safe_time * (situation.front_speed - situation.speed), ours.safe_gap)
-        alpha = saturated(situation.headway, safe, safe + ours.transition)
+        target = mean + parameters.catch_up * saturated(situation.headway, parameters.gap_low, parameters.gap_high)
+        safe = np.maximum(parameters.safe_time * (situation.front_speed - situation.speed), parameters.safe_gap)
+        alpha = saturated(situation.headway, safe, safe + parameters.transition)
         beta = 1 - 0.5 * alpha
         follow = alpha * target + (1 - alpha) * situation.front_speed
         self._command = beta * follow + (1 - beta) * self._command
         return (self._command - situation.speed) / self.step_seconds
 
     def _mean_speed(self, situation: Situation) -> Floats:
-        """Remember the speeds, and take their mean over the window, or over the episode where that is shorter."""
+        """Store the speeds and return their mean over the window, or over the episode where that is shorter."""
         begun = situation.seconds[:, 0] == 0
         self._past[:, begun], self._known[begun] = 0.0, 0.0
         self._command[begun] = situation.speed[begun]
@@ -201,7 +203,7 @@ class PIWithSaturation(Driver[PIParameters]):
         return mean
 
     def get_state(self) -> dict[str, NDArray[Any]]:
-        """See :class:`~envs.controllers.Driver`; the circle of speeds begins with the oldest."""
+        """See :class:`~envs.controllers.Driver`; the speeds begin with the oldest."""
         past = np.roll(self._past, -self._next, axis=0).swapaxes(0, 1)
         return {"past": past, "known": self._known.copy(), "command": self._command.copy()}
 
@@ -212,7 +214,7 @@ class PIWithSaturation(Driver[PIParameters]):
 
 
 class RandomParameters(ControllerParameters):
-    """Actions drawn evenly from the whole action space, each agent's for itself."""
+    """Actions drawn uniformly from the whole action space, for each agent on its own."""
 
     name: Literal["random"] = "random"
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of the draws.")

@@ -1,4 +1,4 @@
-"""Road networks as nodes, edges and connections, compiled by SUMO's netconvert."""
+"""Road networks as junctions, edges and connections, compiled by SUMO's netconvert."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Node:
-    """A junction at (x, y) in m; ``kind`` and ``radius`` as in SUMO's node files, None for SUMO's own choice."""
+class Junction:
+    """Junction at (x, y) in m; ``kind`` and ``radius`` as in SUMO's node files, None for SUMO's own choice."""
 
     id: str
     x: float
@@ -27,7 +27,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Edge:
-    """A one-lane road; ``length`` and ``shape`` in m, ``speed`` in m/s, ``priority`` as in SUMO's edge files."""
+    """One-lane road; ``length`` and ``shape`` in m, ``speed`` in m/s, ``priority`` as in SUMO's edge files."""
 
     id: str
     start: str
@@ -40,14 +40,14 @@ class Edge:
 
 @dataclass(frozen=True)
 class Connection:
-    """Permission to drive from the end of one edge into another; a junction named by none allows every turn."""
+    """Permission to drive from the end of one edge into another; a junction without any allows every turn."""
 
     start: str
     end: str
 
 
 def write_network(
-    folder: Path, nodes: Iterable[Node], edges: Iterable[Edge], connections: Iterable[Connection] = ()
+    folder: Path, junctions: Iterable[Junction], edges: Iterable[Edge], connections: Iterable[Connection] = ()
 ) -> Path:
     """Compile a network with junction lanes and without turnarounds; returns the path of its ``.net.xml``.
 
@@ -55,7 +55,7 @@ def write_network(
         SimulationError: netconvert refused it; the message holds netconvert's own words.
     """
     files = {
-        "node-files": _document("nodes", "node", map(_node, nodes), folder / "roads.nod.xml"),
+        "node-files": _document("nodes", "node", map(_junction, junctions), folder / "roads.nod.xml"),
         "edge-files": _document("edges", "edge", map(_edge, edges), folder / "roads.edg.xml"),
         "connection-files": _document(
             "connections", "connection", map(_connection, connections), folder / "roads.con.xml"
@@ -80,8 +80,10 @@ def _document(root: str, element: str, rows: Iterable[dict[str, str]], path: Pat
     return path
 
 
-def _node(node: Node) -> dict[str, str]:
-    return _present(id=node.id, x=f"{node.x:.2f}", y=f"{node.y:.2f}", type=node.kind, radius=node.radius)
+def _junction(junction: Junction) -> dict[str, str]:
+    return _present(
+        id=junction.id, x=f"{junction.x:.2f}", y=f"{junction.y:.2f}", type=junction.kind, radius=junction.radius
+    )
 
 
 def _edge(edge: Edge) -> dict[str, str]:

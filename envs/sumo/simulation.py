@@ -17,7 +17,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 
 from envs.selection import selection
-from envs.sumo.speeds import Named, Speeds
+from envs.sumo.speeds import Speeds, VehicleIds
 from envs.types import Bools, Floats, SimulationError
 
 STEP_SECONDS = 0.1
@@ -38,7 +38,7 @@ class Vehicles(NamedTuple):
     length: Floats
 
 
-class Watched(Protocol):
+class RoadSimulation(Protocol):
     """What every scenario's simulation tells of E copies of M vehicles, to measure and to draw; see `Simulation`."""
 
     def emissions(self) -> tuple[Floats, Floats]:
@@ -91,7 +91,7 @@ class Driving:
 
 
 @dataclass(frozen=True)
-class Others:
+class OtherVehicles:
     """H vehicles of a copy that differ from the rest of its M.
 
     Attributes:
@@ -134,17 +134,17 @@ class Simulation:
     window: ClassVar[bool] = False
 
     def __init__(
-        self, network: Network, num_envs: int, num_vehicles: int, driving: Driving, others: Others | None = None
+        self, network: Network, num_envs: int, num_vehicles: int, driving: Driving, others: OtherVehicles | None = None
     ) -> None:
         self._speed_mode = driving.speed_mode
         self._num_envs, self._num_vehicles = num_envs, num_vehicles
         self._ids: list[list[str]] = [[] for _ in range(num_envs)]
-        others = others or Others((), {}, left_to_sumo=False)
+        others = others or OtherVehicles((), {}, left_to_sumo=False)
         self._others = frozenset(others.which)
         self._free = self._others if others.left_to_sumo else frozenset()
         self._rest = [i for i in range(num_vehicles) if i not in self._others]
         self._commanded = selection(np.array(self._rest))
-        self._named: tuple[Named, Named, Named] | None = None
+        self._named: tuple[VehicleIds, VehicleIds, VehicleIds] | None = None
         self._placements = 0
         with tempfile.TemporaryDirectory(prefix="dmpo-sumo-") as folder:
             types = Path(folder) / "types.add.xml"
@@ -211,12 +211,12 @@ class Simulation:
         self._sumo.simulationStep()
         return self._speeds.read(everybody).reshape(self._num_envs, self._num_vehicles)
 
-    def _vehicles(self) -> tuple[Named, Named, Named]:
+    def _vehicles(self) -> tuple[VehicleIds, VehicleIds, VehicleIds]:
         """Those of all copies, those among them that take commands, and those of another kind."""
         if self._named is None:
             numbers = range(self._num_vehicles), self._rest, sorted(self._others)
             everybody, commanded, others = (
-                Named([copy[i] for copy in self._ids if copy for i in which]) for which in numbers
+                VehicleIds([copy[i] for copy in self._ids if copy for i in which]) for which in numbers
             )
             self._named = everybody, commanded, others
         return self._named

@@ -19,7 +19,7 @@ _STRING = "NSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE"
 _SET_SPEED, _GET_SPEED = (f"_ZN7libsumo7Vehicle8{name}ERK{_STRING}" for name in ("setSpeed", "getSpeed"))
 
 
-class Named:
+class VehicleIds:
     """V vehicles by their names in SUMO.
 
     Attributes:
@@ -53,7 +53,7 @@ class Speeds:
         self.together = functions is not None
         self._setter, self._getter = functions or (0, 0)
 
-    def command(self, vehicles: Named, speeds: _Floats) -> None:
+    def command(self, vehicles: VehicleIds, speeds: _Floats) -> None:
         """Command speeds (V,) in m/s for the next step.
 
         Raises:
@@ -66,7 +66,7 @@ class Speeds:
         for identity, speed in zip(vehicles.ids[done:], speeds[done:].tolist(), strict=True):
             self._set(identity, speed)
 
-    def read(self, vehicles: Named) -> _Floats:
+    def read(self, vehicles: VehicleIds) -> _Floats:
         """Speeds (V,) in m/s after the last step."""
         speeds = np.empty(len(vehicles.ids))
         done = self._call("read_speeds", self._getter, vehicles, speeds)
@@ -74,7 +74,7 @@ class Speeds:
             speeds[done:] = np.fromiter(map(self._get, vehicles.ids[done:]), np.float64, len(speeds) - done)
         return speeds
 
-    def _call(self, name: str, function: int, vehicles: Named, speeds: _Floats) -> int:
+    def _call(self, name: str, function: int, vehicles: VehicleIds, speeds: _Floats) -> int:
         """How many vehicles were told or asked; not those from the first on that SUMO refuses."""
         library = _library() if self.together else None
         if library is None:

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from envs.registry import register
 from envs.scenario import MAX_HORIZON
 from envs.sumo.lanes import Lanes, Places
-from envs.sumo.road_network import Connection, Edge, Node, Point, write_network
+from envs.sumo.road_network import Connection, Edge, Junction, Point, write_network
 from envs.sumo.simulation import Network
 from envs.traffic import loop
 from envs.traffic.loop import SPEED_LIMIT, Loop, LoopHumans, LoopParameters, Traffic, laps, relative_harmonics
@@ -27,7 +27,7 @@ ARC = 1.5 * np.pi * RADIUS
 NAMED_LENGTH = 4 * RADIUS + 2 * round(ARC, 2)
 _ARC_POINTS = 40
 _CENTER_RADIUS = 3.1
-# Flow's own table of positions along the loop, in m: an offset at every node, and the width of the crossing.
+# Flow's own table of positions along the loop, in m: an offset at every junction, and the width of the crossing.
 _INNER, _CROSSING = 0.28, 5.92
 # Where the table lets each lane begin, in driving order.
 _TABLE = np.array(
@@ -140,17 +140,17 @@ class FigureEight(Loop[FigureEightParameters]):
         return f"{name}.{env}"
 
     def _network(self, folder: Path) -> Network:
-        nodes: list[Node] = []
+        junctions: list[Junction] = []
         edges: list[Edge] = []
         connections: list[Connection] = []
         routes = {}
         for env in range(self.num_envs):
-            nodes += _nodes(env)
+            junctions += _junctions(env)
             edges += _edges(env)
             connections += [Connection(f"bottom.{env}", f"top.{env}"), Connection(f"right.{env}", f"left.{env}")]
             names = [self._edge(name, 0, env) for name in self.edges]
             routes[names[0]] = laps(names, NAMED_LENGTH, self.parameters.horizon)
-        return Network(write_network(folder, nodes, edges, connections), routes)
+        return Network(write_network(folder, junctions, edges, connections), routes)
 
     def _choose_variant(self, env: int) -> int:
         return 0
@@ -171,10 +171,10 @@ class FigureEight(Loop[FigureEightParameters]):
         return target - np.abs(target - self.speed)
 
 
-def _nodes(env: int) -> list[Node]:
+def _junctions(env: int) -> list[Junction]:
     places = {"right": (RADIUS, 0.0), "top": (0.0, RADIUS), "left": (-RADIUS, 0.0), "bottom": (0.0, -RADIUS)}
-    center = Node(f"center.{env}", 0.0, 0.0, kind="priority", radius=_CENTER_RADIUS)
-    return [center, *(Node(f"{name}.{env}", x, y, kind="priority") for name, (x, y) in places.items())]
+    center = Junction(f"center.{env}", 0.0, 0.0, kind="priority", radius=_CENTER_RADIUS)
+    return [center, *(Junction(f"{name}.{env}", x, y, kind="priority") for name, (x, y) in places.items())]
 
 
 def _edges(env: int) -> list[Edge]:

@@ -1,4 +1,4 @@
-"""How vehicles drive that do not learn: as SUMO does, or as a classical controller does, with noise."""
+"""Driving of the vehicles that do not learn: by SUMO, or by a classical controller with noise."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from envs import controllers
-from envs.controllers.acceleration_env import Seats, Situation
+from envs.controllers.acceleration_env import DriverSlots, Situation
 from envs.selection import selection
 from envs.sumo.simulation import STEP_SECONDS
 from envs.types import Floats
 from graphs.spelling import check_names
 
-#: Instead of a controller's name: the vehicles are left to SUMO's own car-following model.
+#: Stands instead of a controller's name for SUMO's own car-following model.
 SUMO = "sumo"
 
 # Steps whose noise is drawn at once: a call costs more than the numbers.
 _BLOCK = 32
 
-_Suited = Mapping[str, Mapping[str, Any]]
+_Defaults = Mapping[str, Mapping[str, Any]]
 
 
 def human_controllers() -> list[str]:
-    """Names of what can drive a human everywhere."""
+    """Names of the controllers that can drive humans in every scenario."""
     return controllers.drivers()
 
 
 class HumanParameters(BaseModel):
-    """How the vehicles that do not learn drive."""
+    """Driving of the vehicles that do not learn."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -59,16 +59,17 @@ class HumanParameters(BaseModel):
     @model_validator(mode="after")
     def _possible_parameters(self) -> Self:
         if self.controller != SUMO:
-            self.checked({})
+            self.controller_parameters({})
         elif self.parameters:
             raise ValueError(f"parameters = {self.parameters}: sumo has none; leave them out or choose a controller")
         return self
 
-    def checked(self, suited: _Suited) -> Any:
-        """The controller's parameters.
+    def controller_parameters(self, scenario_defaults: _Defaults) -> Any:
+        """All parameters of the controller, checked.
 
         Args:
-            suited: those in which controllers differ in a scenario from their own defaults, by the controller's name.
+            scenario_defaults: by controller, the parameters that the scenario sets to other values than the
+                controller's own defaults.
 
         Raises:
             ValueError: the controller refuses them.
@@ -77,7 +78,7 @@ class HumanParameters(BaseModel):
         known = [key for key in model.model_fields if key != "name"]
         try:
             check_names(f"parameter of {self.controller}", self.parameters, known)
-            return model(**{**suited.get(self.controller, {}), **self.parameters})
+            return model(**{**scenario_defaults.get(self.controller, {}), **self.parameters})
         except ValidationError as error:
             problem = error.errors()[0]
             given = f"{'.'.join(map(str, problem['loc']))} = {problem['input']!r}"
@@ -87,21 +88,24 @@ class HumanParameters(BaseModel):
 
 
 class Humans:
-    """The H vehicles of each of E environments that a controller drives, with noise.
+    """Drivers of H vehicles in each of E environments: a controller with noise.
 
     acceleration = controller(situation) + noise √0.1 N(0, 1), drawn from each environment's own random stream, so that
     the same seed gives the same drivers however the environments are spread. Source: Flow's ``BaseController``.
 
     Args:
-        parameters: of their driving; the controller is not ``SUMO``.
-        suited: as in ``HumanParameters.checked``.
-        places: their numbers (H,) among the vehicles.
+        parameters: parameters of their driving, with another controller than ``SUMO``.
+        scenario_defaults: as in ``HumanParameters.controller_parameters``.
+        places: numbers (H,) of their vehicles.
         num_envs: E.
     """
 
-    def __init__(self, parameters: HumanParameters, suited: _Suited, places: NDArray[np.int64], num_envs: int) -> None:
+    def __init__(
+        self, parameters: HumanParameters, scenario_defaults: _Defaults, places: NDArray[np.int64], num_envs: int
+    ) -> None:
         self._places, self._deviation = selection(places), parameters.noise * STEP_SECONDS**0.5
-        self._driver = controllers.seated(parameters.checked(suited), Seats(num_envs, len(places), STEP_SECONDS))
+        slots = DriverSlots(num_envs, len(places), STEP_SECONDS)
+        self._driver = controllers.make_driver(parameters.controller_parameters(scenario_defaults), slots)
         self._seconds = np.zeros((num_envs, len(places)))
         self._noise = np.zeros((num_envs, _BLOCK, len(places)))  # of the next steps
         self._used = _BLOCK  # of these
@@ -112,9 +116,9 @@ class Humans:
         """Commands (E, H) in m/s².
 
         Args:
-            state: of all M vehicles, each (E, M): ``headway``, ``speed`` and ``front_speed``.
-            seconds: (E,), since the episodes began.
-            random: E generators, which go on only where there is noise, and by that of several steps at once.
+            state: ``headway``, ``speed`` and ``front_speed`` of all M vehicles, each (E, M), in m and m/s.
+            seconds: time (E,) in s since the episodes began.
+            random: E generators; only noise is drawn from them, for several steps at once.
         """
         headway, speed, front = (state[name][:, self._places] for name in ("headway", "speed", "front_speed"))
         self._seconds[:] = seconds[:, None]
@@ -124,7 +128,7 @@ class Humans:
         return command
 
     def _next_noise(self, random: Sequence[np.random.Generator]) -> Floats:
-        # (E, H), all environments stepping together.
+        # (E, H)
         if self._used == _BLOCK:
             for block, generator in zip(self._noise, random, strict=True):
                 generator.standard_normal(out=block)
@@ -134,13 +138,13 @@ class Humans:
         return self._noise[:, self._used - 1]
 
     def draw_anew(self) -> None:
-        """Forget the noise that is drawn already: the generators are others, or what was drawn is not kept."""
+        """Discard the noise that is drawn ahead, because the generators have changed or it is not in a saved state."""
         self._used = _BLOCK
 
     def get_state(self) -> dict[str, NDArray[Any]]:
-        """What their controller remembers, arrays (E, …)."""
+        """Memory of the controller, arrays (E, …)."""
         return self._driver.get_state()
 
     def set_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from what ``get_state`` gave."""
+        """Continue from the memory that ``get_state`` returned."""
         self._driver.set_state(state)

@@ -20,7 +20,7 @@ from pydantic import Field, field_validator
 from envs.scenario import Spec
 from envs.starts import StartField
 from envs.sumo.lanes import Lanes, Places
-from envs.sumo.simulation import STEP_SECONDS, Driving, Network, Others, Simulation
+from envs.sumo.simulation import STEP_SECONDS, Driving, Network, OtherVehicles, Simulation
 from envs.traffic.fleet import Fleet, FleetParameters
 from envs.traffic.humans import SUMO, HumanParameters
 from envs.traffic.observations import Observations
@@ -311,11 +311,11 @@ def laps(edges: Sequence[str], lap_length: float, horizon: int) -> list[str]:
     return list(edges) * (int(meters / lap_length) + 2)
 
 
-def _others(parameters: LoopParameters) -> Others:
+def _others(parameters: LoopParameters) -> OtherVehicles:
     """The humans, as SUMO knows them."""
     humans = parameters.humans
     vehicle_type = {"minGap": str(humans.min_gap), "decel": str(humans.deceleration)}
-    return Others(parameters.human_places.tolist(), vehicle_type, humans.controller == SUMO)
+    return OtherVehicles(parameters.human_places.tolist(), vehicle_type, humans.controller == SUMO)
 
 
 def _driving(min_gap: float) -> Driving:

@@ -1,4 +1,4 @@
-"""A user's own roads and traffic in SUMO, loaded anew for every episode, with agents in slots."""
+"""Roads and traffic of a user's own in SUMO, loaded anew for every episode, with agents in slots."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from envs.sumo.simulation import STEP_SECONDS, Simulation, Vehicles, start_sumo, use_packaged_sumo
 from envs.traffic import pieces
-from envs.traffic.slots import Agents, Slots
+from envs.traffic.slots import AgentSelection, Slots
 from envs.types import Floats, SimulationError
 
 _OPTIONS = (
@@ -23,39 +23,41 @@ _USUAL_LENGTH = 5.0  # m, of SUMO's passenger cars
 
 @dataclass(frozen=True)
 class Files:
-    """What SUMO reads."""
+    """Files of a network, of the traffic on it, and further ones."""
 
     network: Path
     routes: Path
     additional: tuple[Path, ...]
 
     def options(self) -> list[str]:
-        """SUMO's command line."""
+        """Options of SUMO's command line."""
         words = ["--net-file", str(self.network), "--route-files", str(self.routes)]
         words += ["--additional-files", ",".join(map(str, self.additional))] if self.additional else []
         return [*words, "--step-length", str(STEP_SECONDS), *_OPTIONS.split()]
 
 
 class OwnRoads:
-    """One simulation of them; the only one of its process, because libsumo holds global state.
+    """Simulation of a user's own roads; the only one of its process, because libsumo holds global state.
 
     Args:
-        files: of the user's.
-        agents: which vehicles are agents.
-        speed_mode: of SUMO's ``setSpeedMode``, for agents.
-        warm_up_steps: driven by SUMO alone before an episode.
-        target_speed: for the pieces, in m/s.
+        files: the user's files.
+        agents: selection of the vehicles that are agents.
+        speed_mode: SUMO's ``setSpeedMode`` for agents.
+        warm_up_steps: steps that SUMO drives alone before an episode.
+        target_speed: target speed of the reward pieces, in m/s.
 
     Attributes:
-        slots: which vehicle is whose.
-        learning: the same vehicles as pieces see them.
+        slots: slots of the agents' vehicles.
+        learning: the same vehicles, as pieces of observations and rewards read them.
 
     Raises:
         ValueError: SUMO refuses the files; the message holds SUMO's own words.
         SimulationError: SUMO did not start.
     """
 
-    def __init__(self, files: Files, agents: Agents, speed_mode: int, warm_up_steps: int, target_speed: float) -> None:
+    def __init__(
+        self, files: Files, agents: AgentSelection, speed_mode: int, warm_up_steps: int, target_speed: float
+    ) -> None:
         self._options, self._agents = files.options(), agents
         self._speed_mode, self._warm_up_steps, self._target_speed = speed_mode, warm_up_steps, target_speed
         _check(self._options)
@@ -68,16 +70,16 @@ class OwnRoads:
         self.load(0)
 
     def load(self, seed: int) -> None:
-        """Begin again from time 0, with another seed of SUMO's, and drive the steps before an episode."""
+        """Restart from time 0 with a seed of SUMO's, and drive the steps before an episode."""
         self._sumo.load([*self._options, "--seed", str(seed)])
         self.slots = Slots(self._agents)
         self.learning = pieces.AgentVehicles(self._sumo, self._target_speed)
-        self.learning.see(self.slots.ids, ())
+        self.learning.update(self.slots.ids, ())
         for _ in range(self._warm_up_steps):
             self._step()
 
     def drive(self, acceleration: Floats) -> None:
-        """One step of 0.1 s under accelerations (N,) in m/s²; those of empty slots are not looked at."""
+        """Simulate 0.1 s under accelerations (N,) in m/s²; those of empty slots are ignored."""
         speed = np.maximum(self.learning.read("getSpeed") + acceleration * STEP_SECONDS, 0.0)
         for identity, target in zip(self.slots.ids, speed.tolist(), strict=True):
             if identity is not None:
@@ -90,14 +92,14 @@ class OwnRoads:
         entered, left = simulation.getDepartedIDList(), simulation.getArrivedIDList()
         for identity in self.slots.update(entered, left, self._sumo.vehicle.getTypeID):
             self._sumo.vehicle.setSpeedMode(identity, self._speed_mode)
-        self.learning.see(self.slots.ids, simulation.getCollidingVehiclesIDList())
+        self.learning.update(self.slots.ids, simulation.getCollidingVehiclesIDList())
 
     def is_over(self) -> bool:
-        """Whether nobody is on the road and nobody is to come."""
+        """Whether no vehicle is on the road and none is to come."""
         return not self._sumo.simulation.getMinExpectedNumber()
 
     def lanes(self) -> list[str]:
-        """All lanes, those in junctions included."""
+        """Names of all lanes, those in junctions included."""
         return [str(lane) for lane in self._sumo.lane.getIDList()]
 
     def emissions(self) -> tuple[Floats, Floats]:
@@ -109,7 +111,7 @@ class OwnRoads:
         return self._lengths(self.slots.ids)
 
     def vehicles(self, env: int) -> Vehicles:
-        """Where the vehicles are: agents in the order of their slots, then the others; empty slots are nowhere."""
+        """Places of the vehicles: agents in the order of their slots, then the others; NaN for empty slots."""
         vehicle, mine = self._sumo.vehicle, set(self.slots.ids)
         ids = [*self.slots.ids, *(identity for identity in vehicle.getIDList() if identity not in mine)]
         rows = np.full((4, len(ids)), np.nan)
@@ -135,7 +137,7 @@ class OwnRoads:
 
 
 def _check(options: Sequence[str]) -> None:
-    """Let SUMO's program read everything first: the library prints what it does not like, where nobody can catch it."""
+    """Let SUMO's program read the files first: the library only prints its complaints, where they cannot be caught."""
     program = use_packaged_sumo() / "bin" / "sumo"
     result = subprocess.run([str(program), *options, "--end", "0"], capture_output=True, text=True, check=False)
     if result.returncode != 0:

@@ -1,4 +1,4 @@
-"""What agents of a road network sense and earn, put together in the YAML from small named pieces.
+"""Pieces of which the YAML composes observations and rewards on a road network of the user's own.
 
 A piece is a function from the agents' :class:`AgentVehicles` to one number for each of them, (N,)::
 
@@ -8,7 +8,7 @@ A piece is a function from the agents' :class:`AgentVehicles` to one number for 
     def slope(vehicles: AgentVehicles) -> Floats:
         return vehicles.read("getSlope")  # degrees
 
-Where a slot is empty, whatever a piece says is replaced by zero.
+Where a slot is empty, the value is replaced by zero.
 """
 
 from __future__ import annotations
@@ -23,26 +23,31 @@ from envs.types import Bools, Floats
 from graphs.registration import Registry
 from graphs.spelling import check_names
 
-#: How far, in m, a driver looks for the vehicle in front.
+#: Distance in m up to which a vehicle in front is seen.
 LOOK_AHEAD = 100.0
 
 
 class AgentVehicles:
-    """The vehicles in the slots of N agents, as they are now; speeds in m/s, lengths in m, each (N,).
+    """Present state of the vehicles in the slots of N agents; speeds in m/s, lengths in m, each (N,).
+
+    Args:
+        sumo: ``libsumo``.
+        target_speed: target speed of the scenario, in m/s.
 
     Attributes:
         sumo: ``libsumo``, for what cannot be read of a single vehicle.
         ids: SUMO's names of the vehicles, None for an empty slot.
-        target_speed: the scenario's parameter.
+        colliding: whether each vehicle collides.
+        target_speed: as above.
     """
 
     def __init__(self, sumo: Any, target_speed: float) -> None:
         self.sumo, self.target_speed = sumo, target_speed
         self._route_lengths: dict[tuple[str, str], float] = {}
-        self.see((), ())
+        self.update((), ())
 
-    def see(self, ids: Sequence[str | None], colliding: Collection[str]) -> None:
-        """Forget what was read: time went on, and these vehicles are in the slots now."""
+    def update(self, ids: Sequence[str | None], colliding: Collection[str]) -> None:
+        """Begin the next step, with these vehicles in the slots: everything is read anew."""
         self.ids = tuple(ids)
         self.colliding = np.array([identity in colliding for identity in self.ids], dtype=np.bool_)
         self._read: dict[str, Floats] = {}
@@ -50,11 +55,11 @@ class AgentVehicles:
 
     @property
     def present(self) -> Bools:
-        """Which slots hold a vehicle."""
+        """Whether each slot holds a vehicle, (N,)."""
         return np.array([identity is not None for identity in self.ids], dtype=np.bool_)
 
     def read(self, getter: str) -> Floats:
-        """What a function of ``libsumo.vehicle``, such as ``getSlope``, says of each vehicle; read once a step.
+        """Values of a function of ``libsumo.vehicle``, such as ``getSlope``, for each vehicle; read once a step.
 
         Raises:
             ValueError: SUMO has no such function.
@@ -68,17 +73,17 @@ class AgentVehicles:
         return self._read[getter]
 
     def each(self, function: Callable[[str], float]) -> Floats:
-        """What a function makes of each vehicle's name, zero where a slot is empty."""
+        """Values of a function of a vehicle's name, (N,); zero where a slot is empty."""
         return np.array([0.0 if identity is None else float(function(identity)) for identity in self.ids])
 
     @property
     def gap(self) -> Floats:
-        """Free road to the vehicle in front, bumper to bumper, at most and where nobody is in sight LOOK_AHEAD."""
+        """Free road to the vehicle in front, bumper to bumper; at most LOOK_AHEAD, also where none is in sight."""
         return self._in_front()[0]
 
     @property
     def front_speed(self) -> Floats:
-        """Speed of the vehicle in front; one's own where nobody is in sight."""
+        """Speed of the vehicle in front; the own speed where none is in sight."""
         return self._in_front()[1]
 
     def _in_front(self) -> tuple[Floats, Floats]:
@@ -88,14 +93,14 @@ class AgentVehicles:
             for slot, identity in enumerate(self.ids):
                 found = None if identity is None else vehicle.getLeader(identity, LOOK_AHEAD)
                 if found and found[0]:
-                    # SUMO counts from where a vehicle would stand, minGap behind the one in front.
+                    # SUMO counts up to minGap behind the vehicle in front.
                     gap[slot] = min(found[1] + vehicle.getMinGap(identity), LOOK_AHEAD)
                     speed[slot] = vehicle.getSpeed(found[0])
             self._leaders = gap, speed
         return self._leaders
 
     def route_length(self, identity: str) -> float:
-        """Length of the edges of a vehicle's route."""
+        """Length of a vehicle's route."""
         key = identity, self.sumo.vehicle.getRouteID(identity)
         if key not in self._route_lengths:
             edges = self.sumo.vehicle.getRoute(identity)
@@ -235,13 +240,13 @@ def speed_towards_target(vehicles: AgentVehicles) -> Floats:
 
 @rewards.register("acceleration_cost")
 def acceleration_cost(vehicles: AgentVehicles) -> Floats:
-    """|a| in m/s², of what the vehicle did, whatever was commanded."""
+    """|a| in m/s², of the vehicle's actual acceleration rather than the commanded one."""
     return np.abs(vehicles.read("getAcceleration"))
 
 
 @rewards.register("standing")
 def standing(vehicles: AgentVehicles) -> Floats:
-    """1 below 0.1 m/s, which is where SUMO counts a vehicle as waiting."""
+    """1 below 0.1 m/s, where SUMO counts a vehicle as waiting."""
     return (vehicles.read("getSpeed") < 0.1).astype(np.float64)
 
 

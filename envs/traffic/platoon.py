@@ -21,7 +21,7 @@ from envs.controllers.car_following import MAX_SPEED, optimal_velocity, optimal_
 from envs.registry import register
 from envs.scenario import MAX_HORIZON, Spec
 from envs.starts import StartField
-from envs.sumo.road_network import Edge, Node, write_network
+from envs.sumo.road_network import Edge, Junction, write_network
 from envs.sumo.simulation import STEP_SECONDS, Driving, Network, Simulation
 from envs.traffic.fleet import Fleet, FleetParameters
 from envs.traffic.humans import SUMO, HumanParameters, human_controllers
@@ -174,13 +174,13 @@ class PlatoonScenario(Fleet[P]):
         """Headways (M,), speeds (M,) and leader speeds (T+1,) for a start factor in [1.5, 2.5)."""
 
     def _network(self, folder: Path) -> Network:
-        nodes: list[Node] = []
+        junctions: list[Junction] = []
         edges: list[Edge] = []
         road = self._start_room() + self.parameters.horizon * STEP_SECONDS * _LANE_SPEED + 100.0
         for env in range(self.num_envs):
-            nodes += [Node(f"start.{env}", 0.0, 0.0), Node(f"end.{env}", road, 0.0)]
+            junctions += [Junction(f"start.{env}", 0.0, 0.0), Junction(f"end.{env}", road, 0.0)]
             edges.append(Edge(f"road.{env}", f"start.{env}", f"end.{env}", road, _LANE_SPEED))
-        return Network(write_network(folder, nodes, edges), {edge.id: [edge.id] for edge in edges})
+        return Network(write_network(folder, junctions, edges), {edge.id: [edge.id] for edge in edges})
 
     def _start_room(self) -> float:
         """Road in m behind the leader's start, for the longest platoon."""

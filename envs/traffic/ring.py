@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from envs.registry import register
 from envs.scenario import MAX_HORIZON
 from envs.sumo.lanes import Lanes, Places
-from envs.sumo.road_network import Edge, Node, write_network
+from envs.sumo.road_network import Edge, Junction, write_network
 from envs.sumo.simulation import Network
 from envs.traffic.loop import SPEED_LIMIT, VEHICLE_LENGTH, Loop, LoopHumans, LoopParameters, laps
 from envs.traffic.road_scenario import MAX_VEHICLES
@@ -100,17 +100,17 @@ class Ring(Loop[RingParameters]):
         return f"{name}.{variant}.{env}"
 
     def _network(self, folder: Path) -> Network:
-        nodes: list[Node] = []
+        junctions: list[Junction] = []
         edges: list[Edge] = []
         routes = {}
         for env in range(self.num_envs):
             for variant, length in enumerate(self.parameters.lengths):
                 names = [self._edge(name, variant, env) for name in self.edges]
-                ring_nodes, ring_edges = _ring(names, length)
-                nodes += ring_nodes
+                ring_junctions, ring_edges = _ring(names, length)
+                junctions += ring_junctions
                 edges += ring_edges
                 routes[names[0]] = laps(names, length, self.parameters.horizon)
-        return Network(write_network(folder, nodes, edges), routes)
+        return Network(write_network(folder, junctions, edges), routes)
 
     def _choose_variant(self, env: int) -> int:
         start = self.reference_start(env)
@@ -144,13 +144,13 @@ def _reference_lengths(parameters: RingParameters) -> range:
     return parameters.lengths[::10]
 
 
-def _ring(names: list[str], length: int) -> tuple[list[Node], list[Edge]]:
-    """Four quarter circles; each edge starts at the node that carries its name."""
+def _ring(names: list[str], length: int) -> tuple[list[Junction], list[Edge]]:
+    """Four quarter circles; each edge starts at the junction that carries its name."""
     radius = length / (2 * np.pi)
-    nodes, edges = [], []
+    junctions, edges = [], []
     for quarter, name in enumerate(names):
         angles = np.linspace(quarter - 1, quarter, _ARC_POINTS) * np.pi / 2
         shape = [(radius * float(np.cos(angle)), radius * float(np.sin(angle))) for angle in angles]
-        nodes.append(Node(name, *shape[0]))
+        junctions.append(Junction(name, *shape[0]))
         edges.append(Edge(name, name, names[(quarter + 1) % 4], length / 4, SPEED_LIMIT, shape=shape))
-    return nodes, edges
+    return junctions, edges

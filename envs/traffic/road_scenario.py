@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from envs.scenario import Scenario, ScenarioParameters
-from envs.sumo.simulation import STEP_SECONDS, Simulation, Vehicles, Watched
+from envs.sumo.simulation import STEP_SECONDS, RoadSimulation, Simulation, Vehicles
 from envs.traffic.measures import TrafficMeter
 from envs.types import Actions, Bools, Floats, State
 
@@ -36,7 +36,7 @@ class RoadScenario(Scenario[P]):
         collision: (E,) bool, of the last step.
     """
 
-    simulation: Watched
+    simulation: RoadSimulation
     entities = "traffic"
     flags = ("collision",)
     commands = ("accelerations",)

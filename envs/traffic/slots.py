@@ -1,4 +1,4 @@
-"""Which vehicle is whose: agents are a fixed number of slots, vehicles come and go."""
+"""Slots of agents: a fixed number, whose vehicles come and go."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from envs.traffic.road_scenario import MAX_VEHICLES
 Name = Annotated[str, Field(min_length=1, max_length=100)]
 
 
-class Agents(BaseModel):
-    """Which vehicles learn: up to ``count`` at a time of one type, or those of given names."""
+class AgentSelection(BaseModel):
+    """Selection of the vehicles that learn: up to ``count`` at a time of one type, or those of given names."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,23 +45,26 @@ class Agents(BaseModel):
 
     @property
     def size(self) -> int:
-        """N."""
+        """Number N of agents."""
         return len(self.ids) if self.ids is not None else self.count or 0
 
 
 class Slots:
-    """N slots for the vehicles of N agents.
+    """Slots for the vehicles of N agents.
 
-    By name, every vehicle has its own. By type, a vehicle that enters takes the next free slot, counted round, so that
-    slots beside each other hold vehicles that entered one after the other. It keeps its slot until it leaves. Those
-    that find none wait, in the order in which they entered, and drive as SUMO does.
+    Vehicles selected by name each have a slot of their own. Of those selected by type, one that enters takes the next
+    free slot, in turn, so that neighboring slots hold vehicles that entered one after the other, and keeps it until it
+    leaves. Vehicles that find no free slot wait in the order in which they entered, and drive as SUMO does.
+
+    Args:
+        agents: selection of the vehicles.
 
     Attributes:
-        ids: the vehicle in each slot, None where it is empty.
-        numbers: the same as numbers, 1 for the first that got a slot and so on; 0 where it is empty.
+        ids: name of the vehicle in each slot, None for an empty slot.
+        numbers: number of the vehicle in each slot, counted from 1 in the order of getting one; 0 for an empty slot.
     """
 
-    def __init__(self, agents: Agents) -> None:
+    def __init__(self, agents: AgentSelection) -> None:
         self._agents = agents
         self.ids: list[str | None] = [None] * agents.size
         self.numbers = [0] * agents.size
@@ -69,10 +72,15 @@ class Slots:
         self._next = self._taken = 0
 
     def update(self, entered: Iterable[str], left: Iterable[str], type_of: Callable[[str], str]) -> list[str]:
-        """Take note of the vehicles that entered and left in a step.
+        """Update the slots after a step.
+
+        Args:
+            entered: vehicles that entered in it.
+            left: vehicles that left in it.
+            type_of: function from a vehicle's name to its type.
 
         Returns:
-            Those that have a slot from now on.
+            Vehicles that got a slot.
         """
         fixed = self._agents.ids
         gone = set(left)

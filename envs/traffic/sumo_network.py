@@ -24,7 +24,7 @@ from envs.sumo.simulation import STEP_SECONDS
 from envs.traffic import pieces
 from envs.traffic.own_roads import Files, OwnRoads
 from envs.traffic.road_scenario import RoadScenario
-from envs.traffic.slots import Agents
+from envs.traffic.slots import AgentSelection
 from envs.types import Actions, Bools, Floats, State
 from graphs.spelling import hint
 
@@ -59,7 +59,7 @@ class SumoParameters(ScenarioParameters):
     additional: tuple[_File, ...] = Field(
         (), description="Further SUMO files, for instance of vehicle types or traffic lights."
     )
-    agents: Agents = Field(Agents(type="learner", count=8), description="Vehicles that learn.")
+    agents: AgentSelection = Field(AgentSelection(type="learner", count=8), description="Vehicles that learn.")
     observation: tuple[_Piece, ...] = Field(
         ("present", "speed", "gap", "relative_speed", "position"),
         min_length=1,

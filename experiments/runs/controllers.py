@@ -55,7 +55,7 @@ def load(source: str, overrides: Sequence[str] = ()) -> ControllerEvaluation:
     data, notes = loading.apply_overrides(_sources(source), given)
     controller, scenario = data.get("controller"), value_at(data, ["scenario", "name"])
     if isinstance(controller, dict) and controller.get("name") in envs.controllers.names() and scenario in envs.names():
-        data["controller"] = {**envs.controllers.suited(controller["name"], scenario), **controller}
+        data["controller"] = {**envs.controllers.scenario_defaults(controller["name"], scenario), **controller}
     if isinstance(data["scenario"], dict):
         data["scenario"]["mode"] = "evaluate"
     try:

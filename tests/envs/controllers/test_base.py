@@ -11,7 +11,7 @@ import pytest
 import dmpo
 import envs
 from envs import controllers
-from envs.controllers.acceleration_env import Driven, Situation
+from envs.controllers.acceleration_env import AccelerationEnv, Situation
 from envs.controllers.classical import PIParameters, PIWithSaturation
 from envs.traffic.ring import uniform_flow_speed
 from tests.envs.helpers import SMALL, Array, run_python, small
@@ -40,7 +40,7 @@ def platoon() -> Iterator[envs.VectorEnv]:
 
 
 def test_a_driver_knows_what_the_road_says_whatever_agents_observe(env: envs.VectorEnv) -> None:
-    driven = Driven(env)
+    driven = AccelerationEnv(env)
     seen, info = driven.reset(seed=SEED)
     for _ in range(70):  # through the end of the episode and ten steps into the next
         situation = Situation(*np.moveaxis(seen, -1, 0))
@@ -52,7 +52,7 @@ def test_a_driver_knows_what_the_road_says_whatever_agents_observe(env: envs.Vec
 
 
 def test_the_headway_is_the_free_road_to_the_vehicle_in_front(env: envs.VectorEnv) -> None:
-    driven = Driven(env)
+    driven = AccelerationEnv(env)
     driven.reset(seed=SEED)
     for _ in range(20):
         state = {name: rows.copy() for name, rows in driven.step(np.full((3, env.num_agents), 0.5))[4]["state"].items()}

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from envs.sumo.road_network import Connection, Edge, Node, write_network
+from envs.sumo.road_network import Connection, Edge, Junction, write_network
 from envs.sumo.simulation import Driving, Network, Simulation, SimulationError
 from tests.envs.helpers import Array, in_own_process, lane_positions
 
@@ -14,11 +14,11 @@ PLAIN = Driving({"length": "5", "maxSpeed": "50", "minGap": "0"}, speed_mode=0, 
 
 def triangle(folder: Path) -> Network:
     """A triangle, whose routes go round it twice."""
-    nodes = [Node("a", 0, 0), Node("b", 100, 0), Node("c", 50, 80)]
+    junctions = [Junction("a", 0, 0), Junction("b", 100, 0), Junction("c", 50, 80)]
     pairs = [("a", "b"), ("b", "c"), ("c", "a")]
     edges = [Edge(start + end, start, end, length=100.005, speed=20) for start, end in pairs]
     connections = [Connection("ab", "bc"), Connection("bc", "ca"), Connection("ca", "ab")]
-    return Network(write_network(folder, nodes, edges, connections), {"ab": ["ab", "bc", "ca"] * 2})
+    return Network(write_network(folder, junctions, edges, connections), {"ab": ["ab", "bc", "ca"] * 2})
 
 
 def drive_round(folder: Path) -> tuple[tuple[str, str], float, Array, list[str], Array]:
@@ -49,4 +49,4 @@ def test_a_network_that_sumo_refuses_is_named(tmp_path: Path) -> None:
 
 def test_netconverts_own_words_reach_the_user(tmp_path: Path) -> None:
     with pytest.raises(SimulationError, match=r"netconvert could not build the road network: .*nowhere"):
-        write_network(tmp_path, [Node("a", 0, 0)], [Edge("e", "a", "nowhere", 10, 10)])
+        write_network(tmp_path, [Junction("a", 0, 0)], [Edge("e", "a", "nowhere", 10, 10)])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from envs.sumo.simulation import Simulation
-from envs.sumo.speeds import Named, Speeds
+from envs.sumo.speeds import Speeds, VehicleIds
 from tests.envs.helpers import Array, in_own_process
 from tests.envs.sumo.test_simulation import PLAIN, triangle
 
@@ -39,10 +39,10 @@ def speak(folder: Path, together: bool) -> tuple[bool, list[str], Array]:
         said = []
         for act in (lambda v: speeds.command(v, np.array([5.0, 6.0, 7.0])), speeds.read):
             with pytest.raises(libsumo.TraCIException) as refused:
-                act(Named([first, "nobody", last]))
+                act(VehicleIds([first, "nobody", last]))
             said.append(str(refused.value))
         libsumo.simulationStep()
-        return speeds.together, said, speeds.read(Named([first, last]))
+        return speeds.together, said, speeds.read(VehicleIds([first, last]))
 
 
 def both_ways(function: Any, folder: Path) -> tuple[Any, Any]:
@@ -72,5 +72,5 @@ def test_a_vehicle_that_is_not_there_is_named_and_those_before_it_were_told(tmp_
 def test_as_many_speeds_as_vehicles_are_needed(count: int) -> None:
     with pytest.raises(ValueError, match=rf"speeds.shape=\({count},\) is not possible: allowed: \(2,\)"):
         Speeds(SimpleNamespace(vehicle=SimpleNamespace(setSpeed=None, getSpeed=None))).command(
-            Named(["a", "b"]), np.ones(count)
+            VehicleIds(["a", "b"]), np.ones(count)
         )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from envs.controllers.acceleration_env import Seats, Situation
+from envs.controllers.acceleration_env import DriverSlots, Situation
 from envs.controllers.classical import IDM, IDMParameters
 from envs.traffic.humans import HumanParameters, Humans
 from tests.envs.helpers import Array
@@ -20,7 +20,7 @@ def test_noise_is_flows_and_every_environments_own() -> None:
         return np.stack([humans.accelerations(mine, seconds[: len(numbers)], random) for _ in range(40)])
 
     known = Situation(*(state[name][:1, :1] for name in ("headway", "speed", "front_speed")), np.zeros((1, 1)))
-    noise = drawn(range(50)) - IDM(IDMParameters(), Seats(1, 1, 0.1)).accelerations(known)
+    noise = drawn(range(50)) - IDM(IDMParameters(), DriverSlots(1, 1, 0.1)).accelerations(known)
     assert len(np.unique(noise)) == noise.size  # no number is used twice, however many are drawn at once
     # Mean and deviation within five standard errors.
     assert abs(noise.mean()) < 5 * 0.2 * np.sqrt(0.1 / noise.size)

@@ -7,7 +7,7 @@ import numpy as np
 
 from envs.sumo.road_files import PACKAGED
 from envs.traffic.own_roads import Files, OwnRoads
-from envs.traffic.slots import Agents
+from envs.traffic.slots import AgentSelection
 from tests.envs.helpers import Array, in_own_process
 
 FILES = Files(PACKAGED / "merge.net.xml", PACKAGED / "merge.rou.xml", ())
@@ -26,7 +26,7 @@ def drive(roads: OwnRoads, seed: int, acceleration: float) -> Array:
 
 def observe() -> dict[str, Any]:
     """Episodes of one simulation, and what it tells at the end of the last."""
-    roads = OwnRoads(FILES, Agents(type="learner", count=4), speed_mode=31, warm_up_steps=30, target_speed=15.0)
+    roads = OwnRoads(FILES, AgentSelection(type="learner", count=4), speed_mode=31, warm_up_steps=30, target_speed=15.0)
     try:
         episodes = [drive(roads, seed, a) for seed, a in ((3, 1.0), (3, 0.0), (4, 1.0), (3, 1.0))]
         ids, vehicles = roads.slots.ids, roads.vehicles(0)

@@ -35,7 +35,7 @@ class Road:
 
 def on(road: Road, ids: Sequence[str | None], colliding: Sequence[str] = ()) -> AgentVehicles:
     vehicles = AgentVehicles(road, target_speed=10.0)
-    vehicles.see(ids, colliding)
+    vehicles.update(ids, colliding)
     return vehicles
 
 
@@ -57,7 +57,7 @@ def test_sumo_is_asked_once_a_step_and_vehicle() -> None:
     for _ in range(3):
         vehicles.read("getSpeed")
     assert road.calls["getSpeed"] == 2
-    vehicles.see(["b", "b", "b"], ())
+    vehicles.update(["b", "b", "b"], ())
     assert vehicles.read("getSpeed").tolist() == [10.0] * 3
     assert road.calls["getSpeed"] == 5
 

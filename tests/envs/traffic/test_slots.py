@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from envs.traffic.slots import Agents, Slots
+from envs.traffic.slots import AgentSelection, Slots
 
 #: Steps of traffic: how many learners and others enter, and which of those on the road leave, as shares of them all.
 TRAFFIC = st.lists(
@@ -21,7 +21,7 @@ def kind(identity: str) -> str:
 def test_every_learner_has_a_slot_or_there_is_none_and_keeps_it_to_the_end(
     size: int, traffic: list[tuple[int, int, list[float]]]
 ) -> None:
-    slots, on_road, entered = Slots(Agents(type="learner", count=size)), list[str](), list[str]()
+    slots, on_road, entered = Slots(AgentSelection(type="learner", count=size)), list[str](), list[str]()
     served: list[str] = []
     for learners, others, leaving in traffic:
         left = {on_road[int(share * len(on_road))] for share in leaving if on_road}
@@ -44,7 +44,7 @@ def test_every_learner_has_a_slot_or_there_is_none_and_keeps_it_to_the_end(
 
 
 def test_slots_beside_each_other_hold_vehicles_that_entered_one_after_the_other() -> None:
-    slots = Slots(Agents(type="learner", count=3))
+    slots = Slots(AgentSelection(type="learner", count=3))
     assert slots.update(["learner.a", "learner.b"], [], kind) == ["learner.a", "learner.b"]
     assert slots.update(["learner.c"], ["learner.a"], kind) == ["learner.c"]
     # The first slot is free, and not taken before its turn.
@@ -54,7 +54,7 @@ def test_slots_beside_each_other_hold_vehicles_that_entered_one_after_the_other(
 
 
 def test_by_name_a_vehicle_has_its_own_slot_and_gets_it_again() -> None:
-    slots = Slots(Agents(ids=("x", "y")))
+    slots = Slots(AgentSelection(ids=("x", "y")))
     assert slots.update(["z", "y"], [], kind) == ["y"]
     assert slots.ids == [None, "y"]
     slots.update(["x"], ["y"], kind)
@@ -64,7 +64,7 @@ def test_by_name_a_vehicle_has_its_own_slot_and_gets_it_again() -> None:
 
 
 def test_a_vehicle_that_enters_and_leaves_in_one_step_gets_none() -> None:
-    slots = Slots(Agents(type="learner", count=2))
+    slots = Slots(AgentSelection(type="learner", count=2))
     assert slots.update(["learner.a"], ["learner.a"], kind) == []
     assert slots.ids == [None, None]
 
@@ -82,4 +82,4 @@ def test_a_vehicle_that_enters_and_leaves_in_one_step_gets_none() -> None:
 )
 def test_agents_are_a_type_and_a_number_or_names(agents: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        Agents.model_validate(agents)
+        AgentSelection.model_validate(agents)
