@@ -49,7 +49,9 @@ def star(n: int) -> nx.Graph:
 
 @register("grid")
 def grid(n: int, rows: Annotated[int, Ge(1)] | None = None) -> nx.Graph:
-    """A rectangle of `rows` × n/rows agents, numbered row by row, each joined to those above, below and beside it.
+    """Rectangle of `rows` × n/rows agents, numbered row by row.
+
+    Each agent is joined to those above, below and beside it.
 
     Args:
         n: Number of agents.
@@ -85,7 +87,9 @@ def k_nearest(n: int, k: EvenDegree = 4) -> nx.Graph:
 
 @register("crossed_cycle")
 def crossed_cycle(n: int, reach: Annotated[int, Ge(0)] = 1) -> nx.Graph:
-    """i ~ i±1 and, modulo n, all within `reach` places of half a loop away: a loop that crosses itself halfway.
+    """Cycle, and all within `reach` places of half a loop away.
+
+    i ~ i±1 and, modulo n, i + n/2 ± reach: a loop that crosses itself halfway.
 
     On a figure eight those half a loop away drive towards the same crossing.
 
@@ -105,9 +109,10 @@ def crossed_cycle(n: int, reach: Annotated[int, Ge(0)] = 1) -> nx.Graph:
 
 @register("small_world")
 def small_world(n: int, k: EvenDegree = 4, p: Probability = 0.1, seed: int = 0) -> nx.Graph:
-    """`k_nearest` with each edge rewired to a random agent with probability p (Watts and Strogatz 1998), connected.
+    """`k_nearest` with some edges rewired to random agents.
 
-    Drawn again until connected, so that a graph does not fall apart by chance.
+    Each edge is rewired with probability p (Watts and Strogatz 1998). The graph is drawn again until it is connected,
+    so that it does not fall apart by chance.
 
     Args:
         n: Number of agents.
@@ -130,7 +135,9 @@ def small_world(n: int, k: EvenDegree = 4, p: Probability = 0.1, seed: int = 0) 
 
 @register("random_geometric")
 def random_geometric(n: int, radius: Annotated[float, Gt(0)] | None = None, seed: int = 0) -> nx.Graph:
-    """i ~ j when their places, drawn uniformly in the unit square, are at most `radius` apart; not always connected.
+    """i ~ j when at most `radius` apart in the unit square.
+
+    Places are drawn uniformly; the graph is not always connected.
 
     Args:
         n: Number of agents.

@@ -23,7 +23,7 @@ from graphs import Neighborhood
 
 
 class IA2CSettings(ActorCriticSettings):
-    """Independent advantage actor-critic on an agent's own and its neighbors' states."""
+    """Independent advantage actor-critic on own and neighbors' states."""
 
     name: Literal["ia2c"] = Field("ia2c", description="Independent advantage actor-critic.")
     gae_lambda: float = Field(1.0, ge=0, le=1, description="λ of the advantages. 1 gives n-step returns minus values.")

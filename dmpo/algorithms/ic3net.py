@@ -25,7 +25,7 @@ from dmpo.updates.recurrent_a2c import RecurrentA2C, RecurrentA2CSettings
 
 
 class IC3NetSettings(RecurrentA2CSettings):
-    """Recurrent agents that learn when to communicate with their neighbors."""
+    """Recurrent agents that learn when to communicate."""
 
     name: Literal["ic3net"] = Field("ic3net", description="Individualized controlled continuous communication.")
     hidden_size: Width = Field(64, description="H: width of a hidden state, and of the message made of it.")

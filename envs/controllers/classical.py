@@ -214,7 +214,7 @@ class PIWithSaturation(Driver[PIParameters]):
 
 
 class RandomParameters(ControllerParameters):
-    """Actions drawn uniformly from the whole action space, for each agent on its own."""
+    """Actions drawn uniformly from the action space."""
 
     name: Literal["random"] = "random"
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of the draws.")

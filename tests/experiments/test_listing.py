@@ -31,6 +31,7 @@ def test_all_names_fit_on_one_screen(dmpo: Command, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("COLUMNS", "100")
     lines = dmpo("list").out.splitlines()
     assert len(lines) < 45
+    assert not [line for line in lines if line.rstrip().endswith("…")]  # no sentence is cut
     assert set(listing.names()) <= set(re.findall(r"\w+", "\n".join(lines)))
 
 
