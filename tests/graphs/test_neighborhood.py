@@ -305,7 +305,7 @@ def test_copies_and_pickles_are_the_same_value() -> None:
     ("graph", "hops", "message"),
     [
         (nx.path_graph(3), -1, "hops=-1"),
-        (nx.path_graph(3), 1.5, "hops=1.5.*at least 0, or None for everybody"),
+        (nx.path_graph(3), 1.5, "hops=1.5.*at least 0, or None for all agents"),
         (nx.path_graph([1, 2, 3]), 1, r"numbered 0\.\.2.*: 3\. Renumber"),
         (nx.path_graph("abc"), 1, "'a', 'b', 'c'"),
         (nx.path_graph(range(10, 30)), 1, "20, 21, 22, 23, 24, …"),
