@@ -213,19 +213,19 @@ class Simulation:
         Returns:
             Speeds (E, M) in m/s that SUMO made of the commands.
         """
-        everybody, commanded, _ = self._vehicles()
+        all_vehicles, commanded, _ = self._vehicles()
         self._speeds.command(commanded, commands[:, self._commanded].ravel())
         self._sumo.simulationStep()
-        return self._speeds.read(everybody).reshape(self._num_envs, self._num_vehicles)
+        return self._speeds.read(all_vehicles).reshape(self._num_envs, self._num_vehicles)
 
     def _vehicles(self) -> tuple[VehicleIds, VehicleIds, VehicleIds]:
         """Vehicles of all copies, those among them that ``step`` commands, and those of another kind."""
         if self._named is None:
             numbers = range(self._num_vehicles), self._rest, sorted(self._others)
-            everybody, commanded, others = (
+            all_vehicles, commanded, others = (
                 VehicleIds([copy[i] for copy in self._ids if copy for i in which]) for which in numbers
             )
-            self._named = everybody, commanded, others
+            self._named = all_vehicles, commanded, others
         return self._named
 
     def emissions(self) -> tuple[Floats, Floats]:
