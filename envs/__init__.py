@@ -1,4 +1,4 @@
-"""The scenarios on SUMO, many at a time.
+"""Environments: scenarios on SUMO, many of them side by side.
 
     with envs.make("ring", num_envs=16, seed=0) as env:
         obs, info = env.reset()
@@ -67,7 +67,7 @@ def spec(of: str | ScenarioParameters, **scenario_parameters: Any) -> Spec:
 
     Args:
         of: the scenario's name, or its parameters: an instance of the model ``envs.parameters(name)``.
-        scenario_parameters: where ``of`` is a name.
+        scenario_parameters: the scenario's parameters, where ``of`` is its name.
 
     Raises:
         ValueError: an unknown scenario, or parameters that it refuses.
@@ -89,9 +89,9 @@ def to_pettingzoo(name: str, **scenario_parameters: Any) -> PettingZooEnv:
 
 
 def bounds(of: ScenarioParameters) -> dict[str, float]:
-    """What no policy can pass in a scenario, by name: rewards per simulated step and agent.
+    """Upper bounds for any policy in a scenario, by name: rewards per simulated step and agent.
 
-    Means over the reference starts; empty where nothing is known.
+    They are means over the reference starts, and empty where no bound is known.
     """
     return dict(scenario(of.name).bounds(of))
 

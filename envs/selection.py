@@ -1,4 +1,4 @@
-"""Some of the vehicles of every environment: taken out of arrays without a copy where they are evenly spaced."""
+"""Selection of some columns of arrays, without a copy where they are evenly spaced."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def selection(numbers: NDArray[np.int64]) -> slice | NDArray[np.int64]:
-    """What takes the columns of these ascending numbers (N,) out of rows (E, M): a slice where there is one."""
+    """Index that takes the columns with these ascending numbers (N,) out of rows (E, M): a slice where possible."""
     steps = np.diff(numbers)
     if not len(numbers) or (steps != steps[:1]).any():
         return numbers

@@ -1,4 +1,4 @@
-"""Start states that a user gives: checked here in all that can be told without the road."""
+"""Start states given by a user: all checks that need no road."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from graphs.spelling import check_names
 
 @dataclass(frozen=True)
 class StartField:
-    """One array of a start state.
+    """Array of a start state.
 
     Attributes:
-        size: K, its values for one environment.
-        names: what the values may be, where they are names; empty where they are numbers from 0 up.
+        size: K, the number of values for one environment.
+        names: the possible values, where they are names; empty where they are numbers from 0 up.
     """
 
     size: int
@@ -28,7 +28,12 @@ class StartField:
 def start_rows(
     start: Mapping[str, ArrayLike], fields: Mapping[str, StartField], num_envs: int
 ) -> dict[str, NDArray[Any]]:
-    """A start state with one row (E, K) an environment; arrays (K,) are the same for all.
+    """A start state with one row (E, K) for each environment.
+
+    Args:
+        start: arrays by name, (E, K), or (K,) for the same start everywhere.
+        fields: the arrays that the scenario needs, by name.
+        num_envs: E.
 
     Raises:
         ValueError: arrays that are missing or unknown, of the wrong shape, or with impossible values.

@@ -1,4 +1,4 @@
-"""Who talks to whom: topologies as networkx graphs, and gather and reduce over κ-hop neighborhoods.
+"""Graphs of the agents that communicate, and gather, reduce and exchange over κ-hop neighborhoods.
 
 `neighborhood = graphs.Neighborhood(graphs.make("cycle", n=22), hops=1)` is computed once; then
 `neighborhood.gather(states)` takes (..., N, D) to (..., N, K, D).

@@ -1,4 +1,4 @@
-"""What every graph must satisfy, and the wording in which values are refused."""
+"""Checks of graphs, and the error for values that are refused."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ import networkx as nx
 
 
 def refusal(parameter: str, value: object, allowed: str, remedy: str) -> ValueError:
-    """The error for a value that cannot be: names the parameter, the value, what is allowed and what to do."""
+    """Error for an impossible value, which names the parameter, the value, what is allowed and what to do."""
     return ValueError(f"{parameter}={value!r} is not possible: {allowed}. {remedy}")
 
 
@@ -17,7 +17,7 @@ def excerpt(values: Iterable[object], limit: int = 5) -> str:
 
 
 def check_graph(graph: nx.Graph) -> None:
-    """Refuse what is not a simple graph, directed or not, on the nodes 0..n-1 with n ≥ 1.
+    """Refuse everything but a simple graph, directed or not, on the nodes 0..n-1 with n ≥ 1.
 
     Raises:
         ValueError: not a networkx graph, a multigraph, no nodes, or other labels than 0..n-1.

@@ -1,4 +1,4 @@
-"""The topology `file`: a graph read from GraphML or from an edge list."""
+"""Topology `file`: a graph read from GraphML or from an edge list."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,7 +78,7 @@ def _read_edge_list(source: Path, directed: bool, delimiter: str | None) -> nx.G
 
 @contextmanager
 def _reading(source: Path, form: str) -> Iterator[None]:
-    """Turn what readers raise on a missing, unreadable or malformed file into a `ValueError` that says what to do."""
+    """Turn the errors of a missing, unreadable or malformed file into a `ValueError` that says what to do."""
     try:
         _check_file(source)
         yield
@@ -92,7 +92,7 @@ def _reading(source: Path, form: str) -> Iterator[None]:
 
 
 def _check_file(source: Path) -> None:
-    """Refuse what would block, never end or fill the memory, before it is opened."""
+    """Refuse a file that would block, never end or fill the memory, before it is opened."""
     status = source.stat()
     if not S_ISREG(status.st_mode):
         raise OSError(EINVAL, "it is a folder" if S_ISDIR(status.st_mode) else "it is not a regular file")

@@ -1,4 +1,4 @@
-"""κ-hop neighborhoods: the one operation through which an agent learns anything of another."""
+"""κ-hop neighborhoods, through which every message between agents passes."""
 
 import copy
 import math
@@ -17,21 +17,22 @@ Order = Literal["number", "cyclic"]
 
 @dataclass(frozen=True, eq=False)
 class Neighborhood:
-    """N_i^κ = {j : distance from j to i ≤ κ}, for every agent i (closed: i itself included; DMPO paper, section 3).
+    """Neighborhoods N_i^κ = {j : distance from j to i ≤ κ} of all agents i, with i itself (DMPO paper, section 3).
 
-    Distances count edges, weights are ignored. In a directed graph an edge (u, v) means that u speaks to v, so the
-    distance is the length of the shortest directed path from j to i. Self-loops change nothing: everybody hears itself.
+    Distances count edges and ignore weights. In a directed graph an edge (u, v) means that u speaks to v, so the
+    distance is the length of the shortest directed path from j to i. Self-loops change nothing.
 
     Args:
         graph: networkx `Graph` or `DiGraph` on the nodes 0..N-1.
-        hops: κ ≥ 0; 0 is the agent alone, N - 1 or more everybody from whom there is a path, None everybody there is.
-        order: of those equally far away, "number" or "cyclic", by how far on from i they are: j - i modulo N. On graphs
-            that look the same from every node, such as cycles and complete graphs, all agents then have the same
-            neighbor, seen from where they are, in the same place, which one network for all needs.
+        hops: κ ≥ 0. With 0 each agent is alone, with N - 1 or more its neighbors are all agents from which there is a
+            path, with None all agents.
+        order: order of equally distant neighbors: "number" by j, "cyclic" by j - i modulo N. On graphs that look the
+            same from every node, such as cycles and complete graphs, the cyclic order gives each place in a
+            neighborhood the same meaning for all agents, which a network shared by all agents needs.
 
     Shapes:
         index: (N, K) int64, row i lists N_i^κ: i first, then by distance, then in `order`; padded with i itself.
-            Whoever has no path to i is infinitely far away.
+            Agents without a path to i are infinitely far away.
         mask: (N, K) bool, False where `index` is padding.
         sizes: (N,) int64, |N_i^κ|.
         sources: (N, K) int64, as `index`, but -1 in padding.
@@ -47,7 +48,7 @@ class Neighborhood:
     order: Order = "number"
     num_agents: int = field(init=False)  # N
     size: int = field(init=False)  # K, the size of the largest neighborhood
-    messages: int = field(init=False)  # pairs of a receiver and another agent it hears, Σ_i (|N_i^κ| - 1)
+    messages: int = field(init=False)  # pairs of a receiver and another agent as its source, Σ_i (|N_i^κ| - 1)
     index: Tensor = field(init=False, repr=False)
     mask: Tensor = field(init=False, repr=False)
     sizes: Tensor = field(init=False, repr=False)
@@ -58,7 +59,7 @@ class Neighborhood:
     def __post_init__(self, graph: nx.Graph) -> None:
         check_graph(graph)
         if self.hops is not None and (not isinstance(self.hops, int) or self.hops < 0):
-            allowed = "it is a whole number, at least 0, or None for everybody"
+            allowed = "it is a whole number, at least 0, or None for all agents"
             raise refusal("hops", self.hops, allowed, "Use 1 for the direct neighbors.")
         if self.order not in ("number", "cyclic"):
             raise refusal("order", self.order, "neighbors are ordered by 'number' or 'cyclic'", "Choose one of these.")
@@ -76,15 +77,15 @@ class Neighborhood:
         self._set(_source=index.masked_fill(~mask, n).flatten(), _answer=answer)
 
     def gather(self, x: Tensor) -> Tensor:
-        """y_(i,k) = x_j with j the k-th of N_i^κ, and exactly 0 in padding.
+        """Values of the neighbors: y_(i,k) = x_j with j the k-th of N_i^κ, and exactly 0 in padding.
 
         Nothing outside N_i^κ reaches row i, neither forwards (NaN and infinities included) nor as a gradient.
 
         Args:
-            x: (..., N, D), what each agent shares.
+            x: (..., N, D), the values that each agent shares.
 
         Returns:
-            (..., N, K, D), what each agent receives, its own first.
+            (..., N, K, D), the values that each agent receives, its own first.
 
         Raises:
             ValueError: `x` is not (..., N, D).
@@ -100,29 +101,29 @@ class Neighborhood:
         return received.reshape(*x.shape[:-2], self.num_agents, self.size, x.shape[-1])
 
     def exchange(self, x: Tensor) -> Tensor:
-        """y_(i,k) = x_(j,l), j the k-th of N_i^κ and i the l-th of N_j^κ: each agent hears what others say of it.
+        """Values addressed to each agent: y_(i,k) = x_(j,l), j the k-th of N_i^κ and i the l-th of N_j^κ.
 
-        It is exactly 0 in padding and where j does not hear i, which only happens on directed graphs.
+        It is exactly 0 in padding and where i is not in N_j^κ, which only happens on directed graphs.
 
         Args:
-            x: (..., N, K, D), what each agent has to say to each of those it hears.
+            x: (..., N, K, D), the values that each agent addresses to each of its neighbors.
 
         Returns:
-            (..., N, K, D), what each agent is told, by itself first.
+            (..., N, K, D), the values that each agent's neighbors address to it, its own first.
 
         Raises:
             ValueError: `x` is not (..., N, K, D).
         """
         if x.dim() < 3 or x.shape[-3:-1] != (self.num_agents, self.size):
             raise self._shape_error(x, f"(..., N, K, D), K={self.size},")
-        said = pad(x.flatten(-3, -2), (0, 0, 0, 1))  # (..., N·K+1, D)
-        return said.index_select(-2, self._answer).reshape(x.shape)
+        sent = pad(x.flatten(-3, -2), (0, 0, 0, 1))  # (..., N·K+1, D)
+        return sent.index_select(-2, self._answer).reshape(x.shape)
 
     def reduce(self, x: Tensor, how: Literal["mean", "sum"]) -> Tensor:
-        """Σ_{j∈N_i^κ} x_j, divided by |N_i^κ| for the mean. Eq. 6 of the DMPO paper is the sum divided by N.
+        """Sum Σ_{j∈N_i^κ} x_j, divided by |N_i^κ| for the mean. Eq. 6 of the DMPO paper is the sum divided by N.
 
         Args:
-            x: (..., N), one number of each agent.
+            x: (..., N), one number for each agent.
             how: "mean" or "sum".
 
         Returns:
@@ -141,16 +142,16 @@ class Neighborhood:
     def bytes_per_agent(self, width: int, itemsize: int = 4) -> float:
         """Bytes that an agent receives in one gather, mean over agents: messages · D · itemsize / N.
 
-        Each number is counted once for each agent that receives it; passing it on over several hops is not.
+        Each number counts once for each agent that receives it; passing it on over several hops does not count.
 
         Args:
-            width: D, the numbers that each agent shares (1 for `reduce`).
-            itemsize: bytes of one number, `x.element_size()`.
+            width: D, the number of values that each agent shares (1 for `reduce`).
+            itemsize: bytes of one value, `x.element_size()`.
         """
         return self.messages * width * itemsize / self.num_agents
 
     def to(self, device: torch.device | str) -> Self:
-        """A copy whose tensors are on `device`."""
+        """Copy whose tensors are on `device`."""
         moved = copy.copy(self)
         moved._set(**{name: getattr(self, name).to(device) for name in _TENSORS})
         return moved
@@ -173,13 +174,13 @@ _TENSORS = ("index", "mask", "sizes", "sources", "_source", "_answer")
 
 
 def _neighborhoods(graph: nx.Graph, hops: int | None, order: Order) -> list[list[int]]:
-    # The search starts at the listener, against the direction in which messages travel.
-    heard = graph.reverse(copy=False) if graph.is_directed() else graph
-    return [_neighborhood(heard, agent, hops, agent if order == "cyclic" else 0) for agent in range(len(graph))]
+    # The search starts at the receiver, against the direction in which messages travel.
+    sources = graph.reverse(copy=False) if graph.is_directed() else graph
+    return [_neighborhood(sources, agent, hops, agent if order == "cyclic" else 0) for agent in range(len(graph))]
 
 
-def _neighborhood(heard: nx.Graph, agent: int, hops: int | None, first: int) -> list[int]:
-    # Of those equally far away, whoever comes first from number `first` on.
-    distance = nx.single_source_shortest_path_length(heard, agent, cutoff=hops)
-    members = range(len(heard)) if hops is None else distance
-    return sorted(members, key=lambda other: (distance.get(other, math.inf), (other - first) % len(heard)))
+def _neighborhood(sources: nx.Graph, agent: int, hops: int | None, first: int) -> list[int]:
+    # Equally distant neighbors in the order of their numbers, counted from `first`.
+    distance = nx.single_source_shortest_path_length(sources, agent, cutoff=hops)
+    members = range(len(sources)) if hops is None else distance
+    return sorted(members, key=lambda other: (distance.get(other, math.inf), (other - first) % len(sources)))

@@ -1,4 +1,4 @@
-"""The topologies that come with the project. All are undirected, on nodes 0..n-1; see `graphs.register` to add one.
+"""Topologies that come with the project. All are undirected, on nodes 0..n-1; see `graphs.register` to add one.
 
 The bounds in the annotations are for schemas that are built from the signatures; the functions check for themselves,
 because most bounds depend on n.
@@ -19,7 +19,7 @@ Probability = Annotated[float, Ge(0), Le(1)]
 
 @register("empty")
 def empty(n: int) -> nx.Graph:
-    """No edges: everybody on their own."""
+    """No edges: every agent is on its own."""
     return nx.empty_graph(n)
 
 
@@ -37,7 +37,7 @@ def cycle(n: int) -> nx.Graph:
 
 @register("complete")
 def complete(n: int) -> nx.Graph:
-    """Everybody talks to everybody."""
+    """All agents talk to all others."""
     return nx.complete_graph(n)
 
 

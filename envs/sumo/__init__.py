@@ -1,1 +1,1 @@
-"""All that speaks to SUMO: the simulation, networks and files for it."""
+"""Everything that speaks to SUMO: simulations, road networks and files."""

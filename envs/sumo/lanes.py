@@ -1,4 +1,4 @@
-"""The lanes of a loop in driving order, and where on them vehicles stand."""
+"""Lanes of a loop in driving order, and places on them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from envs.types import Floats
 
 
 class Places(NamedTuple):
-    """Where M vehicles stand: number of the lane in driving order (M,), and offset on it (M,) in m.
+    """Places of M vehicles: number of the lane in driving order (M,), and offset on it (M,) in m.
 
-    A start is given so, and not as positions along the loop, because the crossing makes of a difference in the last
-    digit one of a micrometer within 300 steps.
+    Starts are places rather than positions along the loop, because at a crossing a difference in the last digit grows
+    to a micrometer within 300 steps.
     """
 
     lane: NDArray[np.int64]
@@ -26,12 +26,12 @@ class Places(NamedTuple):
 
 @dataclass(frozen=True)
 class Lanes:
-    """The lanes of one loop in driving order, junction lanes included.
+    """Lanes of one loop in driving order, junction lanes included.
 
     Attributes:
-        names: SUMO's lane names.
-        starts: where each begins, in m from the start of the first.
-        length: of the whole loop in m.
+        names: SUMO's names of the lanes.
+        starts: distance of each lane's beginning from that of the first, in m.
+        length: length of the whole loop, in m.
     """
 
     names: tuple[str, ...]
@@ -40,7 +40,7 @@ class Lanes:
 
     @classmethod
     def walk(cls, simulation: Simulation, first_edge: str) -> Lanes:
-        """Follow the road from an edge until it comes back to it."""
+        """The lanes that lead from an edge round the loop back to it."""
         names: list[str] = []
         lane = f"{first_edge}_0"
         while lane not in names:
@@ -52,7 +52,7 @@ class Lanes:
         return cls(tuple(names), np.concatenate([[0.0], ends[:-1]]), float(ends[-1]))
 
     def locate(self, position: Floats) -> Places:
-        """Lanes and offsets of positions along the loop."""
+        """Places at positions (M,) in m along the loop."""
         lane = np.searchsorted(self.starts, position, side="right") - 1
         return Places(lane, position - self.starts[lane])
 

@@ -1,4 +1,4 @@
-"""A user's own SUMO files: found, read, and checked against each other before anything is simulated."""
+"""Reader of a user's own SUMO files, to check them against each other before anything is simulated."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _DEFAULT_TYPE = "DEFAULT_VEHTYPE"  # of vehicles whose file names none
 
 @dataclass(frozen=True)
 class Demand:
-    """What is said of traffic in route and additional files.
+    """Names in the route and additional files, which define the traffic.
 
     Attributes:
         types: vehicle types.
         mixtures: distributions of vehicle types.
         vehicles: single vehicles and trips.
         flows: flows, whose vehicles are called ``FLOW.0``, ``FLOW.1``, …
-        edges: those that traffic is sent over.
+        edges: edges that traffic drives on.
     """
 
     types: frozenset[str]
@@ -43,7 +43,7 @@ class Demand:
 
 
 def find(name: str) -> Path:
-    """The file of that name, relative to the working directory, or where there is none the one in the package.
+    """Path of a file in the working directory or, where there is none of that name, in the package.
 
     Raises:
         ValueError: there is neither, or it is no file that SUMO could read.
@@ -70,7 +70,7 @@ def find(name: str) -> Path:
 
 
 def edges(network: str) -> frozenset[str]:
-    """Names of the roads of a network.
+    """Names of the edges of a network.
 
     Raises:
         ValueError: it cannot be read, or is no network.
@@ -80,7 +80,7 @@ def edges(network: str) -> frozenset[str]:
 
 
 def demand(names: Iterable[str]) -> Demand:
-    """What route and additional files say of traffic, all together.
+    """The traffic that several route and additional files define together.
 
     Raises:
         ValueError: one cannot be read, or is no XML of SUMO's.
@@ -95,7 +95,7 @@ def demand(names: Iterable[str]) -> Demand:
 
 
 def missing(given: Collection[str], known: Collection[str]) -> str | None:
-    """The first name, in alphabetical order, that is not known; None where all are."""
+    """The alphabetically first name that is not known; None where all are."""
     return min(set(given) - set(known), default=None)
 
 
@@ -123,7 +123,7 @@ def _demand(path: Path, _: int) -> dict[str, frozenset[str]]:
 
 
 def _elements(path: Path, roots: Collection[str], what: str) -> Iterator[ElementTree.Element]:
-    """All elements of a file whose outermost one is called as one of ``roots``."""
+    """All elements of a file whose root element has one of the names ``roots``."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
             parser = ElementTree.iterparse(stream, events=("start",))
@@ -132,7 +132,7 @@ def _elements(path: Path, roots: Collection[str], what: str) -> Iterator[Element
                 raise ValueError(f"'{path}' begins with <{root.tag}> and is not {what}")
             for _, element in parser:
                 yield element
-                # What is behind the reader is not needed any more.
+                # Elements that were read would fill the memory.
                 if len(root) > 1:
                     del root[:-1]
     except (ElementTree.ParseError, StopIteration, OSError, EOFError) as error:

@@ -1,4 +1,4 @@
-"""Many copies of a road in one SUMO simulation, driven by speed commands.
+"""Simulation of many copies of a road in one SUMO, driven by speed commands.
 
 SUMO decides every speed. A copy is put back to any state by new vehicles in its place, never by restarting SUMO.
 """
@@ -25,7 +25,7 @@ WINDOW_PROGRAM = "sumo-gui"
 
 
 class Vehicles(NamedTuple):
-    """Where SUMO has the M vehicles of a copy, those that do not learn included; each (M,).
+    """Places of the M vehicles of a copy in SUMO, those that do not learn included; each (M,).
 
     ``x`` and ``y`` in m are the middle of the front bumper, ``heading`` is in radians counterclockwise from the x
     axis, ``speed`` in m/s, ``length`` in m.
@@ -39,7 +39,7 @@ class Vehicles(NamedTuple):
 
 
 class RoadSimulation(Protocol):
-    """What every scenario's simulation tells of E copies of M vehicles, to measure and to draw; see `Simulation`."""
+    """Simulation of E copies of M vehicles, as measures and pictures of any road scenario need it."""
 
     def emissions(self) -> tuple[Floats, Floats]:
         """Fuel and CO2 (E, M) in mg/s of the last step."""
@@ -50,7 +50,7 @@ class RoadSimulation(Protocol):
         ...
 
     def vehicles(self, env: int) -> Vehicles:
-        """Where SUMO has the vehicles of one copy."""
+        """Places of one copy's vehicles."""
         ...
 
     def lane_shape(self, lane: str) -> Floats:
@@ -64,9 +64,11 @@ class RoadSimulation(Protocol):
 
 @dataclass(frozen=True)
 class Network:
-    """A SUMO network that holds a road of its own for each of E copies, and the ways to drive on it.
+    """SUMO network with a road of its own for each of E copies.
 
-    ``routes`` lists by name the edges that a vehicle drives, in order, further than any vehicle comes.
+    Attributes:
+        net_file: the network's file.
+        routes: by name, the edges that a vehicle drives on, in order, further than any vehicle comes.
     """
 
     net_file: Path
@@ -75,12 +77,12 @@ class Network:
 
 @dataclass(frozen=True)
 class Driving:
-    """How SUMO moves the vehicles.
+    """Vehicle type and step method of a simulation.
 
     Attributes:
         vehicle_type: attributes of SUMO's ``vType`` element, such as ``length`` (m) or ``minGap`` (m).
-        speed_mode: the bit set of ``vehicle.setSpeedMode``; 1 caps a command at the safe speed, 0 obeys every command.
-        ballistic: positions by the trapezoid rule instead of SUMO's default Euler step.
+        speed_mode: bit set of ``vehicle.setSpeedMode``: 1 caps a command at the safe speed, 0 obeys every command.
+        ballistic: whether positions follow the trapezoid rule instead of SUMO's default Euler step.
         report_collisions: whether SUMO looks for collisions (it never moves a vehicle because of one).
     """
 
@@ -92,12 +94,12 @@ class Driving:
 
 @dataclass(frozen=True)
 class OtherVehicles:
-    """H vehicles of a copy that differ from the rest of its M.
+    """H vehicles of each copy that differ from the rest of its M.
 
     Attributes:
-        which: their numbers, ascending.
-        vehicle_type: the attributes of SUMO's ``vType`` in which theirs differs.
-        left_to_sumo: whether they take no commands; SUMO's car-following model drives them, with all its checks.
+        which: their numbers in ascending order.
+        vehicle_type: attributes of SUMO's ``vType`` in which they differ.
+        left_to_sumo: whether SUMO's car-following model drives them, with all its checks, instead of commands.
     """
 
     which: Sequence[int]
@@ -106,7 +108,7 @@ class OtherVehicles:
 
 
 def use_packaged_sumo() -> Path:
-    """Point SUMO's tools at the SUMO that came with the Python package, and return its folder."""
+    """Make SUMO's tools use the SUMO of the Python package, and return its folder."""
     import sumo
 
     # An installation of the user's own may be another version, with other numbers.
@@ -115,12 +117,12 @@ def use_packaged_sumo() -> Path:
 
 
 class Simulation:
-    """E copies of M vehicles in one SUMO simulation; one per process, because libsumo holds global state.
+    """Simulation of E copies of M vehicles in one SUMO; one per process, because libsumo holds global state.
 
     Args:
         network: the roads.
-        num_envs: E.
-        num_vehicles: M, vehicles per copy.
+        num_envs: E, the number of copies.
+        num_vehicles: M, the number of vehicles in each.
         driving: vehicle type and step method.
         others: vehicles of another kind.
 
@@ -164,7 +166,7 @@ class Simulation:
         self._speed_factors = self._draw_speed_factors(next(iter(network.routes)))
 
     def _draw_speed_factors(self, route: str) -> list[float]:
-        """The factors (M) that SUMO draws for the vehicles of a simulation with one copy.
+        """Speed factors (M) that SUMO draws for the vehicles of a simulation with one copy.
 
         Every copy gets them in every episode, so that all are the same road.
         """
@@ -182,8 +184,8 @@ class Simulation:
         vehicle = self._sumo.vehicle
         for identity in self._ids[env]:
             vehicle.remove(identity)
-        # New vehicles, because SUMO's own remember what TraCI cannot take from them: whether they had to wait at the
-        # next junction, when they entered the last, whether they braked. That would make an episode depend on the last.
+        # New vehicles, because present ones remember what TraCI cannot reset: whether they had to wait at the next
+        # junction, when they entered the last, whether they braked. That would make an episode depend on the last.
         self._placements += 1
         self._ids[env] = [f"{env}.{i}.{self._placements}" for i in range(self._num_vehicles)]
         self._named = None
@@ -202,23 +204,28 @@ class Simulation:
         self._speeds.command(self._vehicles()[2], commands.ravel())
 
     def step(self, commands: Floats) -> Floats:
-        """Drive one step of 0.1 s. Commanded speeds (E, M) in m/s in; the speeds (E, M) that SUMO made of them out.
+        """Simulate one step of 0.1 s.
 
-        What is commanded to vehicles of another kind is not looked at: see ``command_others``.
+        Args:
+            commands: commanded speeds (E, M) in m/s; those of vehicles of another kind are ignored, see
+                ``command_others``.
+
+        Returns:
+            Speeds (E, M) in m/s that SUMO made of the commands.
         """
-        everybody, commanded, _ = self._vehicles()
+        all_vehicles, commanded, _ = self._vehicles()
         self._speeds.command(commanded, commands[:, self._commanded].ravel())
         self._sumo.simulationStep()
-        return self._speeds.read(everybody).reshape(self._num_envs, self._num_vehicles)
+        return self._speeds.read(all_vehicles).reshape(self._num_envs, self._num_vehicles)
 
     def _vehicles(self) -> tuple[VehicleIds, VehicleIds, VehicleIds]:
-        """Those of all copies, those among them that take commands, and those of another kind."""
+        """Vehicles of all copies, those among them that ``step`` commands, and those of another kind."""
         if self._named is None:
             numbers = range(self._num_vehicles), self._rest, sorted(self._others)
-            everybody, commanded, others = (
+            all_vehicles, commanded, others = (
                 VehicleIds([copy[i] for copy in self._ids if copy for i in which]) for which in numbers
             )
-            self._named = everybody, commanded, others
+            self._named = all_vehicles, commanded, others
         return self._named
 
     def emissions(self) -> tuple[Floats, Floats]:
@@ -236,7 +243,7 @@ class Simulation:
         return np.array([self._sumo.vehicle.getLength(identity) for identity in self._ids[env]])
 
     def vehicles(self, env: int) -> Vehicles:
-        """Where SUMO has the vehicles of one copy."""
+        """Places of one copy's vehicles."""
         vehicle, ids = self._sumo.vehicle, self._ids[env]
         x, y = np.array([vehicle.getPosition(identity) for identity in ids]).T
         # SUMO counts clockwise from north.
@@ -249,7 +256,7 @@ class Simulation:
         return np.array(self._sumo.lane.getShape(lane))
 
     def collided(self) -> Bools:
-        """Which copies (E,) hold a collision at the end of the last step."""
+        """Whether each copy (E,) has a collision at the end of the last step."""
         result = np.zeros(self._num_envs, dtype=np.bool_)
         for collision in self._sumo.simulation.getCollisions():
             result[int(collision.collider.split(".")[0])] = True
@@ -260,7 +267,7 @@ class Simulation:
         return float(self._sumo.lane.getLength(lane))
 
     def next_lane(self, lane: str) -> tuple[str, str]:
-        """The lane inside the junction at the end of ``lane``, and the lane behind it."""
+        """The lane inside the junction at the end of ``lane``, and the lane after it."""
         link = self._sumo.lane.getLinks(lane)[0]
         return str(link[4]), str(link[0])
 
@@ -278,7 +285,10 @@ class Simulation:
 
 
 def start_sumo(options: list[str], window: bool) -> Any:
-    """SUMO by libsumo or, as a window needs a process of its own, by TraCI; both are modules of the same functions."""
+    """Start SUMO and return libsumo or, with a window, which needs a process of its own, traci.
+
+    Both are modules with the same functions.
+    """
     home = use_packaged_sumo()
     if not window:
         import libsumo
@@ -289,7 +299,7 @@ def start_sumo(options: list[str], window: bool) -> Any:
     from sumolib.miscutils import getFreeSocketPort
 
     program = [str(home / "bin" / WINDOW_PROGRAM), "--start", "--quit-on-end", "--delay", f"{1000 * STEP_SECONDS:g}"]
-    # With a port of its own it is started once; without one, again and again where there is no display.
+    # Without a port traci starts it again and again where there is no display.
     traci.start([*program, *options], port=getFreeSocketPort())
     return traci
 

@@ -1,4 +1,4 @@
-"""Speeds of many vehicles, commanded and read: in one call from Python where that was built, one by one elsewhere."""
+"""Commands and readings of many vehicles' speeds: in one call where the extension was built, one by one elsewhere."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 
 _Floats = NDArray[np.float64]
 
-# C++'s names of `libsumo::Vehicle::setSpeed(const std::string&, double)` and `getSpeed(const std::string&)`. They say
-# which library's strings are meant; where that is another, nothing is found and vehicles are told one by one.
+# C++'s names of `libsumo::Vehicle::setSpeed(const std::string&, double)` and `getSpeed(const std::string&)`. They name
+# one library's strings; with a libsumo built on another they are not found, and vehicles are commanded one by one.
 _STRING = "NSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE"
 _SET_SPEED, _GET_SPEED = (f"_ZN7libsumo7Vehicle8{name}ERK{_STRING}" for name in ("setSpeed", "getSpeed"))
 
 
 class VehicleIds:
-    """V vehicles by their names in SUMO.
+    """Names of V vehicles in SUMO.
 
     Attributes:
         ids: the names (V).
-        addresses: where C finds them.
+        addresses: the same as an array of C strings.
     """
 
     def __init__(self, ids: Sequence[str]) -> None:
@@ -33,18 +33,18 @@ class VehicleIds:
 
 
 class Speeds:
-    """What sets and what reads speeds.
+    """Speeds of vehicles in SUMO.
 
     Args:
         sumo: libsumo or traci.
-        together: whether to do it in one call where that can be done; it is the same, only sooner.
+        together: whether to use one call for all vehicles where possible, which gives the same sooner.
 
     Attributes:
-        together: whether that is done.
+        together: whether one call is used.
     """
 
     def __init__(self, sumo: Any, together: bool = True) -> None:
-        # libsumo's functions are C++ in a Python wrapper that does nothing else, and takes part of each call's time.
+        # libsumo's functions have a Python wrapper that does nothing but take a part of each call's time.
         native = getattr(getattr(sumo, "libsumo", None), "_libsumo", None)
         vehicle = sumo.vehicle
         self._set = native.vehicle_setSpeed if native else vehicle.setSpeed
@@ -57,7 +57,7 @@ class Speeds:
         """Command speeds (V,) in m/s for the next step.
 
         Raises:
-            ValueError: there are more of them than vehicles, or fewer.
+            ValueError: there are not as many speeds as vehicles.
         """
         speeds = np.ascontiguousarray(speeds, np.float64)
         if speeds.shape != (len(vehicles.ids),):
@@ -75,7 +75,7 @@ class Speeds:
         return speeds
 
     def _call(self, name: str, function: int, vehicles: VehicleIds, speeds: _Floats) -> int:
-        """How many vehicles were told or asked; not those from the first on that SUMO refuses."""
+        """Number of vehicles done, which ends before the first that SUMO refuses."""
         library = _library() if self.together else None
         if library is None:
             return 0
@@ -95,7 +95,7 @@ def _library() -> ctypes.CDLL | None:
 
 
 def _functions(file: str) -> tuple[int, int] | None:
-    """Addresses of libsumo's two functions; None where they are not to be had, or nothing was built to call them."""
+    """Addresses of libsumo's two functions; None where they are not found, or the extension was not built."""
     libsumo = ctypes.CDLL(file)
     try:
         pair = libsumo[_SET_SPEED + "d"], libsumo[_GET_SPEED]

@@ -29,7 +29,7 @@ _ARC_POINTS = 40
 _CENTER_RADIUS = 3.1
 # Flow's own table of positions along the loop, in m: an offset at every junction, and the width of the crossing.
 _INNER, _CROSSING = 0.28, 5.92
-# Where the table lets each lane begin, in driving order.
+# Beginning of each lane in the table, in driving order.
 _TABLE = np.array(
     [
         _INNER,  # bottom
@@ -48,8 +48,8 @@ _TABLE = np.array(
 )
 #: Where the driven loop leaves the crossing northwards and westwards, in m.
 CROSSING_ENDS = (39.4, 250.37)
-# What a meter counts in it on each lane: those of the four small junctions have one position only.
-_METRES = np.array([0.0 if lane in (3, 5, 9, 11) else 1.0 for lane in range(len(_TABLE))])
+# Meters that the table counts for each meter of a lane: the four small junctions have one position only.
+_TABLE_METERS = np.array([0.0 if lane in (3, 5, 9, 11) else 1.0 for lane in range(len(_TABLE))])
 
 #: Road and offset in m at which the published environment starts its 14 vehicles, as recorded, to the last digit: where
 #: two streams cross, a difference of 1e-14 m has grown to one of 1e-6 m/s after 30 s.
@@ -71,25 +71,25 @@ PUBLISHED_START = (
 )
 
 
-#: Those of all loops, and the ones that know of the crossing.
+#: Observations of all loops, and those that know of the crossing.
 observations: Observations[Traffic] = Observations(loop.observations)
 
 
 @observations.register("crossing", size=14)
 def _crossing(traffic: Traffic) -> Floats:
     ways = np.stack([(end - traffic.driven) % traffic.loop_length for end in CROSSING_ENDS])  # (2, E, M), m to each
-    road, first = ways.argmin(axis=0), ways.argmin(axis=2)  # (E, M), whose turn is next; (2, E), who is next
+    road, first = ways.argmin(axis=0), ways.argmin(axis=2)  # (E, M), next road; (2, E), next vehicle on each
     envs = np.arange(len(road))
     nearest = np.take_along_axis(ways, first[:, :, None], axis=2)[..., 0]  # (2, E)
     speed = np.stack([traffic.speed[envs, vehicle] for vehicle in first])  # (2, E)
     other = 1 - road, envs[:, None]
     # 100 m is farther than a vehicle can see there.
-    seen = np.minimum(np.stack([ways.min(axis=0), nearest[other]], axis=-1), 100.0) / 50.0
-    return np.concatenate([relative_harmonics(traffic), seen, speed[other][..., None] / 10.0], axis=-1)
+    distances = np.minimum(np.stack([ways.min(axis=0), nearest[other]], axis=-1), 100.0) / 50.0
+    return np.concatenate([relative_harmonics(traffic), distances, speed[other][..., None] / 10.0], axis=-1)
 
 
 class FigureEightHumans(LoopHumans):
-    """How the vehicles that do not learn drive on the figure eight: by default as in Flow's, with decel 1.5."""
+    """Driving of the vehicles that do not learn on the figure eight: by default as in Flow's, with decel 1.5."""
 
     deceleration: float = Field(default=1.5, gt=0, description=LoopHumans.model_fields["deceleration"].description)
 
@@ -164,7 +164,7 @@ class FigureEight(Loop[FigureEightParameters]):
     def _published_position(self) -> Floats:
         lanes = self._lanes_of(0, 0)
         lane, offset = lanes.locate(self.position)
-        return _TABLE[lane] + _METRES[lane] * offset
+        return _TABLE[lane] + _TABLE_METERS[lane] * offset
 
     def _reward(self, acceleration: Floats) -> Floats:
         target = self.parameters.target_speed

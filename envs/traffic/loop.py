@@ -1,4 +1,4 @@
-"""Vehicles one behind the other on a closed loop: what the ring and the figure eight have in common.
+"""Closed loops with vehicles one behind the other: the common part of the ring and the figure eight.
 
 Speeds are SUMO's. Positions are their sum, x += 0.1 v, which is SUMO's own Euler step: reading them back would cost a
 third more and add nothing (a test compares the two).
@@ -32,15 +32,15 @@ SPEED_LIMIT = 30.0
 
 @dataclass(frozen=True)
 class Traffic:
-    """What an observation may be made of; speeds in m/s, lengths in m, each (E, M) unless said otherwise.
+    """State of the vehicles on loops, from which observations are made; speeds in m/s, lengths in m, each (E, M).
 
     Attributes:
         speed: own speed.
-        position: along the loop, as the published environment counts it.
-        driven: along the loop, as it is driven.
-        loop_length: (E, 1).
+        position: position along the loop, as the published environment counts it.
+        driven: position along the loop, as it is driven.
+        loop_length: length of the loop, (E, 1).
         gap: free road to the vehicle in front.
-        relative_speed: speed of the vehicle in front less one's own.
+        relative_speed: speed of the vehicle in front minus the own speed.
     """
 
     speed: Floats
@@ -63,23 +63,23 @@ def _published(traffic: Traffic) -> Floats:
 @observations.register("relative", size=5)
 def _relative(traffic: Traffic) -> Floats:
     phase = 2 * np.pi * traffic.position / traffic.loop_length
-    # Gaps beyond 90 m say no more than that the road is free.
+    # With a gap of 90 m or more the road is free.
     gap = np.minimum(traffic.gap, 90.0) / 30.0
     return np.stack([traffic.speed / 10.0, np.sin(phase), np.cos(phase), gap, traffic.relative_speed / 10.0], axis=-1)
 
 
 @observations.register("relative_harmonics", size=11)
 def relative_harmonics(traffic: Traffic) -> Floats:
-    """``relative``, and three higher harmonics of the phase, (E, M, 11)."""
+    """``relative`` with three higher harmonics of the phase, (E, M, 11)."""
     phase = 2 * np.pi * traffic.position / traffic.loop_length
     waves = [wave(k * phase) for k in (2, 3, 4) for wave in (np.sin, np.cos)]
     return np.concatenate([_relative(traffic), np.stack(waves, axis=-1)], axis=-1)
 
 
 class LoopHumans(HumanParameters):
-    """How the vehicles that do not learn drive on a loop.
+    """Driving of the vehicles that do not learn on a loop.
 
-    SUMO's car-following model caps what they command, as it does with learners.
+    SUMO's car-following model caps their commands, as it does those of learners.
     """
 
     noise: float = Field(default=0.2, ge=0, description=HumanParameters.model_fields["noise"].description)
@@ -103,7 +103,7 @@ class LoopParameters(FleetParameters):
 
     @property
     def room(self) -> float:
-        """Meters that all vehicles need to stand one behind the other."""
+        """Length in m that all vehicles need to stand one behind the other."""
         gaps = len(self.places) * self.min_gap + len(self.human_places) * self.humans.min_gap
         return self.num_vehicles * VEHICLE_LENGTH + gaps
 
@@ -117,7 +117,7 @@ P = TypeVar("P", bound=LoopParameters)
 
 
 class Loop(Fleet[P]):
-    """Vehicles on E loops; vehicle i + 1 drives in front of vehicle i.
+    """Scenario of vehicles on E loops; vehicle i + 1 drives in front of vehicle i.
 
     A loop may come in several lengths, side by side in the network; an episode chooses one of them.
     """
@@ -133,7 +133,7 @@ class Loop(Fleet[P]):
         self.simulation = Simulation(self._network(folder), self.num_envs, self.num_vehicles, driving, others)
         self._lanes: dict[tuple[int, int], Lanes] = {}
         self._min_gap = np.full(self.num_vehicles, parameters.humans.min_gap)
-        # A learner is bound to its action space; a human may brake as hard as its controller wants.
+        # The action space limits learners; a human may brake as hard as its controller wants.
         self._bound = np.full(self.num_vehicles, np.inf)
         self._min_gap[self.places], self._bound[self.places] = parameters.min_gap, self.max_acceleration
         shape = (self.num_envs, self.num_vehicles)
@@ -146,7 +146,7 @@ class Loop(Fleet[P]):
 
     @classmethod
     def spec(cls, parameters: P) -> Spec:
-        """See :class:`~envs.scenario.Spec`; the graph is the cycle of each learner with the ones before and behind."""
+        """See :class:`~envs.scenario.Spec`; the graph is the cycle of the learners in the order of driving."""
         m, n, bound = parameters.num_vehicles, len(parameters.places), cls.max_acceleration
         size = parameters.known_observations.size(parameters.observation)
         return Spec(
@@ -167,7 +167,7 @@ class Loop(Fleet[P]):
 
     @abstractmethod
     def _network(self, folder: Path) -> Network:
-        """The E loops in every variant; a route round a loop has the name of the loop's first edge."""
+        """Network of the E loops in every variant; a route round a loop has the name of the loop's first edge."""
 
     @abstractmethod
     def _edge(self, name: str, variant: int, env: int) -> str:
@@ -178,11 +178,11 @@ class Loop(Fleet[P]):
 
     @abstractmethod
     def _start_places(self, lanes: Lanes, variant: int) -> Places:
-        """Where the M vehicles stand at the start."""
+        """Places of the M vehicles at the start."""
 
     @abstractmethod
     def _reward(self, acceleration: Floats) -> Floats:
-        """Reward (E, M) for the commanded accelerations and the speeds they led to."""
+        """Reward (E, M) for the commanded accelerations and the speeds that they led to."""
 
     def _published_position(self) -> Floats:
         return self.position
@@ -216,7 +216,7 @@ class Loop(Fleet[P]):
         return actions[..., 0]
 
     def prepare(self) -> None:
-        """Let the humans decide, and tell SUMO."""
+        """Let the humans decide, and pass their commands to SUMO."""
         super().prepare()
         if self._decisions is not None and not self._others_commanded:
             self.simulation.command_others(_next_speed(self.speed[:, self._others], self._decisions))
@@ -231,14 +231,14 @@ class Loop(Fleet[P]):
         self.position += speed * STEP_SECONDS
         self.position -= self.loop_length * (self.position >= self.loop_length)
         self._ahead, self._others_commanded = None, False
-        # SUMO begins a step by looking at the lanes that were in use before it. Right after vehicles were placed these
-        # are those of the episode before, and what is seen would depend on it.
+        # SUMO looks for collisions on the lanes that were in use before a step. Right after vehicles were placed these
+        # are the lanes of the episode before, and the result would depend on it.
         collision = np.where(self._placed, overlapping, self.simulation.collided())
         self._placed[:] = False
         return self._reward(command), collision, collision
 
     def _overlapping(self) -> Bools:
-        """In which loops (E,) vehicles stand closer than SUMO lets IDM vehicles be, a tenth of minGap."""
+        """Whether vehicles of each loop (E,) are closer than SUMO allows IDM vehicles, a tenth of minGap."""
         order = np.argsort(self.position, axis=1)
         position = np.take_along_axis(self.position, order, axis=1)
         ahead = np.diff(position, append=position[:, :1] + self.loop_length, axis=1)
@@ -251,7 +251,7 @@ class Loop(Fleet[P]):
         return parameters.known_observations.observe(parameters.observation, self.traffic())
 
     def traffic(self) -> Traffic:
-        """The present state as observations see it."""
+        """The present state, for observations."""
         headway, front_speed = self._look_ahead()
         return Traffic(
             speed=self.speed,
@@ -294,7 +294,7 @@ class Loop(Fleet[P]):
 
 
 def _in_front(rows: Floats) -> Floats:
-    """What holds for the vehicle in front of each, from what holds for each, (E, M)."""
+    """Values (E, M) of the vehicle in front of each vehicle, from the values (E, M) of all."""
     found = np.empty_like(rows)
     found[:, :-1], found[:, -1] = rows[:, 1:], rows[:, 0]
     return found
@@ -305,14 +305,14 @@ def _next_speed(speed: Floats, acceleration: Floats) -> Floats:
 
 
 def laps(edges: Sequence[str], lap_length: float, horizon: int) -> list[str]:
-    """Edges of a route round a loop that no episode of ``horizon`` steps drives to its end."""
+    """Edges of a route round a loop whose end no episode of ``horizon`` steps reaches."""
     # SUMO looks 3,000 m ahead along the route; the end must stay out of sight at the speed limit.
     meters = horizon * STEP_SECONDS * SPEED_LIMIT + 3000.0
     return list(edges) * (int(meters / lap_length) + 2)
 
 
 def _others(parameters: LoopParameters) -> OtherVehicles:
-    """The humans, as SUMO knows them."""
+    """The humans as vehicles of another kind in SUMO."""
     humans = parameters.humans
     vehicle_type = {"minGap": str(humans.min_gap), "decel": str(humans.deceleration)}
     return OtherVehicles(parameters.human_places.tolist(), vehicle_type, humans.controller == SUMO)

@@ -43,12 +43,13 @@ _LANE_SPEED = 50.0
 
 @dataclass(frozen=True)
 class Platoon:
-    """What an observation may be made of; each (E, M), in m, m/s and m/s².
+    """State of the vehicles of platoons, from which observations are made; each (E, M).
 
     Attributes:
-        headway: to the vehicle in front.
-        speed, front_speed: own, and of the vehicle in front.
-        acceleration: of the last step.
+        headway: free road to the vehicle in front, in m.
+        speed: own speed, in m/s.
+        front_speed: speed of the vehicle in front, in m/s.
+        acceleration: own acceleration in the last step, in m/s².
     """
 
     headway: Floats
@@ -78,7 +79,7 @@ def _published(platoon: Platoon) -> Floats:
 
 
 class PlatoonHumans(HumanParameters):
-    """How the vehicles that do not learn drive in a platoon: by default by the law whose gains learners choose."""
+    """Driving of the vehicles that do not learn in a platoon: by default the law whose gains learners choose."""
 
     controller: str = Field(
         default="ovm",
@@ -88,7 +89,7 @@ class PlatoonHumans(HumanParameters):
 
     @field_validator("controller")
     @classmethod
-    def _commanded(cls, name: str) -> str:
+    def _not_sumo(cls, name: str) -> str:
         if name == SUMO:
             raise ValueError(
                 "sumo drives nobody in a platoon, whose dynamics are the scenario's own; there are: "
@@ -133,7 +134,7 @@ P = TypeVar("P", bound=PlatoonParameters)
 
 
 class PlatoonScenario(Fleet[P]):
-    """E platoons, each on a straight road of its own; vehicle 0 follows the leader, vehicle i + 1 follows i."""
+    """Scenario of E platoons, each on a straight road; vehicle 0 follows the leader, vehicle i + 1 follows i."""
 
     simulation: Simulation
     constant_actions: ClassVar = {f"constant ({a:g}, {b:g})": k for k, (a, b) in enumerate(GAINS.tolist())}
@@ -151,7 +152,7 @@ class PlatoonScenario(Fleet[P]):
 
     @classmethod
     def spec(cls, parameters: P) -> Spec:
-        """See :class:`~envs.scenario.Spec`; the graph is the path of each learner with those before and behind."""
+        """See :class:`~envs.scenario.Spec`; the graph is the path of the learners in the order of driving."""
         n, size = len(parameters.places), observations.size(parameters.observation)
         return Spec(
             num_entities=parameters.num_vehicles,
@@ -171,7 +172,7 @@ class PlatoonScenario(Fleet[P]):
 
     @abstractmethod
     def _start(self, factor: float) -> tuple[Floats, Floats, Floats]:
-        """Headways (M,), speeds (M,) and leader speeds (T+1,) for a start factor in [1.5, 2.5)."""
+        """Headways (M,) in m, speeds (M,) and leader speeds (T+1,) in m/s for a start factor in [1.5, 2.5)."""
 
     def _network(self, folder: Path) -> Network:
         junctions: list[Junction] = []
@@ -183,7 +184,7 @@ class PlatoonScenario(Fleet[P]):
         return Network(write_network(folder, junctions, edges), {edge.id: [edge.id] for edge in edges})
 
     def _start_room(self) -> float:
-        """Road in m behind the leader's start, for the longest platoon."""
+        """Length in m of the road behind the leader's start, for the longest platoon."""
         return 100.0 + self.num_vehicles * (5 * TARGET_HEADWAY + _VEHICLE_LENGTH)
 
     def _begin(self, env: int, start: State | None) -> None:
@@ -292,7 +293,7 @@ class CatchupParameters(PlatoonParameters):
 
 @register("cacc_catchup")
 class Catchup(PlatoonScenario[CatchupParameters]):
-    """See :class:`CatchupParameters`. Everybody starts at the target speed."""
+    """See :class:`CatchupParameters`. All vehicles start at the target speed."""
 
     Parameters = CatchupParameters
 

@@ -26,7 +26,7 @@ _ARC_POINTS = 40
 
 
 class RingHumans(LoopHumans):
-    """How the vehicles that do not learn drive on the ring: by default as in Flow's, with minGap 0."""
+    """Driving of the vehicles that do not learn on the ring: by default as in Flow's, with minGap 0."""
 
     min_gap: float = Field(default=0.0, ge=0, description=LoopHumans.model_fields["min_gap"].description)
 
@@ -76,7 +76,7 @@ class Ring(Loop[RingParameters]):
     edges = ("bottom", "right", "top", "left")
     max_acceleration = 1.0
     constant_actions: ClassVar = {"acceleration 0.05": 0.05, "acceleration 1": 1.0}
-    # What uniform flow allows on the shortest ring: a wish for more is one for waves.
+    # The speed of uniform flow on the shortest ring: desiring more makes waves.
     controller_parameters: ClassVar = {"follower_stopper": {"desired_speed": 2.5}}
 
     @classmethod
@@ -85,9 +85,9 @@ class Ring(Loop[RingParameters]):
 
     @classmethod
     def bounds(cls, parameters: RingParameters) -> dict[str, float]:
-        """The reward of vehicles that hold the uniform-flow speed from the first step on, without accelerating.
+        """Reward of vehicles that hold the speed of uniform flow from the first step on, without accelerating.
 
-        Nothing is known where others than learners drive.
+        It is empty where vehicles drive that do not learn, because no bound is known.
         """
         if len(parameters.human_places):
             return {}
@@ -145,7 +145,7 @@ def _reference_lengths(parameters: RingParameters) -> range:
 
 
 def _ring(names: list[str], length: int) -> tuple[list[Junction], list[Edge]]:
-    """Four quarter circles; each edge starts at the junction that carries its name."""
+    """Ring of four quarter circles; each edge starts at the junction that carries its name."""
     radius = length / (2 * np.pi)
     junctions, edges = [], []
     for quarter, name in enumerate(names):

@@ -1,4 +1,4 @@
-"""What the tests of envs share: recordings, episodes as arrays, and processes for what needs a SUMO of its own."""
+"""Helpers of the tests of envs: recordings, episodes as arrays, and processes for what needs a SUMO of its own."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def run_python(*arguments: str, folder: Path | None = None) -> subprocess.Comple
 
 
 def in_own_process(function: Callable[..., Result], *arguments: Any) -> Result:
-    """What a function returns in a fresh process: libsumo holds one simulation a process, and this one holds none."""
+    """Result of a function in a fresh process: libsumo holds one simulation a process, and this one holds none."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result(timeout=120)
 

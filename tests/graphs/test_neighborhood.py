@@ -80,8 +80,8 @@ def test_layout(graph: nx.Graph, hops: int | None) -> None:
 
 @FEW
 @given(random_graphs(), st.integers(0, 9), st.booleans())
-def test_a_wider_neighborhood_extends_each_row(graph: nx.Graph, hops: int, everybody: bool) -> None:
-    narrow, wide = (rows_of(Neighborhood(graph, hops=h)) for h in (hops, None if everybody else hops + 1))
+def test_a_wider_neighborhood_extends_each_row(graph: nx.Graph, hops: int, all_agents: bool) -> None:
+    narrow, wide = (rows_of(Neighborhood(graph, hops=h)) for h in (hops, None if all_agents else hops + 1))
     assert all(wide_row[: len(row)] == row for row, wide_row in zip(narrow, wide, strict=True))
 
 
@@ -264,7 +264,7 @@ def test_attributes_cannot_be_assigned() -> None:
             setattr(neighborhood, name, None)
 
 
-def test_everybody_is_heard_on_any_graph_the_unreachable_last() -> None:
+def test_all_agents_are_neighbors_on_any_graph_the_unreachable_last() -> None:
     one_way = nx.DiGraph([(0, 1), (1, 2)])  # 0 speaks to 1, 1 to 2, nobody to 0, and 3 is alone
     one_way.add_node(3)
     assert rows_of(Neighborhood(one_way, hops=None)) == [[0, 1, 2, 3], [1, 0, 2, 3], [2, 1, 0, 3], [3, 0, 1, 2]]
@@ -305,7 +305,7 @@ def test_copies_and_pickles_are_the_same_value() -> None:
     ("graph", "hops", "message"),
     [
         (nx.path_graph(3), -1, "hops=-1"),
-        (nx.path_graph(3), 1.5, "hops=1.5.*at least 0, or None for everybody"),
+        (nx.path_graph(3), 1.5, "hops=1.5.*at least 0, or None for all agents"),
         (nx.path_graph([1, 2, 3]), 1, r"numbered 0\.\.2.*: 3\. Renumber"),
         (nx.path_graph("abc"), 1, "'a', 'b', 'c'"),
         (nx.path_graph(range(10, 30)), 1, "20, 21, 22, 23, 24, …"),
@@ -335,14 +335,14 @@ def test_reduce_refuses_other_shapes_and_ways() -> None:
 
 @FEW
 @given(random_graphs(), hops_of_interest)
-def test_each_agent_is_told_what_others_hold_of_it(graph: nx.Graph, hops: int | None) -> None:
+def test_each_agent_receives_what_others_address_to_it(graph: nx.Graph, hops: int | None) -> None:
     neighborhood, rows = Neighborhood(graph, hops=hops), expected_rows(graph, hops)
     n, k = neighborhood.num_agents, neighborhood.size
     x = torch.randn(2, n, k, 3)  # (..., N, K, D)
     expected = torch.zeros_like(x)
     for i, row in enumerate(rows):
         for place, j in enumerate(row):
-            if i in rows[j]:  # on a directed graph j need not hear i
+            if i in rows[j]:  # on a directed graph j need not receive from i
                 expected[:, i, place] = x[:, j, rows[j].index(i)]
     assert torch.equal(neighborhood.exchange(x), expected)
     with pytest.raises(ValueError, match="N, K, D"):
@@ -350,7 +350,7 @@ def test_each_agent_is_told_what_others_hold_of_it(graph: nx.Graph, hops: int | 
 
 
 @pytest.mark.parametrize(("graph", "hops"), [(nx.cycle_graph(7), 2), (nx.cycle_graph(6), 3), (nx.complete_graph(5), 1)])
-def test_in_cyclic_order_everybody_finds_the_same_neighbor_in_the_same_place(graph: nx.Graph, hops: int) -> None:
+def test_in_cyclic_order_all_agents_have_the_same_neighbor_in_the_same_place(graph: nx.Graph, hops: int) -> None:
     cyclic, by_number = (Neighborhood(graph, hops=hops, order=order) for order in ("cyclic", "number"))
     ahead = (cyclic.index - torch.arange(len(graph)).unsqueeze(1)) % len(graph)  # (N, K), seen from the listener
     assert (ahead == ahead[0]).all()

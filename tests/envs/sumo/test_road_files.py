@@ -79,6 +79,6 @@ def test_what_sumo_could_not_read_is_refused(name: str, message: str, folder: Pa
         road_files.find(name)
 
 
-def test_the_first_of_the_missing_names_is_told() -> None:
+def test_the_first_of_the_missing_names_is_found() -> None:
     assert road_files.missing(["c", "b", "a"], ["b"]) == "a"
     assert road_files.missing(["b"], ["b", "c"]) is None

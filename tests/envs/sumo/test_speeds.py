@@ -17,7 +17,7 @@ STEPS = 40
 
 
 def drive(folder: Path, together: bool) -> tuple[bool, Array]:
-    """Whether all were told in one call, and the speeds that two vehicles had."""
+    """Whether one call commanded all vehicles, and the speeds that two of them had."""
     import libsumo
 
     random = np.random.default_rng(0)
@@ -29,7 +29,7 @@ def drive(folder: Path, together: bool) -> tuple[bool, Array]:
 
 
 def speak(folder: Path, together: bool) -> tuple[bool, list[str], Array]:
-    """What is said where the second of three vehicles is not there; and what became of the first."""
+    """Errors where the second of three vehicles does not exist, and the speeds of the others."""
     import libsumo
 
     with Simulation(triangle(folder), 1, 2, PLAIN) as simulation:
@@ -46,7 +46,7 @@ def speak(folder: Path, together: bool) -> tuple[bool, list[str], Array]:
 
 
 def both_ways(function: Any, folder: Path) -> tuple[Any, Any]:
-    """What a function finds where vehicles are told in one call, and one by one."""
+    """Results of a function with one call for all vehicles, and with one call each."""
     (together, *found), (apart, *expected) = (in_own_process(function, folder, way) for way in (True, False))
     assert not apart
     if not together:
@@ -55,13 +55,13 @@ def both_ways(function: Any, folder: Path) -> tuple[Any, Any]:
     return found, expected
 
 
-def test_vehicles_told_in_one_call_drive_to_the_last_digit_as_those_told_one_by_one(tmp_path: Path) -> None:
+def test_vehicles_commanded_in_one_call_drive_to_the_last_digit_as_those_commanded_one_by_one(tmp_path: Path) -> None:
     found, expected = both_ways(drive, tmp_path)
     np.testing.assert_array_equal(found[0], expected[0])
     assert len(np.unique(found[0])) == 2 * STEPS
 
 
-def test_a_vehicle_that_is_not_there_is_named_and_those_before_it_were_told(tmp_path: Path) -> None:
+def test_a_vehicle_that_is_not_there_is_named_and_those_before_it_were_commanded(tmp_path: Path) -> None:
     (said, speeds), (expected, others) = both_ways(speak, tmp_path)
     assert said == expected and all("nobody" in words for words in said)
     np.testing.assert_array_equal(speeds, others)

@@ -1,4 +1,4 @@
-"""What scenarios tell in evaluation only: emissions, lengths, and where SUMO has its vehicles on its roads."""
+"""State that scenarios report in evaluation only: emissions, lengths, and places of the vehicles on the roads."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,7 +36,7 @@ def name_of(env: envs.VectorEnv) -> str:
 
 
 def drive_beside_sumo(name: str, steps: int) -> list[tuple[Array, Array]]:
-    """What the scenario says was burnt and emitted in each step, and what SUMO says, (2, N)."""
+    """Fuel and emissions in each step by the scenario and by SUMO, (2, N)."""
     import libsumo
 
     model = scenario(name)

@@ -1,4 +1,4 @@
-"""What holds on both loops: who gets which action, where vehicles are, what they see, and how an episode collides."""
+"""Both loops: the order of actions, places of vehicles, observations and collisions."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,7 +101,7 @@ def test_a_loop_after_a_collision_equals_a_cold_one(env: envs.VectorEnv, name: s
 
 
 def distance_from_sumo(name: str) -> tuple[float, int]:
-    """How far the positions ever get from SUMO's own, and how many different lanes the vehicles were on."""
+    """Largest distance of the positions from SUMO's own, and the number of lanes that the vehicles were on."""
     kind = scenario(name)
     parameters = kind.Parameters(name=name, horizon=1000, **({"ring_length": (230, 233)} if name == "ring" else {}))
     with TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""One simulation of a user's own roads: it repeats, and it tells of the agents first and of everybody."""
+"""Simulation of a user's own roads: it repeats exactly, and lists the agents before the other vehicles."""
 
 from pathlib import Path
 from typing import Any

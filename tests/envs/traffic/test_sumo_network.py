@@ -201,7 +201,7 @@ def test_what_does_not_fit_is_refused_before_anything_starts(
         envs.spec(**({"of": "sumo"} | {k: v for k, v in own(tmp_path, routes, **changes).items() if k != "name"}))
 
 
-def test_what_only_sumo_can_tell_is_told_in_its_words(tmp_path: Path) -> None:
+def test_a_refusal_by_sumo_is_reported_in_its_words(tmp_path: Path) -> None:
     backwards = f'<routes>{TYPES}<route id="r" edges="out road"/><flow id="f" route="r" end="9" number="1"/></routes>'
     with pytest.raises(ValueError, match=r"SUMO refuses the network or its traffic: .*[Nn]o connection"):
         envs.make(num_envs=1, **own(tmp_path, backwards))
