@@ -63,7 +63,7 @@ def time_spaces(trajectories: Mapping[str, Trajectory | None]) -> Figure | None:
 
 
 def communication_graph(graph: nx.Graph) -> Figure:
-    """Who talks to whom: a chain as a line, anything else on a circle in the vehicles' order."""
+    """Diagram of a communication graph: a chain as a line, anything else on a circle in the vehicles' order."""
     figure = Figure(figsize=(3.6, 3.6), layout="constrained")
     axes = figure.subplots()
     axes.set_axis_off()

@@ -155,7 +155,7 @@ def run_job_from_stdin() -> None:
 
 
 def is_done(job: RunJob) -> bool:
-    """Whether the run is finished, and evaluated wherever it is to be."""
+    """True if the run is finished, and evaluated in every setting of `evaluate_on`."""
     run = job.run
     if not run.config.is_file():
         return False
@@ -168,7 +168,7 @@ def is_done(job: RunJob) -> bool:
 
 
 def is_evaluated_on(run: RunFolder, label: str, overrides: list[str]) -> bool:
-    """Whether the finished policies were evaluated with these overrides."""
+    """True if the final policies were evaluated with these overrides."""
     path = run.evaluation_on(label)
     if not path.is_file():
         return False
@@ -177,7 +177,7 @@ def is_evaluated_on(run: RunFolder, label: str, overrides: list[str]) -> bool:
 
 
 def _evaluate_on(run: RunFolder, label: str, overrides: list[str]) -> None:
-    """Write what the policies are worth elsewhere or, as the overrides were checked before, that they do not fit."""
+    """Write the evaluation with overrides or, as these were checked before, that the policies do not fit."""
     found: dict[str, Any] = {"overrides": overrides, "env_steps": run.read_report()["env_steps"]}
     try:
         found |= evaluate_run(run, overrides, lambda note: None)
@@ -204,7 +204,7 @@ def _end_with_the_pipe() -> NoReturn:
 
 
 def _failure(status: int, told: str) -> Failure | None:
-    """What a process left behind, in words; nothing where all went well."""
+    """Failure of a process by its exit status and standard error; None if it succeeded."""
     if status == 0:
         return None
     errors = [line.removeprefix("error: ") for line in told.splitlines() if line.startswith("error: ")]

@@ -32,7 +32,7 @@ _DASHES: tuple[str | tuple[float, ...], ...] = ("-", (5, 1.5), (1.2, 1.2), (5, 1
 
 @dataclass(frozen=True)
 class LineStyle:
-    """How a label is drawn, the same in every picture."""
+    """Color, marker and dashes of a label, the same in every picture."""
 
     color: str
     mark: str
@@ -175,7 +175,7 @@ def _draw_controller(axes: Axes, row: int, level: float) -> None:
 
 
 def _lines(result: ScenarioResult) -> dict[str, float]:
-    """What is always in the picture beside the runs: the best controller and the bounds."""
+    """Horizontal lines beside the runs: the best controller and the bounds, as rewards by name."""
     best = result.best_controller
     return ({} if best is None else {best: result.controllers[best][REWARD]}) | result.bounds
 

@@ -1,4 +1,4 @@
-"""How the runs of a comparison go, on the standard error: a bar for each that is at work, and one for all of them.
+"""Progress of a comparison on the standard error: a bar for each run at work, and one for all of them.
 
 Progress is read from each run's `metrics.jsonl`, wherever the process that writes it may be.
 """

@@ -85,18 +85,18 @@ class VariantResult:
 
     @property
     def env_steps(self) -> float:
-        """That a run was trained for, on average."""
+        """Environment steps of a run, averaged over runs."""
         return float(np.mean([run.report["env_steps"] for run in self.runs]))
 
     @property
     def seconds(self) -> float:
-        """That a run took, on average; it was not alone on the machine."""
+        """Wall-clock seconds of a run, averaged over runs; runs may have shared the machine."""
         return float(np.mean([run.metrics[-1]["wall_seconds"] if run.metrics else np.nan for run in self.runs]))
 
 
 @dataclass(frozen=True)
 class ScenarioResult:
-    """A scenario's result.
+    """Results of all variants and controllers in one scenario.
 
     Attributes:
         scenario: its name.
@@ -112,7 +112,7 @@ class ScenarioResult:
 
     @cached_property
     def threshold(self) -> tuple[str, float]:
-        """Whose final reward is to be reached, and it: the second best's or, where there is one only, its own."""
+        """Label and final reward of the entry to reach: the second best or, where there is only one, that one."""
         entry = self.entries[min(1, len(self.entries) - 1)]
         return entry.label, entry.final.value
 
@@ -143,11 +143,11 @@ class ScenarioResult:
 
     @property
     def best_controller(self) -> str | None:
-        """Its name, if there are controllers."""
+        """Name of the controller with the highest reward; None without controllers."""
         return next(iter(self.controllers), None)
 
     def better_controllers(self, entry: VariantResult) -> list[str]:
-        """Those whose reward is above an entry's."""
+        """Names of the controllers whose reward is above an entry's."""
         return [name for name, metrics in self.controllers.items() if metrics[REWARD] > entry.final.value]
 
 

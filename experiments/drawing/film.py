@@ -34,7 +34,7 @@ _ARC = np.linspace(0.0, 1.0, 9)[:, None]  # of a message, from its sender to its
 
 @dataclass(frozen=True)
 class Scene:
-    """What there is to film; T moments, M vehicles, of which the first N learn.
+    """Episode to film; T moments, M vehicles, of which the first N learn.
 
     Attributes:
         title: above the picture.
@@ -45,7 +45,7 @@ class Scene:
         length: (T, M) in m. All five are NaN where a vehicle is not on the road.
         measured: (T, V) in m/s, speeds of the vehicles that evaluation measures, for the chart; NaN likewise.
         collided: (T,), whether there has been a collision.
-        graph: who talks to whom, on the N learners.
+        graph: communication graph of the N learners.
         seconds: between two moments.
     """
 
@@ -169,7 +169,7 @@ class Camera:
         bar.tick_params(labelright=False, length=0)
 
     def _artists(self) -> dict[str, Any]:
-        """What each frame redraws, from the lowest to the topmost."""
+        """Artists that each frame redraws, from the lowest to the topmost."""
         axes, learners = self._map, self.scene.learners
         outlines = [INK if i < learners else "none" for i in range(self.scene.length.shape[1])]
         thin = 1.0 if len(self._edges) <= 4 * learners else 0.5
@@ -224,7 +224,7 @@ class Camera:
 
 
 def _travels(scene: Scene) -> bool:
-    """Whether there is one road, along the x axis, much longer than the vehicles on it are ever apart."""
+    """True if there is one road, along the x axis, much longer than the vehicles on it are ever apart."""
     points = np.concatenate(list(scene.roads))
     if len(scene.roads) > 1 or np.ptp(points[:, 1]) or not np.isfinite(scene.x).all():
         return False

@@ -130,7 +130,7 @@ def model_errors(lines: Sequence[Mapping[str, Any]], title: str) -> Figure:
 
 
 def model_horizon(lines: Sequence[Mapping[str, Any]], title: str) -> Figure:
-    """How the models' error grows with the steps imagined in a row, at five moments of training, dark at the end.
+    """Open-loop error of the models by the length of a rollout, at five moments of training, dark at the end.
 
     Args:
         lines: of `metrics.jsonl`, those with errors in open loop.
@@ -167,7 +167,7 @@ def time_space(
     learners: Collection[int],
     which: str = "final policy, first reference start",
 ) -> Figure:
-    """Where each vehicle is over time, one line a vehicle, colored by its speed; below, the headways if there are any.
+    """Time-space diagram: one line a vehicle, colored by its speed; below, the headways if there are any.
 
     Where some learn, their lines are thick and those of the others thin. On a loop a line leaves at the top and comes
     back at the bottom. On a road that is long for the vehicles' distances the frame moves with their mean speed, in
@@ -339,7 +339,7 @@ def _ticks(axes: Axes, which: Literal["x", "y"]) -> list[float]:
 
 
 def _height(axes: Axes, value: float, which: Literal["x", "y"] = "y") -> float:
-    """Where a value is, as a share of the axes' height or width."""
+    """Position of a value, as a share of the axes' height or width."""
     at = 0 if which == "x" else 1
     place = axes.transAxes.inverted().transform(axes.transData.transform((value, value)))
     return float(place[at])

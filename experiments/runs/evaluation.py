@@ -51,7 +51,7 @@ class Assessment:
 
 @dataclass(frozen=True)
 class TrainedPolicy:
-    """A trained policy and the setting in which it is looked at; `scenario` is that of evaluation."""
+    """A trained policy and the setting that it is evaluated in; `scenario` is that of evaluation."""
 
     experiment: Experiment
     scenario: envs.ScenarioParameters
@@ -91,7 +91,7 @@ def make_env(
     window: bool = False,
     watch: bool = False,
 ) -> envs.VectorEnv:
-    """The environments of a scenario with checked parameters."""
+    """Environments of a scenario with checked parameters."""
     parameters = scenario.model_dump(exclude={"name"})
     return envs.make(scenario.name, num_envs, workers, seed, worker_timeout, window=window, watch=watch, **parameters)
 
@@ -148,7 +148,7 @@ def assess_controllers(env: envs.VectorEnv, scenario: envs.ScenarioParameters) -
 
 
 def assess_controller(controller: envs.controllers.Controller[Any]) -> dmpo.Evaluation:
-    """Evaluate a controller on the same starts as everybody else."""
+    """Evaluation of a controller on the reference starts that every policy is evaluated on."""
     return dmpo.evaluate(controller.env, controller, seed=SEED)
 
 
@@ -161,7 +161,7 @@ def evaluate_run(folder: RunFolder, overrides: Sequence[str], tell: Callable[[st
         tell: is given notes on the overrides.
 
     Returns:
-        What `evaluation.json` would hold.
+        The contents of an `evaluation.json`.
 
     Raises:
         ConfigError, dmpo.CheckpointError: see `load_trained_policy`.
@@ -236,7 +236,7 @@ def load_policy(learner: dmpo.Learner, state: dict[str, Any]) -> bool:
 
 
 def report(assessment: Assessment, controllers: dict[str, dict[str, float]], env_steps: int) -> dict[str, Any]:
-    """What `evaluation.json` holds."""
+    """Contents of `evaluation.json`."""
     return {
         "env_steps": env_steps,
         "metrics": assessment.metrics,
@@ -248,12 +248,12 @@ def report(assessment: Assessment, controllers: dict[str, dict[str, float]], env
 
 
 def versions() -> dict[str, str]:
-    """Of what the numbers may depend on."""
+    """Versions of Python and of the packages that the numbers may depend on."""
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in _VERSIONS}}
 
 
 def episodes(evaluation: dmpo.Evaluation) -> list[dict[str, Any]]:
-    """One object a reference start, in order: the return of each agent, and their mean."""
+    """Returns by reference start, in order: one object each, with every agent's return and their mean."""
     returns = evaluation.episode_returns  # (E, N)
     return [{"start": k, "return": float(row.mean()), "agents": row.tolist()} for k, row in enumerate(returns)]
 
@@ -273,7 +273,7 @@ def _shapes(part: Any) -> Any:
 
 
 def _requirements(experiment: Experiment, scenario: envs.ScenarioParameters) -> str:
-    """What a policy depends on, in words."""
+    """Description of the agents, neighbors, observations and actions that a policy needs, for an error message."""
     here = envs.spec(scenario)
     others = Neighborhood(communication_graph(experiment, scenario), hops=1).size - 1
     return (

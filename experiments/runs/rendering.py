@@ -23,7 +23,14 @@ _ROWS = 1_000  # of a time-space diagram, which has no more points across
 
 @dataclass(frozen=True)
 class RenderSettings:
-    """What is shown: at most `steps` simulated steps from reference start `start`; every so many, a picture."""
+    """Settings of a rendered episode.
+
+    Attributes:
+        steps: simulated steps at most; the whole episode if left out.
+        start: number of the reference start.
+        every: simulated steps from one picture to the next.
+        fps: pictures a second.
+    """
 
     steps: int | None = None
     start: int = 0
