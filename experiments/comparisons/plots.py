@@ -18,7 +18,7 @@ from matplotlib.ticker import EngFormatter
 
 from experiments.comparisons.standings import REWARD, Curve, ScenarioResult, VariantResult
 from experiments.comparisons.statistics import Floats
-from experiments.drawing.plots import GRAY, INK, dress, fit_scale, label_levels, new_figure
+from experiments.drawing.plots import GRAY, INK, fit_scale, label_levels, new_figure, style_axes
 
 _WIDTH = 4.8  # inches
 _SHOWN_CONTROLLERS = 3
@@ -103,7 +103,7 @@ def final_results(result: ScenarioResult, line_style: Mapping[str, LineStyle]) -
     rows: list[VariantResult | str] = [*result.entries, *result.controllers]
     figure = Figure(figsize=(_WIDTH, 0.9 + 0.31 * len(rows)), layout="constrained")
     axes = figure.subplots()
-    dress(axes)
+    style_axes(axes)
     axes.grid(visible=False)
     for row, what in enumerate(rows):
         if isinstance(what, VariantResult):

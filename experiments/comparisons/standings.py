@@ -50,7 +50,7 @@ class VariantResult:
 
     def final_on(self, label: str) -> Estimate | None:
         """The same where the policies were evaluated as well; None where they do not fit or were not."""
-        found = [run.elsewhere.get(label, {}).get("metrics", {}).get(REWARD) for run in self.runs]
+        found = [run.transfers.get(label, {}).get("metrics", {}).get(REWARD) for run in self.runs]
         return None if None in found else statistics.estimate(_numbers(found))
 
     @cached_property
@@ -124,9 +124,9 @@ class ScenarioResult:
         )
 
     @property
-    def elsewhere(self) -> list[str]:
-        """Where policies were evaluated as well, by label."""
-        return sorted({label for entry in self.entries for run in entry.runs for label in run.elsewhere})
+    def transfer_settings(self) -> list[str]:
+        """Labels of the settings of `evaluate_on` that policies were evaluated in."""
+        return sorted({label for entry in self.entries for run in entry.runs for label in run.transfers})
 
     def samples(self, entry: VariantResult) -> int | None:
         """Steps from which on the interquartile mean stays at the threshold or above; None if it ends below."""
@@ -212,12 +212,12 @@ def _scenario_numbers(result: ScenarioResult) -> dict[str, Any]:
 def _entry_numbers(result: ScenarioResult, entry: VariantResult) -> dict[str, Any]:
     other, curve = result.over_best_other(entry), entry.curve
     low, high = curve.ends if curve and curve.ends else (None, None)
-    elsewhere = {label: entry.final_on(label) for label in result.elsewhere}
+    transfers = {label: entry.final_on(label) for label in result.transfer_settings}
     return {
         "seeds": [run.experiment.train.seed for run in entry.runs],
         "final": asdict(entry.final),
         "finals": entry.finals.tolist(),
-        "final_on": {label: found and asdict(found) for label, found in elsewhere.items()},
+        "final_on": {label: found and asdict(found) for label, found in transfers.items()},
         "samples_to_threshold": result.samples(entry),
         "mean_until_budget": asdict(entry.area(result.budget)),
         "over_best_other": other and {"other": other[0], **asdict(other[1])},

@@ -77,9 +77,9 @@ def load(files: Sequence[str], overrides: Sequence[str]) -> tuple[list[Variant],
     notes: dict[str, None] = {}
     for file in files:
         try:
-            for draft, told in _drafts(file, given):
+            for draft, found_notes in _drafts(file, given):
                 drafts.append(draft)
-                notes.update(dict.fromkeys(told))
+                notes.update(dict.fromkeys(found_notes))
         except ConfigError as error:
             problems += error.problems
     if problems:
@@ -136,7 +136,7 @@ def _drafts(file: str, given: Sequence[list[str]]) -> Iterator[tuple[_Draft, lis
 
 
 def _without_scenario(source: str, data: yaml_io.Mapping) -> str:
-    """A file's name as a label, which is one within a scenario: `dppo_ring` in the ring is `dppo`, as elsewhere."""
+    """A file's name as a label, which is one within a scenario: `dppo_ring` in the ring is `dppo`, as in any other."""
     scenario = value_at(data, ["scenario", "name"])
     return re.sub(rf"_{re.escape(str(scenario))}(?=_|$)", "", source)
 

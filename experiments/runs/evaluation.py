@@ -42,7 +42,7 @@ FREE_TO_CHANGE = (
 
 @dataclass(frozen=True)
 class Assessment:
-    """One episode from each reference start, with the likeliest actions and again with drawn ones."""
+    """One episode from each reference start, with deterministic actions and again with sampled ones."""
 
     metrics: dict[str, float]
     deterministic: dmpo.Evaluation
@@ -152,13 +152,13 @@ def assess_controller(controller: envs.controllers.Controller[Any]) -> dmpo.Eval
     return dmpo.evaluate(controller.env, controller, seed=SEED)
 
 
-def evaluate_run(folder: RunFolder, overrides: Sequence[str], tell: Callable[[str], None]) -> dict[str, Any]:
+def evaluate_run(folder: RunFolder, overrides: Sequence[str], notify: Callable[[str], None]) -> dict[str, Any]:
     """Evaluate the newest policy of a run, perhaps on another graph or in another setting of the scenario.
 
     Args:
         folder: of the run.
         overrides: of its experiment.
-        tell: is given notes on the overrides.
+        notify: called with notes on the overrides.
 
     Returns:
         The contents of an `evaluation.json`.
@@ -166,19 +166,19 @@ def evaluate_run(folder: RunFolder, overrides: Sequence[str], tell: Callable[[st
     Raises:
         ConfigError, dmpo.CheckpointError: see `load_trained_policy`.
     """
-    policy = load_trained_policy(folder, overrides, tell)
+    policy = load_trained_policy(folder, overrides, notify)
     train = policy.experiment.train
     with make_evaluation_env(policy.scenario, train.workers, train.worker_timeout) as env:
         return report(assess(env, policy.learner), assess_controllers(env, policy.scenario), policy.env_steps)
 
 
-def load_trained_policy(folder: RunFolder, overrides: Sequence[str], tell: Callable[[str], None]) -> TrainedPolicy:
+def load_trained_policy(folder: RunFolder, overrides: Sequence[str], notify: Callable[[str], None]) -> TrainedPolicy:
     """The newest policy of a run, perhaps put on another graph or into another setting of the scenario.
 
     Args:
         folder: of the run.
         overrides: of its experiment.
-        tell: is given notes on the overrides.
+        notify: called with notes on the overrides.
 
     Raises:
         ConfigError: an override that cannot be, or that the policy's shapes do not allow.
@@ -187,7 +187,7 @@ def load_trained_policy(folder: RunFolder, overrides: Sequence[str], tell: Calla
     begun = loading.load(folder.config).experiment
     loaded = evaluation_experiment(begun, overrides)
     for note in loaded.notes:
-        tell(note)
+        notify(note)
     experiment = loaded.experiment
     scenario = evaluation_scenario(experiment)
     learner, state = make_learner(experiment, scenario), folder.load_state()

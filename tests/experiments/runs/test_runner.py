@@ -238,7 +238,7 @@ def test_evaluating_again_finds_what_training_found(run: Path, dmpo: Callable[..
     )
     for part in ("episodes", "episodes_sampled", "controllers", "metrics"):
         assert again[part] == report[part]
-    for row in ("trained, likeliest", "trained, drawn", "constant (0.5, 0.5)"):
+    for row in ("trained policy", "trained, sampled", "constant (0.5, 0.5)"):
         assert row in result.out
 
 
