@@ -18,9 +18,9 @@ def comparison(report: dict[str, Any], title: str) -> Table:
     """Table of the trained policy beside classical controllers; `report` is the content of `evaluation.json`."""
     episodes, trained = len(report["episodes"]), report["metrics"]
     table = _policies(title, episodes)
-    table.add_row("trained, likeliest", *_cells(trained, episodes), style="bold")
+    table.add_row("trained policy", *_cells(trained, episodes), style="bold")
     drawn = _collisions(trained["eval/collisions_sampled"], episodes)
-    table.add_row("trained, drawn", _number(trained["eval/reward_sampled"]), "", "", "", drawn, "")
+    table.add_row("trained, sampled", _number(trained["eval/reward_sampled"]), "", "", "", drawn, "")
     for name, metrics in report["controllers"].items():
         table.add_row(name, *_cells(metrics, episodes))
     return table
@@ -33,7 +33,7 @@ def driving(report: dict[str, Any]) -> Table:
     table.add_column("policy", no_wrap=True)
     for heading, unit, _ in _DRIVING:
         table.add_column(f"{heading}\n{unit}", justify="right", no_wrap=True)
-    for name, metrics in {"trained, likeliest": report["metrics"], **report["controllers"]}.items():
+    for name, metrics in {"trained policy": report["metrics"], **report["controllers"]}.items():
         cells = [_number(metrics[key], digits=3) if key in metrics else "" for *_, key in _DRIVING]
         table.add_row(name, *cells, style="bold" if metrics is report["metrics"] else None)
     return table

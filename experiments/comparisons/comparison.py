@@ -42,7 +42,7 @@ class ComparisonRun:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `comparison.json` holds.
+    """Contents of `comparison.json`.
 
     Attributes:
         title: names what is compared.
@@ -107,7 +107,7 @@ def gather(paths: Sequence[Path]) -> list[RunRecord]:
 
 
 def load(path: Path) -> Comparison:
-    """What the `comparison.json` in a folder holds.
+    """Read the `comparison.json` of a folder.
 
     Raises:
         ConfigError: there is none, or it is damaged.
@@ -167,7 +167,7 @@ def write_failures(path: Path, failures: Sequence[dict[str, Any]]) -> None:
 
 
 def _check_usable(path: Path) -> bool:
-    """Whether a comparison is there; anything else that is there is refused."""
+    """Refuse a path that holds anything but a comparison; True if it holds one already."""
     if path.is_dir():
         existed = (path / _FILE).is_file()
         if existed or not any(path.iterdir()):

@@ -16,10 +16,10 @@ from experiments.drawing.plots import (
     GRAY,
     INK,
     draw_vehicles,
-    dress,
     moving_frame,
-    on_the_road,
     speed_range,
+    style_axes,
+    vehicle_trajectory,
     with_margin,
 )
 
@@ -39,7 +39,7 @@ def time_spaces(trajectories: Mapping[str, Trajectory | None]) -> Figure | None:
         None where no run kept any.
     """
     known = {label: t for label, t in trajectories.items() if t is not None and {"position", "speed"} <= t.keys()}
-    kept = {label: on_the_road(t) for label, t in known.items()}
+    kept = {label: vehicle_trajectory(t) for label, t in known.items()}
     if not kept:
         return None
     rows = ["position", *(["headway"] if all("headway" in t for t in kept.values()) else [])]
@@ -63,7 +63,7 @@ def time_spaces(trajectories: Mapping[str, Trajectory | None]) -> Figure | None:
 
 
 def communication_graph(graph: nx.Graph) -> Figure:
-    """Who talks to whom: a chain as a line, anything else on a circle in the vehicles' order."""
+    """Diagram of a communication graph: a chain as a line, anything else on a circle in the vehicles' order."""
     figure = Figure(figsize=(3.6, 3.6), layout="constrained")
     axes = figure.subplots()
     axes.set_axis_off()
@@ -92,7 +92,7 @@ def describe_graph(graph: nx.Graph) -> str:
 
 def _draw_episode(column: Any, trajectory: Trajectory | None, rows: list[str], shift: float, origin: float) -> None:
     for name, axes in zip(rows, column, strict=True):
-        dress(axes)
+        style_axes(axes)
         if trajectory is None:
             axes.annotate("no episode kept\nby this run", (0.5, 0.5), xycoords="axes fraction", ha="center",
                           va="center", color=GRAY, fontsize=9)  # fmt: skip

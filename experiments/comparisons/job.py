@@ -74,9 +74,9 @@ class Supervisor:
 
     def run(self, job: RunJob) -> Failure | None:
         """Do a job in a new process and wait for its end."""
-        with tempfile.TemporaryFile() as told:
+        with tempfile.TemporaryFile() as stderr:
             try:
-                process = self._start(job, told)
+                process = self._start(job, stderr)
             except OSError as error:
                 return Failure(f"its process did not start: {error}", "")
             if process is None:
@@ -85,8 +85,8 @@ class Supervisor:
                 process.wait()
             finally:
                 self._end(process)
-            told.seek(0)
-            return _failure(process.returncode, told.read().decode(errors="replace"))
+            stderr.seek(0)
+            return _failure(process.returncode, stderr.read().decode(errors="replace"))
 
     def stop(self) -> None:
         """End all processes, and start no more."""
@@ -96,7 +96,7 @@ class Supervisor:
         for process in processes:
             self._end(process)
 
-    def _start(self, job: RunJob, told: IO[bytes]) -> "subprocess.Popen[bytes] | None":
+    def _start(self, job: RunJob, stderr: IO[bytes]) -> "subprocess.Popen[bytes] | None":
         imports = [word for module in job.modules for word in ("--import", module)]
         command = [sys.executable, "-P", "-m", "experiments", *imports, "job"]
         # The child finds the modules that this process found, in the same order.
@@ -105,7 +105,7 @@ class Supervisor:
             if self._stopped:
                 return None
             process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=told, stderr=told, cwd=job.directory, env=environment
+                command, stdin=subprocess.PIPE, stdout=stderr, stderr=stderr, cwd=job.directory, env=environment
             )
             self._processes.add(process)
         assert process.stdin is not None
@@ -155,7 +155,7 @@ def run_job_from_stdin() -> None:
 
 
 def is_done(job: RunJob) -> bool:
-    """Whether the run is finished, and evaluated wherever it is to be."""
+    """True if the run is finished, and evaluated in every setting of `evaluate_on`."""
     run = job.run
     if not run.config.is_file():
         return False
@@ -168,7 +168,7 @@ def is_done(job: RunJob) -> bool:
 
 
 def is_evaluated_on(run: RunFolder, label: str, overrides: list[str]) -> bool:
-    """Whether the finished policies were evaluated with these overrides."""
+    """True if the final policies were evaluated with these overrides."""
     path = run.evaluation_on(label)
     if not path.is_file():
         return False
@@ -177,7 +177,7 @@ def is_evaluated_on(run: RunFolder, label: str, overrides: list[str]) -> bool:
 
 
 def _evaluate_on(run: RunFolder, label: str, overrides: list[str]) -> None:
-    """Write what the policies are worth elsewhere or, as the overrides were checked before, that they do not fit."""
+    """Write the evaluation with overrides or, as these were checked before, that the policies do not fit."""
     found: dict[str, Any] = {"overrides": overrides, "env_steps": run.read_report()["env_steps"]}
     try:
         found |= evaluate_run(run, overrides, lambda note: None)
@@ -191,7 +191,7 @@ def _wait_for_the_last(run: RunFolder) -> None:
     deadline = time.monotonic() + _LAST_SECONDS
     while run.is_being_written():
         if time.monotonic() > deadline:
-            raise RunError(f"{run.metrics} is being written by another process: the run is going on elsewhere")
+            raise RunError(f"{run.metrics} is being written by another process, which goes on with the run")
         time.sleep(0.1)
 
 
@@ -203,15 +203,15 @@ def _end_with_the_pipe() -> NoReturn:
     os._exit(1)
 
 
-def _failure(status: int, told: str) -> Failure | None:
-    """What a process left behind, in words; nothing where all went well."""
+def _failure(status: int, stderr: str) -> Failure | None:
+    """Failure of a process by its exit status and standard error; None if it succeeded."""
     if status == 0:
         return None
-    errors = [line.removeprefix("error: ") for line in told.splitlines() if line.startswith("error: ")]
+    errors = [line.removeprefix("error: ") for line in stderr.splitlines() if line.startswith("error: ")]
     if status < 0:
         message = f"its process was ended by {signal.Signals(-status).name}"
     elif errors:
         message = "; ".join(errors)
     else:
-        message = next((line for line in reversed(told.splitlines()) if line.strip()), f"status {status}")
-    return Failure(message, told[-_MAX_DETAILS:])
+        message = next((line for line in reversed(stderr.splitlines()) if line.strip()), f"status {status}")
+    return Failure(message, stderr[-_MAX_DETAILS:])

@@ -18,7 +18,7 @@ from matplotlib.ticker import EngFormatter
 
 from experiments.comparisons.standings import REWARD, Curve, ScenarioResult, VariantResult
 from experiments.comparisons.statistics import Floats
-from experiments.drawing.plots import GRAY, INK, dress, fit_scale, label_levels, new_figure
+from experiments.drawing.plots import GRAY, INK, fit_scale, label_levels, new_figure, style_axes
 
 _WIDTH = 4.8  # inches
 _SHOWN_CONTROLLERS = 3
@@ -32,7 +32,7 @@ _DASHES: tuple[str | tuple[float, ...], ...] = ("-", (5, 1.5), (1.2, 1.2), (5, 1
 
 @dataclass(frozen=True)
 class LineStyle:
-    """How a label is drawn, the same in every picture."""
+    """Color, marker and dashes of a label, the same in every picture."""
 
     color: str
     mark: str
@@ -103,7 +103,7 @@ def final_results(result: ScenarioResult, line_style: Mapping[str, LineStyle]) -
     rows: list[VariantResult | str] = [*result.entries, *result.controllers]
     figure = Figure(figsize=(_WIDTH, 0.9 + 0.31 * len(rows)), layout="constrained")
     axes = figure.subplots()
-    dress(axes)
+    style_axes(axes)
     axes.grid(visible=False)
     for row, what in enumerate(rows):
         if isinstance(what, VariantResult):
@@ -175,7 +175,7 @@ def _draw_controller(axes: Axes, row: int, level: float) -> None:
 
 
 def _lines(result: ScenarioResult) -> dict[str, float]:
-    """What is always in the picture beside the runs: the best controller and the bounds."""
+    """Horizontal lines beside the runs: the best controller and the bounds, as rewards by name."""
     best = result.best_controller
     return ({} if best is None else {best: result.controllers[best][REWARD]}) | result.bounds
 

@@ -116,8 +116,8 @@ def _scenario(result: ScenarioResult, line_styles: dict[str, LineStyle], folder:
         "rows": [_row(result, entry, line_styles[entry.label]) for entry in result.entries],
         "controllers": [_controller_row(name, found, episodes) for name, found in result.controllers.items()],
         "bounds": [(name, wording.number(value)) for name, value in result.bounds.items()],
-        "elsewhere": result.elsewhere,
-        "transfers": [_transfer(result, entry) for entry in result.entries] if result.elsewhere else [],
+        "transfer_settings": result.transfer_settings,
+        "transfers": [_transfer(result, entry) for entry in result.entries] if result.transfer_settings else [],
         "pictures": _pictures(result, line_styles, folder),
         "labels": [entry.label for entry in result.entries],
         "differences": [row for row in differing if _ABSENT not in row[1]],
@@ -148,8 +148,8 @@ def _row(result: ScenarioResult, entry: VariantResult, line_style: LineStyle) ->
 
 
 def _transfer(result: ScenarioResult, entry: VariantResult) -> tuple[str, list[tuple[str, str]]]:
-    """A label, and its final reward as trained and elsewhere, each with its interval."""
-    found = [entry.final, *(entry.final_on(label) for label in result.elsewhere)]
+    """A label, and its final reward as trained and in each setting of transfer, each with its interval."""
+    found = [entry.final, *(entry.final_on(label) for label in result.transfer_settings)]
     return entry.label, [(wording.number(x.value), wording.interval(x)) if x else ("does not fit", "") for x in found]
 
 

@@ -1,4 +1,4 @@
-"""How the runs of a comparison go, on the standard error: a bar for each that is at work, and one for all of them.
+"""Progress of a comparison on the standard error: a bar for each run at work, and one for all of them.
 
 Progress is read from each run's `metrics.jsonl`, wherever the process that writes it may be.
 """
@@ -16,12 +16,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from experiments.progress import format_metrics
 
-_LOOK_SECONDS = 1.0
+_UPDATE_SECONDS = 1.0
 _RATE_LINES = 20
 
 
 class Tail:
-    """The newest numbers in a `metrics.jsonl`, which is read from where the last look ended.
+    """Reader of the newest numbers in a `metrics.jsonl`, which is read from where the last read ended.
 
     Attributes:
         evaluation: the line of the last one.
@@ -34,7 +34,7 @@ class Tail:
 
     @property
     def env_steps(self) -> int:
-        """Of the last line."""
+        """Environment steps of the last line."""
         return self._recent[-1][0] if self._recent else 0
 
     @property
@@ -45,8 +45,8 @@ class Tail:
         (first, began), (last, ended) = self._recent[0], self._recent[-1]
         return (last - first) / max(ended - began, 1e-9)
 
-    def look(self) -> bool:
-        """Read on; whether there was anything new."""
+    def read_new(self) -> bool:
+        """Read the lines that were appended; true if there were any."""
         try:
             with self._path.open("rb") as file:
                 if file.seek(0, 2) < self._offset:  # a resumed run took lines back
@@ -65,14 +65,14 @@ class Tail:
         try:
             metrics = json.loads(line)
         except ValueError:
-            return  # lines were taken back, and others written, since the last look
+            return  # lines were taken back, and others written, since the last read
         self._recent.append((metrics["env_steps"], metrics["wall_seconds"]))
         if "eval/reward" in metrics:
             self.evaluation = metrics
 
 
 class RunsProgress:
-    """Shows runs as they go; away from a terminal, a line for each that ends.
+    """Display of the runs' progress; away from a terminal, a line for each that ends.
 
     Args:
         runs: where each run's `metrics.jsonl` is, and how many steps it is to make, by its name.
@@ -102,7 +102,7 @@ class RunsProgress:
 
     def __enter__(self) -> Self:
         for tail in self._tails.values():
-            tail.look()
+            tail.read_new()
         self._progress.start()
         if self._live:
             self._thread.start()
@@ -117,20 +117,20 @@ class RunsProgress:
         self._progress.stop()
 
     def finished(self, run: str) -> None:
-        """A run has come to its end."""
+        """Show that a run has finished."""
         tail = self._end(run)
         self._say(f"{run}: finished, {tail.env_steps:,} steps: {format_metrics(tail.evaluation)}")
 
     def failed(self, run: str, message: str) -> None:
-        """A run could not go on."""
+        """Show that a run has failed."""
         tail = self._end(run)
         self._say(f"{run}: failed after {tail.env_steps:,} steps: {message}")
 
-    def look(self) -> None:
-        """Show what is new; on a terminal this is done every second."""
+    def update(self) -> None:
+        """Show what was appended; on a terminal this is done every second."""
         with self._lock:
             for run, tail in self._tails.items():
-                if run not in self._ended and tail.look():
+                if run not in self._ended and tail.read_new():
                     self._show(run, tail)
             self._show_all()
             self._progress.refresh()
@@ -138,7 +138,7 @@ class RunsProgress:
     def _end(self, run: str) -> Tail:
         with self._lock:
             self._ended.add(run)
-            self._tails[run].look()
+            self._tails[run].read_new()
             if run in self._bars:
                 self._progress.remove_task(self._bars.pop(run))
             self._show_all()
@@ -148,8 +148,8 @@ class RunsProgress:
         self.console.print(f"{line} ({len(self._ended)} of {len(self._totals)} runs)", markup=False, soft_wrap=True)
 
     def _watch(self) -> None:
-        while not self._over.wait(_LOOK_SECONDS):
-            self.look()
+        while not self._over.wait(_UPDATE_SECONDS):
+            self.update()
 
     def _show(self, run: str, tail: Tail) -> None:
         if run not in self._bars:

@@ -50,7 +50,7 @@ class VariantResult:
 
     def final_on(self, label: str) -> Estimate | None:
         """The same where the policies were evaluated as well; None where they do not fit or were not."""
-        found = [run.elsewhere.get(label, {}).get("metrics", {}).get(REWARD) for run in self.runs]
+        found = [run.transfers.get(label, {}).get("metrics", {}).get(REWARD) for run in self.runs]
         return None if None in found else statistics.estimate(_numbers(found))
 
     @cached_property
@@ -85,18 +85,18 @@ class VariantResult:
 
     @property
     def env_steps(self) -> float:
-        """That a run was trained for, on average."""
+        """Environment steps of a run, averaged over runs."""
         return float(np.mean([run.report["env_steps"] for run in self.runs]))
 
     @property
     def seconds(self) -> float:
-        """That a run took, on average; it was not alone on the machine."""
+        """Wall-clock seconds of a run, averaged over runs; runs may have shared the machine."""
         return float(np.mean([run.metrics[-1]["wall_seconds"] if run.metrics else np.nan for run in self.runs]))
 
 
 @dataclass(frozen=True)
 class ScenarioResult:
-    """A scenario's result.
+    """Results of all variants and controllers in one scenario.
 
     Attributes:
         scenario: its name.
@@ -112,7 +112,7 @@ class ScenarioResult:
 
     @cached_property
     def threshold(self) -> tuple[str, float]:
-        """Whose final reward is to be reached, and it: the second best's or, where there is one only, its own."""
+        """Label and final reward of the entry to reach: the second best or, where there is only one, that one."""
         entry = self.entries[min(1, len(self.entries) - 1)]
         return entry.label, entry.final.value
 
@@ -124,9 +124,9 @@ class ScenarioResult:
         )
 
     @property
-    def elsewhere(self) -> list[str]:
-        """Where policies were evaluated as well, by label."""
-        return sorted({label for entry in self.entries for run in entry.runs for label in run.elsewhere})
+    def transfer_settings(self) -> list[str]:
+        """Labels of the settings of `evaluate_on` that policies were evaluated in."""
+        return sorted({label for entry in self.entries for run in entry.runs for label in run.transfers})
 
     def samples(self, entry: VariantResult) -> int | None:
         """Steps from which on the interquartile mean stays at the threshold or above; None if it ends below."""
@@ -143,11 +143,11 @@ class ScenarioResult:
 
     @property
     def best_controller(self) -> str | None:
-        """Its name, if there are controllers."""
+        """Name of the controller with the highest reward; None without controllers."""
         return next(iter(self.controllers), None)
 
     def better_controllers(self, entry: VariantResult) -> list[str]:
-        """Those whose reward is above an entry's."""
+        """Names of the controllers whose reward is above an entry's."""
         return [name for name, metrics in self.controllers.items() if metrics[REWARD] > entry.final.value]
 
 
@@ -212,12 +212,12 @@ def _scenario_numbers(result: ScenarioResult) -> dict[str, Any]:
 def _entry_numbers(result: ScenarioResult, entry: VariantResult) -> dict[str, Any]:
     other, curve = result.over_best_other(entry), entry.curve
     low, high = curve.ends if curve and curve.ends else (None, None)
-    elsewhere = {label: entry.final_on(label) for label in result.elsewhere}
+    transfers = {label: entry.final_on(label) for label in result.transfer_settings}
     return {
         "seeds": [run.experiment.train.seed for run in entry.runs],
         "final": asdict(entry.final),
         "finals": entry.finals.tolist(),
-        "final_on": {label: found and asdict(found) for label, found in elsewhere.items()},
+        "final_on": {label: found and asdict(found) for label, found in transfers.items()},
         "samples_to_threshold": result.samples(entry),
         "mean_until_budget": asdict(entry.area(result.budget)),
         "over_best_other": other and {"other": other[0], **asdict(other[1])},

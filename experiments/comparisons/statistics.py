@@ -37,7 +37,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Improvement:
-    """How probable it is that a run of one algorithm is better than a run of another.
+    """Probability of improvement: that a run of one algorithm is better than a run of another.
 
     Attributes:
         probability: with its interval.

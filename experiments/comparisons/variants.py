@@ -33,11 +33,11 @@ EvaluateOn = dict[str, list[str]]
 
 @dataclass(frozen=True)
 class Variant:
-    """What is trained with several seeds.
+    """Experiment that is trained with several seeds.
 
     Attributes:
-        label: tells it from the others in its scenario.
-        stem: tells it from all others, safe as the name of a folder: the label, with the scenario where that varies.
+        label: unique within its scenario.
+        stem: unique among all, safe as the name of a folder: the label, with the scenario where that varies.
         experiment: with the first of its seeds.
         evaluate_on: overrides with which the trained policies are evaluated as well, by their label.
     """
@@ -77,16 +77,16 @@ def load(files: Sequence[str], overrides: Sequence[str]) -> tuple[list[Variant],
     notes: dict[str, None] = {}
     for file in files:
         try:
-            for draft, told in _drafts(file, given):
+            for draft, found_notes in _drafts(file, given):
                 drafts.append(draft)
-                notes.update(dict.fromkeys(told))
+                notes.update(dict.fromkeys(found_notes))
         except ConfigError as error:
             problems += error.problems
     if problems:
         raise ConfigError(problems)
     variants: list[Variant] = []
     refused: dict[str, list[str]] = {}
-    for draft in _told_apart(drafts):
+    for draft in _with_unique_labels(drafts):
         try:
             loaded = loading.check(draft.data, overrides)
             variants.append(_checked(draft, loaded.experiment))
@@ -136,13 +136,13 @@ def _drafts(file: str, given: Sequence[list[str]]) -> Iterator[tuple[_Draft, lis
 
 
 def _without_scenario(source: str, data: yaml_io.Mapping) -> str:
-    """A file's name as a label, which is one within a scenario: `dppo_ring` in the ring is `dppo`, as elsewhere."""
+    """A file's name as a label, which is one within a scenario: `dppo_ring` in the ring is `dppo`, as in any other."""
     scenario = value_at(data, ["scenario", "name"])
     return re.sub(rf"_{re.escape(str(scenario))}(?=_|$)", "", source)
 
 
 def _wrong_axes(axes: Any, given: Sequence[list[str]]) -> list[str]:
-    """What is wrong with a `compare:` part, or with the paths of overrides beside it."""
+    """Problems of a `compare:` part, and of the paths of overrides beside it."""
     if not isinstance(axes, dict):
         return [refusal("compare", axes, "a mapping of dotted keys to lists, such as algorithm.kappa: [1, 2]")]
     problems = []
@@ -156,7 +156,9 @@ def _wrong_axes(axes: Any, given: Sequence[list[str]]) -> list[str]:
         if key == "train.seed":
             problems.append(f"{path}: seeds are not compared but repeated; how many says --seeds")
         if key in AXES:
-            problems += [_wrong_whole(path, key, v) for v in values if isinstance(v, str) and v not in _wholes(key)]
+            problems += [
+                _unknown_section(path, key, v) for v in values if isinstance(v, str) and v not in _section_names(key)
+            ]
         problems += [f"{'.'.join(keys)}: is what {path} varies; leave it out of the command line"
                      for keys in given if keys == key.split(".")[: len(keys)]]  # fmt: skip
     count = math.prod(len(values) for values in axes.values() if isinstance(values, list))
@@ -166,7 +168,7 @@ def _wrong_axes(axes: Any, given: Sequence[list[str]]) -> list[str]:
 
 
 def _wrong_labels(evaluate_on: Any) -> list[str]:
-    """What is wrong with the form of an `evaluate_on:` part."""
+    """Problems in the form of an `evaluate_on:` part."""
     allowed = "a mapping of labels to lists of overrides, such as alone: [graph.name=empty]"
     if not isinstance(evaluate_on, dict):
         return [refusal("evaluate_on", evaluate_on, allowed)]
@@ -195,37 +197,37 @@ def _choices(key: str, values: list[Any], keys: list[str]) -> list[_Choice]:
     axis, _, rest = key.partition(".")
     last = key.rpartition(".")[2]
     word = key if sum(other.rpartition(".")[2] == last for other in keys) > 1 else last
-    wholes = [_whole(key, value) for value in values]
+    sections = [_section(key, value) for value in values]
     names = [_name(key, value) for value in values]
     found = []
-    for value, whole, name in zip(values, wholes, names, strict=True):
-        alike = [other for other, its in zip(wholes, names, strict=True) if its == name]
-        details = _details(whole, alike) if key in AXES else []
+    for value, section, name in zip(values, sections, names, strict=True):
+        alike = [other for other, its in zip(sections, names, strict=True) if its == name]
+        details = _details(section, alike) if key in AXES else []
         said = name or f"{word}={_word(value)}"
         # Labels are unique within a scenario, so that one label may stand for the same thing in several.
         among = [] if axis == "scenario" and rest in ("", "name") and name else [said]
-        found.append(_Choice(key, whole, _safe("-".join([*among, *details])), _safe("-".join([said, *details]))))
+        found.append(_Choice(key, section, _safe("-".join([*among, *details])), _safe("-".join([said, *details]))))
     return found
 
 
 def _name(key: str, value: Any) -> str:
-    """What a value on the axis of a kind is called; nothing where it is a plain value."""
+    """Name of a scenario, graph or algorithm given as a value; empty for a plain value."""
     if key in AXES and isinstance(value, dict):
         value = value.get("name")
     return value if isinstance(value, str) and key in (*AXES, *(f"{axis}.name" for axis in AXES)) else ""
 
 
-def _details(whole: Any, alike: list[Any]) -> list[str]:
-    """What tells a whole part from others of the same name."""
-    if not isinstance(whole, dict):
+def _details(section: Any, alike: list[Any]) -> list[str]:
+    """Settings in which a section differs from others of the same name, as `key=value`."""
+    if not isinstance(section, dict):
         return []
     keys = dict.fromkeys(key for other in alike for key in other)
     varying = [key for key in keys if any(other.get(key) != alike[0].get(key) for other in alike)]
-    return [f"{key}={_word(whole[key])}" for key in varying if key in whole]
+    return [f"{key}={_word(section[key])}" for key in varying if key in section]
 
 
-def _whole(key: str, value: Any) -> Any:
-    """What a value stands for: the name of a whole part for that with its defaults, or for the preset's."""
+def _section(key: str, value: Any) -> Any:
+    """The value or, where it is the name of a section, that section with its defaults or as in the preset."""
     if key not in AXES or not isinstance(value, str):
         return value
     if value in _KINDS[key]():
@@ -233,28 +235,28 @@ def _whole(key: str, value: Any) -> Any:
     return loading.read_file(loading.presets()[value])[key]
 
 
-def _wholes(axis: str) -> list[str]:
-    """The names that stand for a whole part."""
+def _section_names(axis: str) -> list[str]:
+    """Names that stand for a whole section of the configuration."""
     return [*_KINDS[axis](), *(loading.presets() if axis == "algorithm" else [])]
 
 
-def _wrong_whole(path: str, axis: str, name: str) -> str:
+def _unknown_section(path: str, axis: str, name: str) -> str:
     what = "give a mapping {name: …} or a name" + (", also a preset's" if axis == "algorithm" else "")
-    return f"{path}: {shown(name)} is unknown; {what}; {suggestion(name, _wholes(axis))}"
+    return f"{path}: {shown(name)} is unknown; {what}; {suggestion(name, _section_names(axis))}"
 
 
-def _told_apart(drafts: Sequence[_Draft]) -> list[_Draft]:
+def _with_unique_labels(drafts: Sequence[_Draft]) -> list[_Draft]:
     """The drafts with unique labels: those of a file that repeat an earlier file's begin with the file's name."""
     found: list[_Draft] = []
     for file, group in itertools.groupby(drafts, key=lambda draft: draft.file):
-        mine, taken = list(group), {name for draft in found for name in _claims(draft)}
-        if taken & {name for draft in mine for name in _claims(draft)}:
+        mine, taken = list(group), {name for draft in found for name in _unique_names(draft)}
+        if taken & {name for draft in mine for name in _unique_names(draft)}:
             mine = [_prefixed(draft) for draft in mine]
         for draft in mine:
-            if taken & _claims(draft):
+            if taken & _unique_names(draft):
                 raise ConfigError(f"{file}: its runs would be called {draft.stem}, as others are: is it given twice? "
                                   "A file is called by its name without the folder: rename one")  # fmt: skip
-            taken |= _claims(draft)
+            taken |= _unique_names(draft)
             found.append(draft)
     return found
 
@@ -263,8 +265,8 @@ def _prefixed(draft: _Draft) -> _Draft:
     return replace(draft, label=_short(f"{draft.source}-{draft.label}"), stem=_short(f"{draft.source}-{draft.stem}"))
 
 
-def _claims(draft: _Draft) -> set[tuple[str, ...]]:
-    """What no other draft may have: the folder's name, and the label within the scenario."""
+def _unique_names(draft: _Draft) -> set[tuple[str, ...]]:
+    """Names that no other draft may have: the folder's, and the label within the scenario."""
     return {("folder", draft.stem.casefold()), ("label", str(value_at(draft.data, ["scenario", "name"])), draft.label)}
 
 

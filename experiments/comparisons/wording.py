@@ -55,7 +55,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def summary(found: Sequence[ScenarioResult]) -> str:
-    """Who wins where; of a single scenario, all about it."""
+    """Summary of a comparison: the winner of each scenario or, of a single scenario, its verdict."""
     if len(found) == 1:
         return verdict(found[0])
     wins: dict[str, list[str]] = {}
@@ -65,7 +65,7 @@ def summary(found: Sequence[ScenarioResult]) -> str:
 
 
 def verdict(result: ScenarioResult) -> str:
-    """Who wins in a scenario, by how much, and whether that is more than chance; a controller too."""
+    """Verdict on a scenario: the winner, which may be a controller, its lead, and whether that is more than chance."""
     best, controller = result.entries[0], result.best_controller
     if not math.isfinite(best.final.value):
         return "No variant has a finite final reward in all of its runs."

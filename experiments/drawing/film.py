@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
-from experiments.drawing.plots import DRAWN, FAINT, GRAY, INK, LIKELIEST, SPEEDS, speed_range
+from experiments.drawing.plots import BLUE, FAINT, GRAY, INK, ORANGE, SPEEDS, speed_range
 
 Floats = NDArray[Any]
 
@@ -34,7 +34,7 @@ _ARC = np.linspace(0.0, 1.0, 9)[:, None]  # of a message, from its sender to its
 
 @dataclass(frozen=True)
 class Scene:
-    """What there is to film; T moments, M vehicles, of which the first N learn.
+    """Episode to film; T moments, M vehicles, of which the first N learn.
 
     Attributes:
         title: above the picture.
@@ -45,7 +45,7 @@ class Scene:
         length: (T, M) in m. All five are NaN where a vehicle is not on the road.
         measured: (T, V) in m/s, speeds of the vehicles that evaluation measures, for the chart; NaN likewise.
         collided: (T,), whether there has been a collision.
-        graph: who talks to whom, on the N learners.
+        graph: communication graph of the N learners.
         seconds: between two moments.
     """
 
@@ -82,7 +82,7 @@ def write_film(scene: Scene, stem: Path, fps: int, every: int) -> Path:
     encoder = which("ffmpeg")
     path = stem.with_suffix(".mp4" if encoder else ".gif")
     partial = stem.with_name(f"{stem.name}.partial{path.suffix}")
-    frames = Camera(scene).frames(range(0, len(scene.x), every))
+    frames = SceneRenderer(scene).frames(range(0, len(scene.x), every))
     try:
         if encoder:
             _write_mp4(frames, partial, fps, encoder)
@@ -94,8 +94,8 @@ def write_film(scene: Scene, stem: Path, fps: int, every: int) -> Path:
     return path
 
 
-class Camera:
-    """Draws a scene at any of its moments."""
+class SceneRenderer:
+    """Renderer of a scene at any of its moments."""
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
@@ -130,7 +130,7 @@ class Camera:
         return np.array(self._canvas.buffer_rgba())[..., :3]
 
     def _window(self) -> tuple[Floats, Floats]:
-        """Lower left and upper right corner, in m; behind the first vehicle where the camera travels."""
+        """Lower left and upper right corner, in m; behind the first vehicle where the view travels."""
         scene = self.scene
         if self.traveling:
             behind = (scene.x.max(axis=1) - scene.x.min(axis=1)).max() + scene.length.max()
@@ -169,14 +169,14 @@ class Camera:
         bar.tick_params(labelright=False, length=0)
 
     def _artists(self) -> dict[str, Any]:
-        """What each frame redraws, from the lowest to the topmost."""
+        """Artists that each frame redraws, from the lowest to the topmost."""
         axes, learners = self._map, self.scene.learners
         outlines = [INK if i < learners else "none" for i in range(self.scene.length.shape[1])]
         thin = 1.0 if len(self._edges) <= 4 * learners else 0.5
         cars = PolyCollection([], cmap=SPEEDS, norm=self.norm, edgecolors=outlines, linewidths=1.2)
         collections = {
             "posts": LineCollection([], colors=GRAY, linewidths=1.2),
-            "messages": LineCollection([], colors=LIKELIEST, linewidths=1.6 * thin, alpha=0.75 * thin),
+            "messages": LineCollection([], colors=BLUE, linewidths=1.6 * thin, alpha=0.75 * thin),
             "cars": cars,
         }
         for collection in collections.values():
@@ -187,7 +187,7 @@ class Camera:
         texts = {
             "time": figure.text(0.055, y, "", **top),
             "mean": figure.text(0.935, y, "", ha="right", **top),
-            "now": chart.plot([], [], color=DRAWN, marker="o", ms=7, mec="white", mew=1.2, clip_on=False)[0],
+            "now": chart.plot([], [], color=ORANGE, marker="o", ms=7, mec="white", mew=1.2, clip_on=False)[0],
         }
         moving = collections | texts
         for artist in moving.values():
@@ -214,7 +214,7 @@ class Camera:
         moving["now"].set_data([moment * scene.seconds], [mean])
 
     def _post_lines(self, moment: int) -> list[Floats]:
-        """Posts beside a road that the camera travels along: what shows that it moves."""
+        """Posts beside a road that the view travels along, which show that it moves."""
         if not self.traveling:
             return []
         (low, high), leader = self._map.get_xlim(), self._origin(moment)[0]
@@ -224,7 +224,7 @@ class Camera:
 
 
 def _travels(scene: Scene) -> bool:
-    """Whether there is one road, along the x axis, much longer than the vehicles on it are ever apart."""
+    """True if there is one road, along the x axis, much longer than the vehicles on it are ever apart."""
     points = np.concatenate(list(scene.roads))
     if len(scene.roads) > 1 or np.ptp(points[:, 1]) or not np.isfinite(scene.x).all():
         return False
@@ -295,7 +295,7 @@ def _write_gif(frames: Iterator[NDArray[np.uint8]], path: Path, fps: int) -> Non
 def _palette(picture: Image.Image) -> Image.Image:
     """At most 256 colors for all that a film shows: those of speeds, of text and road, and the rest of a picture's."""
     speeds = (SPEEDS(np.linspace(0.0, 1.0, 128))[:, :3] * 255).astype(np.uint8)
-    named = [ImageColor.getrgb(color) for color in ("white", INK, GRAY, FAINT, LIKELIEST, DRAWN, WRECK, KERB, ROAD)]
+    named = [ImageColor.getrgb(color) for color in ("white", INK, GRAY, FAINT, BLUE, ORANGE, WRECK, KERB, ROAD)]
     rest = np.reshape(picture.quantize(256 - len(speeds) - len(named)).getpalette() or [], (-1, 3))
     # Pillow looks for the nearest color only roughly: white must have none beside it.
     far = np.abs(rest[:, None] - np.array(named)).max(axis=2).min(axis=1) > 8

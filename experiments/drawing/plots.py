@@ -26,7 +26,7 @@ from envs.traffic.measures import by_vehicle
 Floats = NDArray[Any]
 
 INK, GRAY, FAINT = "#1f2430", "#6b7280", "#d9dce1"
-LIKELIEST, DRAWN = "#1f5fa8", "#e0803a"  # apart for color-blind readers and in gray
+BLUE, ORANGE = "#1f5fa8", "#e0803a"  # apart for color-blind readers and in gray
 # Slow is dark, fast is bright; the brightest tenth would vanish on white.
 SPEEDS: Colormap = ListedColormap(colormaps["plasma"](np.linspace(0.0, 0.9, 256)))
 _ROW = 0.065  # of the height of the axes, what a line of text needs
@@ -80,7 +80,7 @@ def save(figure: Figure, path: Path, few_colors: bool = False) -> None:
 
 
 def learning_curve(lines: Sequence[Mapping[str, Any]], levels: Mapping[str, float], title: str) -> Figure:
-    """`eval/reward` with the likeliest and with drawn actions over environment steps; controllers as horizontal lines.
+    """Learning curve: `eval/reward` of deterministic and of sampled actions; controllers as horizontal lines.
 
     Args:
         lines: of `metrics.jsonl`, those with an evaluation.
@@ -89,7 +89,7 @@ def learning_curve(lines: Sequence[Mapping[str, Any]], levels: Mapping[str, floa
     """
     figure, axes = new_figure(title, (7.2, 4.0))
     steps = [line["env_steps"] for line in lines]
-    curves = (("eval/reward_sampled", DRAWN, "drawn actions"), ("eval/reward", LIKELIEST, "likeliest actions"))
+    curves = (("eval/reward_sampled", ORANGE, "sampled actions"), ("eval/reward", BLUE, "deterministic actions"))
     shown = [value for key, *_ in curves for line in lines if (value := line.get(key)) is not None]
     for key, color, label in curves:
         values = [np.nan if line.get(key) is None else line[key] for line in lines]
@@ -114,7 +114,7 @@ def model_errors(lines: Sequence[Mapping[str, Any]], title: str) -> Figure:
     """
     figure, axes = new_figure(title, (7.2, 4.0))
     steps = [line["env_steps"] for line in lines]
-    for key, color in zip(("reward_error", "change_error", "state_error"), (DRAWN, GRAY, LIKELIEST), strict=True):
+    for key, color in zip(("reward_error", "change_error", "state_error"), (ORANGE, GRAY, BLUE), strict=True):
         agents = sorted(name for name in lines[0] if name.startswith(f"model/{key}."))
         for name in agents:
             axes.plot(steps, [line[name] for line in lines], color=color, lw=0.5, alpha=0.35)
@@ -130,7 +130,7 @@ def model_errors(lines: Sequence[Mapping[str, Any]], title: str) -> Figure:
 
 
 def model_horizon(lines: Sequence[Mapping[str, Any]], title: str) -> Figure:
-    """How the models' error grows with the steps imagined in a row, at five moments of training, dark at the end.
+    """Open-loop error of the models by the length of a rollout, at five moments of training, dark at the end.
 
     Args:
         lines: of `metrics.jsonl`, those with errors in open loop.
@@ -141,9 +141,7 @@ def model_horizon(lines: Sequence[Mapping[str, Any]], title: str) -> Figure:
     for shade, line in zip(np.linspace(0.25, 1.0, len(moments)), (lines[m] for m in moments), strict=True):
         errors = _open_loop(line)
         label = f"{EngFormatter(sep='')(line['env_steps'])} steps"
-        axes.plot(
-            range(1, len(errors) + 1), errors, color=LIKELIEST, alpha=shade, lw=1.8, marker="o", ms=3, label=label
-        )
+        axes.plot(range(1, len(errors) + 1), errors, color=BLUE, alpha=shade, lw=1.8, marker="o", ms=3, label=label)
     axes.axhline(1.0, color=GRAY, lw=1.0, ls=(0, (4, 3)))
     axes.annotate("as wrong as the mean", (1.0, 1.0), xycoords=("axes fraction", "data"), ha="right", va="bottom",
                   fontsize=8.5, color=GRAY)  # fmt: skip
@@ -167,14 +165,14 @@ def time_space(
     learners: Collection[int],
     which: str = "final policy, first reference start",
 ) -> Figure:
-    """Where each vehicle is over time, one line a vehicle, colored by its speed; below, the headways if there are any.
+    """Time-space diagram: one line a vehicle, colored by its speed; below, the headways if there are any.
 
     Where some learn, their lines are thick and those of the others thin. On a loop a line leaves at the top and comes
     back at the bottom. On a road that is long for the vehicles' distances the frame moves with their mean speed, in
     which the distances can be seen.
     """
     widths = line_widths(trajectory, learners)
-    trajectory = on_the_road(trajectory)
+    trajectory = vehicle_trajectory(trajectory)
     position, speed = trajectory["position"], trajectory["speed"]  # (T, M)
     headway = trajectory.get("headway")
     figure, axes = new_figure(title, (7.2, 3.9 if headway is None else 5.6), below=headway is not None)
@@ -214,13 +212,13 @@ def new_figure(title: str, size: tuple[float, float], below: bool = False) -> tu
     figure = Figure(figsize=size, layout="constrained")
     ratios = (3, 2) if below else (1,)
     for axes in figure.subplots(len(ratios), sharex=True, squeeze=False, height_ratios=ratios).flat:
-        dress(axes)
+        style_axes(axes)
     figure.axes[0].set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=10)
     return figure, figure.axes[0]
 
 
-def dress(axes: Axes) -> None:
-    """Axes as they are in all pictures: two spines, and thin lines across."""
+def style_axes(axes: Axes) -> None:
+    """Style axes as in all pictures: two spines, and thin lines across."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GRAY)
     axes.tick_params(color=GRAY, labelcolor=INK, labelsize=9)
@@ -230,8 +228,8 @@ def dress(axes: Axes) -> None:
         label.set_color(INK)
 
 
-def on_the_road(trajectory: Mapping[str, Floats]) -> Mapping[str, Floats]:
-    """A trajectory (T, M) of vehicles; where they come and go, of all that an agent had, and NaN while it had not."""
+def vehicle_trajectory(trajectory: Mapping[str, Floats]) -> Mapping[str, Floats]:
+    """Trajectory (T, M) by vehicle: where vehicles take and leave slots, a column for each; NaN while it has none."""
     if "vehicle" not in trajectory:
         return trajectory
     slots = {name: x for name, x in trajectory.items() if x.shape == trajectory["vehicle"].shape}
@@ -339,7 +337,7 @@ def _ticks(axes: Axes, which: Literal["x", "y"]) -> list[float]:
 
 
 def _height(axes: Axes, value: float, which: Literal["x", "y"] = "y") -> float:
-    """Where a value is, as a share of the axes' height or width."""
+    """Position of a value, as a share of the axes' height or width."""
     at = 0 if which == "x" else 1
     place = axes.transAxes.inverted().transform(axes.transData.transform((value, value)))
     return float(place[at])

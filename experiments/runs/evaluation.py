@@ -22,7 +22,7 @@ from graphs import Neighborhood
 SEED = 0  # of every evaluation, so that all algorithms and seeds meet the same
 MAX_THREADS = 4
 _SAMPLED = ("eval/reward", "eval/collisions")
-_ACTING = ("policy", "observations")  # the parts of a learner's state that its actions depend on
+_ACTING = ("policy", "obs_normalizer")  # the parts of a learner's state that its actions depend on
 _VERSIONS = ("torch", "numpy", "eclipse-sumo", "libsumo")
 
 
@@ -42,7 +42,7 @@ FREE_TO_CHANGE = (
 
 @dataclass(frozen=True)
 class Assessment:
-    """One episode from each reference start, with the likeliest actions and again with drawn ones."""
+    """One episode from each reference start, with deterministic actions and again with sampled ones."""
 
     metrics: dict[str, float]
     deterministic: dmpo.Evaluation
@@ -51,7 +51,7 @@ class Assessment:
 
 @dataclass(frozen=True)
 class TrainedPolicy:
-    """A trained policy and the setting in which it is looked at; `scenario` is that of evaluation."""
+    """A trained policy and the setting that it is evaluated in; `scenario` is that of evaluation."""
 
     experiment: Experiment
     scenario: envs.ScenarioParameters
@@ -91,7 +91,7 @@ def make_env(
     window: bool = False,
     watch: str | None = None,
 ) -> envs.VectorEnv:
-    """The environments of a scenario with checked parameters."""
+    """Environments of a scenario with checked parameters."""
     parameters = scenario.model_dump(exclude={"name"})
     return envs.make(scenario.name, num_envs, workers, seed, worker_timeout, window=window, watch=watch, **parameters)
 
@@ -148,37 +148,37 @@ def assess_controllers(env: envs.VectorEnv, scenario: envs.ScenarioParameters) -
 
 
 def assess_controller(controller: envs.controllers.Controller[Any]) -> dmpo.Evaluation:
-    """Evaluate a controller on the same starts as everybody else."""
+    """Evaluation of a controller on the reference starts that every policy is evaluated on."""
     return dmpo.evaluate(controller.env, controller, seed=SEED)
 
 
-def evaluate_run(folder: RunFolder, overrides: Sequence[str], tell: Callable[[str], None]) -> dict[str, Any]:
+def evaluate_run(folder: RunFolder, overrides: Sequence[str], notify: Callable[[str], None]) -> dict[str, Any]:
     """Evaluate the newest policy of a run, perhaps on another graph or in another setting of the scenario.
 
     Args:
         folder: of the run.
         overrides: of its experiment.
-        tell: is given notes on the overrides.
+        notify: called with notes on the overrides.
 
     Returns:
-        What `evaluation.json` would hold.
+        The contents of an `evaluation.json`.
 
     Raises:
         ConfigError, dmpo.CheckpointError: see `load_trained_policy`.
     """
-    policy = load_trained_policy(folder, overrides, tell)
+    policy = load_trained_policy(folder, overrides, notify)
     train = policy.experiment.train
     with make_evaluation_env(policy.scenario, train.workers, train.worker_timeout) as env:
         return report(assess(env, policy.learner), assess_controllers(env, policy.scenario), policy.env_steps)
 
 
-def load_trained_policy(folder: RunFolder, overrides: Sequence[str], tell: Callable[[str], None]) -> TrainedPolicy:
+def load_trained_policy(folder: RunFolder, overrides: Sequence[str], notify: Callable[[str], None]) -> TrainedPolicy:
     """The newest policy of a run, perhaps put on another graph or into another setting of the scenario.
 
     Args:
         folder: of the run.
         overrides: of its experiment.
-        tell: is given notes on the overrides.
+        notify: called with notes on the overrides.
 
     Raises:
         ConfigError: an override that cannot be, or that the policy's shapes do not allow.
@@ -187,7 +187,7 @@ def load_trained_policy(folder: RunFolder, overrides: Sequence[str], tell: Calla
     begun = loading.load(folder.config).experiment
     loaded = evaluation_experiment(begun, overrides)
     for note in loaded.notes:
-        tell(note)
+        notify(note)
     experiment = loaded.experiment
     scenario = evaluation_scenario(experiment)
     learner, state = make_learner(experiment, scenario), folder.load_state()
@@ -229,14 +229,14 @@ def load_policy(learner: dmpo.Learner, state: dict[str, Any]) -> bool:
     fresh = learner.state_dict()
     state = state | {"policy": _for_fewer_neighbors(state["policy"], fresh["policy"])}
     fitting = {name: part for name, part in state.items() if _shapes(part) == _shapes(fresh.get(name))}
-    if any(name in fresh and name not in fitting for name in _ACTING):
+    if any(name not in fitting for name in _ACTING):
         return False
     learner.load_state_dict(fresh | fitting)
     return True
 
 
 def report(assessment: Assessment, controllers: dict[str, dict[str, float]], env_steps: int) -> dict[str, Any]:
-    """What `evaluation.json` holds."""
+    """Contents of `evaluation.json`."""
     return {
         "env_steps": env_steps,
         "metrics": assessment.metrics,
@@ -248,12 +248,12 @@ def report(assessment: Assessment, controllers: dict[str, dict[str, float]], env
 
 
 def versions() -> dict[str, str]:
-    """Of what the numbers may depend on."""
+    """Versions of Python and of the packages that the numbers may depend on."""
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in _VERSIONS}}
 
 
 def episodes(evaluation: dmpo.Evaluation) -> list[dict[str, Any]]:
-    """One object a reference start, in order: the return of each agent, and their mean."""
+    """Returns by reference start, in order: one object each, with every agent's return and their mean."""
     returns = evaluation.episode_returns  # (E, N)
     return [{"start": k, "return": float(row.mean()), "agents": row.tolist()} for k, row in enumerate(returns)]
 
@@ -273,7 +273,7 @@ def _shapes(part: Any) -> Any:
 
 
 def _requirements(experiment: Experiment, scenario: envs.ScenarioParameters) -> str:
-    """What a policy depends on, in words."""
+    """Description of the agents, neighbors, observations and actions that a policy needs, for an error message."""
     here = envs.spec(scenario)
     others = Neighborhood(communication_graph(experiment, scenario), hops=1).size - 1
     return (

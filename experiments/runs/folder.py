@@ -119,7 +119,7 @@ class RunFolder:
             raise _unusable(self.path, error) from error
 
     def load_state(self) -> dict[str, Any]:
-        """What the newest checkpoint holds.
+        """Contents of the newest checkpoint.
 
         Raises:
             ConfigError: it was written by another version of the program.
@@ -136,7 +136,7 @@ class RunFolder:
         return state
 
     def is_being_written(self) -> bool:
-        """Whether a process is at work on the run."""
+        """True while a process holds the lock on the run's metrics."""
         try:
             with self.metrics.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -155,7 +155,7 @@ class RunFolder:
         return read_lines(self.metrics, self.metrics.read_bytes()) if self.metrics.is_file() else []
 
     def read_report(self) -> dict[str, Any]:
-        """What `evaluation.json` holds.
+        """Contents of `evaluation.json`.
 
         Raises:
             RunError: the run has none yet, or it is damaged.
@@ -169,7 +169,7 @@ class RunFolder:
         return report
 
     def read_evaluations_on(self) -> dict[str, dict[str, Any]]:
-        """What each `evaluation-LABEL.json` holds, by label; one that is damaged is left out, as it is made again."""
+        """Contents of each `evaluation-LABEL.json`, by label; a damaged one is left out, since it is made again."""
         prefix = "evaluation-"
         files = {path.stem.removeprefix(prefix): path for path in sorted(self.path.glob(f"{prefix}*.json"))}
         read = {label: _object(path.read_bytes()) for label, path in files.items()}
@@ -187,7 +187,7 @@ class RunFolder:
             np.savez_compressed(file, step_seconds=step_seconds, **small)
 
     def read_trajectory(self) -> dict[str, NDArray[Any]] | None:
-        """What `write_trajectory` kept, `step_seconds` among it; None in folders older than that file."""
+        """Arrays that `write_trajectory` kept, with `step_seconds`; None in folders older than that file."""
         if not self.trajectory.is_file():
             return None
         with np.load(self.trajectory, allow_pickle=False) as file:

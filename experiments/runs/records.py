@@ -23,7 +23,7 @@ class RunRecord:
         folder: where it lies.
         metrics: the lines of its `metrics.jsonl`.
         report: what its `evaluation.json` holds.
-        elsewhere: what each `evaluation-LABEL.json` holds, by label.
+        transfers: what each `evaluation-LABEL.json` holds, by label.
     """
 
     label: str
@@ -31,7 +31,7 @@ class RunRecord:
     folder: RunFolder
     metrics: list[dict[str, Any]]
     report: dict[str, Any]
-    elsewhere: dict[str, dict[str, Any]] = field(default_factory=dict)
+    transfers: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def curve(self, key: str) -> tuple[list[int], list[float]]:
         """Steps and values of the lines that have a metric; null, which is not finite, as not a number."""

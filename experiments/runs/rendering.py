@@ -24,7 +24,14 @@ _ROWS = 1_000  # of a time-space diagram, which has no more points across
 
 @dataclass(frozen=True)
 class RenderSettings:
-    """What is shown: at most `steps` simulated steps from reference start `start`; every so many, a picture."""
+    """Settings of a rendered episode.
+
+    Attributes:
+        steps: simulated steps at most; the whole episode if left out.
+        start: number of the reference start.
+        every: simulated steps from one picture to the next.
+        fps: pictures a second.
+    """
 
     steps: int | None = None
     start: int = 0
@@ -91,29 +98,29 @@ class RecordingEnv:
 
 
 def render(
-    folder: RunFolder, overrides: Sequence[str], shot: RenderSettings, output: Path, tell: Callable[[str], None]
+    folder: RunFolder, overrides: Sequence[str], settings: RenderSettings, output: Path, notify: Callable[[str], None]
 ) -> list[Path]:
-    """Write a time-space diagram and a film of one episode with the likeliest actions; returns their paths.
+    """Write a time-space diagram and a film of one episode with deterministic actions; returns their paths.
 
     Args:
         folder: of the run.
         overrides: of its experiment.
-        shot: what to show.
+        settings: what to show.
         output: folder, made if it is not there.
-        tell: is given notes on the overrides.
+        notify: called with notes on the overrides.
 
     Raises:
         ConfigError: an override or start that cannot be, or a folder that cannot be made.
         dmpo.CheckpointError: there is no usable checkpoint.
     """
-    policy = load_trained_policy(folder, overrides, tell)
-    _check_start(policy, shot)
+    policy = load_trained_policy(folder, overrides, notify)
+    _check_start(policy, settings)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--output: {shown(str(output), 300)} cannot be used: {error.strerror}") from error
-    scenario = _shortened(policy, shot).model_copy(update={"action_repeat": 1})
-    with make_env(scenario, shot.start + 1, 1, SEED, watch="vehicles") as env:
+    scenario = _shortened(policy, settings).model_copy(update={"action_repeat": 1})
+    with make_env(scenario, settings.start + 1, 1, SEED, watch="vehicles") as env:
         filmed = RecordingEnv(env, policy.scenario.action_repeat)
         dmpo.evaluate(filmed, policy.learner, deterministic=True, seed=SEED)
         roads, seconds, learners = env.query("roads")[-1], env.step_seconds, env.spec.places
@@ -121,15 +128,15 @@ def render(
     trajectory = {key: np.stack([state[key] for state in filmed.states]) for key in filmed.states[0]}
     every = -(-len(filmed.states) // _ROWS)
     some = {key: rows[::every] for key, rows in trajectory.items()}
-    which = f"after {policy.env_steps:,} steps, reference start {shot.start}"
+    which = f"after {policy.env_steps:,} steps, reference start {settings.start}"
     diagram = plots.time_space(some, name, seconds * every, learners, which)
     picture = output / "time_space.png"
     plots.save(diagram, picture)
     scene = _scene(policy, filmed, trajectory, roads, seconds)
-    return [picture, film.write_film(scene, output / "film", shot.fps, shot.every)]
+    return [picture, film.write_film(scene, output / "film", settings.fps, settings.every)]
 
 
-def show(folder: RunFolder, overrides: Sequence[str], shot: RenderSettings, tell: Callable[[str], None]) -> None:
+def show(folder: RunFolder, overrides: Sequence[str], settings: RenderSettings, notify: Callable[[str], None]) -> None:
     """Drive one episode from the first reference start in SUMO's own window, at the speed of real time.
 
     Raises:
@@ -138,11 +145,11 @@ def show(folder: RunFolder, overrides: Sequence[str], shot: RenderSettings, tell
     """
     if not os.environ.get("DISPLAY"):
         raise ConfigError(f"--gui: there is no display here (DISPLAY is not set); {_WITHOUT_A_DISPLAY}")
-    if shot.start:
-        raise ConfigError(refusal("--start", shot.start, "0 with --gui, whose window shows one road"))
-    policy = load_trained_policy(folder, overrides, tell)
+    if settings.start:
+        raise ConfigError(refusal("--start", settings.start, "0 with --gui, whose window shows one road"))
+    policy = load_trained_policy(folder, overrides, notify)
     try:
-        env = make_env(_shortened(policy, shot), 1, 1, SEED, window=True)
+        env = make_env(_shortened(policy, settings), 1, 1, SEED, window=True)
     except envs.SimulationError as error:
         display = shown(os.environ["DISPLAY"])
         raise ConfigError(
@@ -161,16 +168,16 @@ _WITHOUT_A_DISPLAY = (
 )
 
 
-def _check_start(policy: TrainedPolicy, shot: RenderSettings) -> None:
+def _check_start(policy: TrainedPolicy, settings: RenderSettings) -> None:
     starts = envs.spec(policy.scenario).reference_starts
-    if shot.start >= starts:
-        raise ConfigError(refusal("--start", shot.start, f"a whole number from 0 to {starts - 1}"))
+    if settings.start >= starts:
+        raise ConfigError(refusal("--start", settings.start, f"a whole number from 0 to {starts - 1}"))
 
 
-def _shortened(policy: TrainedPolicy, shot: RenderSettings) -> envs.ScenarioParameters:
+def _shortened(policy: TrainedPolicy, settings: RenderSettings) -> envs.ScenarioParameters:
     """The scenario with an episode of no more steps than asked for, in whole actions."""
     hold, horizon = policy.scenario.action_repeat, policy.scenario.horizon
-    actions = -(-min(shot.steps or horizon, horizon) // hold)
+    actions = -(-min(settings.steps or horizon, horizon) // hold)
     return policy.scenario.model_copy(update={"horizon": actions * hold})
 
 
@@ -186,7 +193,7 @@ def _scene(
         heading=heading,
         speed=speed,
         length=length,
-        measured=plots.on_the_road(trajectory)["speed"],
+        measured=plots.vehicle_trajectory(trajectory)["speed"],
         collided=np.logical_or.accumulate(filmed.collided),
         graph=communication_graph(policy.experiment, policy.scenario),
         seconds=seconds,

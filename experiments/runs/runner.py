@@ -61,7 +61,7 @@ class TrainingCallback(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended; `report` is what `evaluation.json` holds."""
+    """Outcome of a run; `report` is the contents of `evaluation.json`."""
 
     folder: RunFolder
     report: dict[str, Any]
@@ -117,7 +117,7 @@ def resume(experiment: Experiment, folder: RunFolder, callback: TrainingCallback
 
 
 def is_finished(experiment: Experiment, folder: RunFolder) -> bool:
-    """Whether there is nothing left for `resume` to do.
+    """True if `resume` has nothing left to do.
 
     Raises:
         dmpo.CheckpointError: the checkpoint cannot be used.
@@ -128,7 +128,7 @@ def is_finished(experiment: Experiment, folder: RunFolder) -> bool:
 
 
 def _final_report(experiment: Experiment, folder: RunFolder, state: dict[str, Any] | None) -> dict[str, Any] | None:
-    """What `evaluation.json` holds, where it is that of the checkpoint and all steps are done."""
+    """The contents of `evaluation.json` if all steps are done and it belongs to the checkpoint; None otherwise."""
     if not state or not folder.evaluation.is_file() or state["env_steps"] < experiment.train.env_steps:
         return None
     found = folder.read_report()

@@ -41,31 +41,37 @@ def make_run(
     given = ["scenario.num_vehicles=3", f"train.seed={seed}", *overrides]
     run = RunFolder(folder / str(len(list(folder.glob("*")))))
     run.create(loading.dump(loading.load("dppo_cacc_catchup", given).experiment))
-    lines = [
-        {"env_steps": every * k, "wall_seconds": 1.5 * k, "eval/reward": reward} | (dict(extra or {}) if k else {})
-        for k, reward in enumerate(rewards)
-    ]
-    run.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    report = {
-        "env_steps": every * (len(rewards) - 1),
-        "metrics": {
-            "eval/reward": rewards[-1],
-            "eval/reward_sampled": -5.0,
-            "eval/speed": 15.0,
-            "eval/collisions": 0.0,
-        },
-        "episodes": [{"start": 0, "return": -1.0, "agents": [-1.0]}],
-        "controllers": {
-            name: {"eval/reward": reward, "eval/collisions": 0.0, "eval/speed": 14.0}
-            for name, reward in (CONTROLLERS if controllers is None else controllers).items()
-        },
-        "versions": {"python": "3", "torch": "2"},
-    }
+    run.metrics.write_text(_metrics(rewards, every, extra or {}), encoding="utf-8")
+    report = _report(every * (len(rewards) - 1), rewards[-1], CONTROLLERS if controllers is None else controllers)
     run.evaluation.write_text(json.dumps(report), encoding="utf-8")
     if episode:
         place = np.arange(20)[:, None] * 1.5 - 25.0 * np.arange(3)
         run.write_trajectory({"position": place, "speed": np.full_like(place, 15.0)}, 0.1)
     return read_record(label, run.path)
+
+
+def _metrics(rewards: Sequence[float | None], every: int, extra: Mapping[str, float]) -> str:
+    """Contents of a `metrics.jsonl`; `extra` stands in every line but the first."""
+    lines = [
+        {"env_steps": every * k, "wall_seconds": 1.5 * k, "eval/reward": reward} | (dict(extra) if k else {})
+        for k, reward in enumerate(rewards)
+    ]
+    return "".join(json.dumps(line) + "\n" for line in lines)
+
+
+def _report(env_steps: int, reward: float | None, controllers: Mapping[str, float]) -> dict[str, Any]:
+    """Contents of an `evaluation.json` with one episode."""
+    learned = {"eval/reward": reward, "eval/reward_sampled": -5.0, "eval/speed": 15.0, "eval/collisions": 0.0}
+    return {
+        "env_steps": env_steps,
+        "metrics": learned,
+        "episodes": [{"start": 0, "return": -1.0, "agents": [-1.0]}],
+        "controllers": {
+            name: {"eval/reward": value, "eval/collisions": 0.0, "eval/speed": 14.0}
+            for name, value in controllers.items()
+        },
+        "versions": {"python": "3", "torch": "2"},
+    }
 
 
 def two_variants(folder: Path, **arguments: Any) -> list[RunRecord]:

@@ -51,7 +51,7 @@ def places(data: dict[str, Any]) -> list[Place]:
 
 
 def types(place: Place, data: dict[str, Any]) -> set[str]:
-    """What a value there may be."""
+    """JSON types that a value at a place may have."""
     return {option.get("type", type_of(option)) for option in SCHEMA.alternatives(SCHEMA.subschema(place, data) or {})}
 
 

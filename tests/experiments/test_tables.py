@@ -50,8 +50,8 @@ def test_the_comparison_fits_a_narrow_terminal_and_cuts_nothing() -> None:
     assert "…" not in text
     assert "[a run] after 1,000 steps" in text
     rows = {line.strip().split("  ")[0]: line.split() for line in lines}
-    assert rows["trained, likeliest"][-6:] == ["-6.612", "-3,967", "15.33", "15", "none", "60"]
-    assert rows["trained, drawn"][-4:] == ["-5.9", "3", "of", "20"]
+    assert rows["trained policy"][-6:] == ["-6.612", "-3,967", "15.33", "15", "none", "60"]
+    assert rows["trained, sampled"][-4:] == ["-5.9", "3", "of", "20"]
     assert rows["constant (0.5, 0)"][-8:] == ["-839.5", "-503,679", "19.76", "20.16", "20", "of", "20", "60"]
     assert rows["no speed known"][-4:] == ["1", "2", "none", "3"]
 
@@ -62,7 +62,7 @@ def test_how_vehicles_drive_fits_a_terminal_and_leaves_out_what_is_not_known() -
     rows["no speed known"] = REPORT["controllers"]["no speed known"]
     lines = printed(tables.driving(REPORT | {"metrics": REPORT["metrics"] | measured, "controllers": rows}))
     assert "…" not in "".join(lines)
-    trained = next(line for line in lines if "trained, likeliest" in line).split()
+    trained = next(line for line in lines if "trained policy" in line).split()
     assert trained[2:] == ["0.123"] * 6 + ["1,235"] + ["0.123"] * 2
     assert next(line for line in lines if "no speed known" in line).split() == ["no", "speed", "known"]
 

@@ -127,7 +127,7 @@ def test_where_policies_were_evaluated_as_well_is_a_table(tmp_path: Path) -> Non
         run.folder.evaluation_on("complete").write_text(json.dumps(found), encoding="utf-8")
     records = [read_record(run.label, run.folder.path) for run in (*first, *second)]
     page = Page(write(records, tmp_path / "made"))
-    assert ("table", {"class": "elsewhere"}) in page.tags
+    assert ("table", {"class": "transfer"}) in page.tags
     assert "-7.25" in page.text.replace("\u2212", "-")
     assert "does not fit" in page.text
     numbers = json.loads((tmp_path / "made" / "statistics.json").read_text(encoding="utf-8"))

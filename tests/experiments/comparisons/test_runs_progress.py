@@ -14,18 +14,18 @@ def line(env_steps: int, wall_seconds: float, **more: float) -> str:
 def test_only_complete_lines_count_and_lines_may_be_taken_back(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     tail = Tail(path)
-    assert not tail.look()
+    assert not tail.read_new()
     assert (tail.env_steps, tail.rate, tail.evaluation) == (0, 0.0, {})
     written = line(0, 1.0, **{"eval/reward": -3.0}) + line(100, 6.0)
     path.write_text(written + '{"env_st', "utf-8")
-    assert tail.look()
+    assert tail.read_new()
     assert (tail.env_steps, tail.rate, tail.evaluation["eval/reward"]) == (100, 20.0, -3.0)
-    assert not tail.look()
+    assert not tail.read_new()
     path.write_text(written + line(300, 11.0), "utf-8")
-    assert tail.look()
+    assert tail.read_new()
     assert (tail.env_steps, tail.rate) == (300, 30.0)
     path.write_text(written, "utf-8")
-    assert tail.look()
+    assert tail.read_new()
     assert tail.env_steps == 100
 
 
@@ -37,7 +37,7 @@ def watch(folder: Path, terminal: bool) -> str:
         progress.finished("a-seed0")
         runs["b-seed0"][0].write_text(line(0, 1.0) + line(200, 5.0, **{"eval/reward": -2.5}), "utf-8")
         if terminal:
-            progress.look()
+            progress.update()
         progress.failed("b-seed0", "[SUMO] died")
     return out.getvalue()
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from experiments.drawing import film
-from experiments.drawing.film import Camera, Scene
+from experiments.drawing.film import Scene, SceneRenderer
 from experiments.drawing.plots import INK, SPEEDS, speed_range
 
 RADIUS = 40.0
@@ -48,9 +48,9 @@ def platoon(moments: int = 12) -> Scene:
 
 def test_a_vehicle_is_drawn_at_its_place_at_its_length_and_in_the_color_of_its_speed() -> None:
     scene = ring()
-    camera = Camera(scene)
-    camera.frame(7)
-    cars = camera._moving["cars"]
+    renderer = SceneRenderer(scene)
+    renderer.frame(7)
+    cars = renderer._moving["cars"]
     corners = np.array([path.vertices[:4] for path in cars.get_paths()])
     front, rear = corners[:, :2].mean(axis=1), corners[:, 2:].mean(axis=1)
     np.testing.assert_allclose(front, np.stack([scene.x[7], scene.y[7]], axis=1))
@@ -61,23 +61,23 @@ def test_a_vehicle_is_drawn_at_its_place_at_its_length_and_in_the_color_of_its_s
 
 def test_a_picture_shows_the_colors_where_the_vehicles_are() -> None:
     scene = ring()
-    camera = Camera(scene)
-    picture = camera.frame(3)
+    renderer = SceneRenderer(scene)
+    picture = renderer.frame(3)
     middle = np.stack([scene.x[3] - 2.5 * np.cos(scene.heading[3]), scene.y[3] - 2.5 * np.sin(scene.heading[3])], 1)
-    across, up = camera._map.transData.transform(middle).round().astype(int).T
+    across, up = renderer._map.transData.transform(middle).round().astype(int).T
     expected = 255 * SPEEDS(speed_range(scene.speed[:, :5])(scene.speed[3]))[:, :3]
     assert np.abs(picture[len(picture) - 1 - up, across] - expected).max() <= 2
 
 
 def test_a_frame_does_not_depend_on_those_before_it() -> None:
-    one, other = Camera(ring()), Camera(ring())
+    one, other = SceneRenderer(ring()), SceneRenderer(ring())
     for moment in (0, 11, 5):
         one.frame(moment)
     np.testing.assert_array_equal(one.frame(8), other.frame(8))
 
 
 def test_learners_are_outlined() -> None:
-    outlines = Camera(ring(others=2))._moving["cars"].get_edgecolor()
+    outlines = SceneRenderer(ring(others=2))._moving["cars"].get_edgecolor()
     assert len({tuple(color) for color in outlines[:4]}) == 1
     assert outlines[0] == pytest.approx([int(INK[i : i + 2], 16) / 255 for i in (1, 3, 5)] + [1.0])
     assert (outlines[4:, 3] == 0).all()
@@ -87,34 +87,34 @@ def test_learners_are_outlined() -> None:
 @pytest.mark.parametrize("scene", [ring(), platoon()])
 def test_every_message_is_an_arc_from_learner_to_learner(scene: Scene, graph: nx.Graph) -> None:
     vehicles = min(5, scene.length.shape[1])
-    camera = Camera(replace(scene, graph=graph))
-    camera.frame(2)
-    arcs = camera._moving["messages"].get_segments()
+    renderer = SceneRenderer(replace(scene, graph=graph))
+    renderer.frame(2)
+    arcs = renderer._moving["messages"].get_segments()
     assert len(arcs) == graph.number_of_edges()
-    corners = np.array([path.vertices[:4] for path in camera._moving["cars"].get_paths()])[:vehicles]
+    corners = np.array([path.vertices[:4] for path in renderer._moving["cars"].get_paths()])[:vehicles]
     places = corners.mean(axis=1)
     for arc, (sender, receiver) in zip(arcs, graph.edges, strict=True):
         np.testing.assert_allclose(arc[[0, -1]], places[[sender, receiver]])
 
 
 def test_the_camera_goes_with_a_platoon_and_stands_over_a_ring() -> None:
-    assert Camera(platoon()).traveling and not Camera(ring()).traveling
-    camera, low, high = Camera(platoon()), *np.array(Camera(platoon())._map.viewLim.get_points())
+    assert SceneRenderer(platoon()).traveling and not SceneRenderer(ring()).traveling
+    renderer, low, high = SceneRenderer(platoon()), *np.array(SceneRenderer(platoon())._map.viewLim.get_points())
     for moment in (0, 11):
-        camera.frame(moment)
-        corners = np.concatenate([path.vertices for path in camera._moving["cars"].get_paths()])
+        renderer.frame(moment)
+        corners = np.concatenate([path.vertices for path in renderer._moving["cars"].get_paths()])
         assert (corners > low).all() and (corners < high).all()
-    posts = [camera._post_lines(moment)[0][0, 0] for moment in (0, 1)]
+    posts = [renderer._post_lines(moment)[0][0, 0] for moment in (0, 1)]
     assert posts[0] - posts[1] == pytest.approx(1.5)
 
 
 def test_time_speed_and_a_collision_are_told() -> None:
-    camera = Camera(replace(ring(), collided=np.arange(12) >= 10))
-    camera.frame(9)
-    assert camera._moving["time"].get_text() == "0.9 s"
-    assert camera._moving["mean"].get_text() == "mean 4.0 m/s"  # of the five that learn
-    camera.frame(10)
-    assert "collision" in camera._moving["time"].get_text()
+    renderer = SceneRenderer(replace(ring(), collided=np.arange(12) >= 10))
+    renderer.frame(9)
+    assert renderer._moving["time"].get_text() == "0.9 s"
+    assert renderer._moving["mean"].get_text() == "mean 4.0 m/s"  # of the five that learn
+    renderer.frame(10)
+    assert "collision" in renderer._moving["time"].get_text()
 
 
 def test_without_ffmpeg_the_film_is_a_gif(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +124,7 @@ def test_without_ffmpeg_the_film_is_a_gif(tmp_path: Path, monkeypatch: pytest.Mo
     with Image.open(path) as gif:
         assert gif.n_frames == 4 and gif.info["duration"] == 100 and gif.info["loop"] == 0
         frames = [np.array(gif.convert("RGB"), dtype=int) for k in range(4) if gif.seek(k) is None]
-    true = list(Camera(ring()).frames(range(0, 12, 3)))
+    true = list(SceneRenderer(ring()).frames(range(0, 12, 3)))
     for seen, expected in zip(frames, true, strict=True):
         assert (seen[2, 2] == 255).all()
         assert np.abs(seen - expected).max(axis=2).mean() < 3
@@ -145,7 +145,7 @@ def test_with_ffmpeg_the_film_is_an_mp4(tmp_path: Path, monkeypatch: pytest.Monk
     fake_ffmpeg(tmp_path, status=0)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     path = film.write_film(ring(), tmp_path / "film", fps=10, every=4)
-    frames = list(Camera(ring()).frames([0, 4, 8]))
+    frames = list(SceneRenderer(ring()).frames([0, 4, 8]))
     assert path.name == "film.mp4" and path.read_bytes() == b"".join(frame.tobytes() for frame in frames)
     assert all(side % 2 == 0 for side in frames[0].shape[:2])  # as the format wants them
     assert f"'{frames[0].shape[1]}x{frames[0].shape[0]}'" in (tmp_path / "film.partial.mp4.txt").read_text()
@@ -171,17 +171,17 @@ def without(scene: Scene, vehicle: int, moments: slice) -> Scene:
 
 def test_a_vehicle_that_is_not_there_is_not_drawn_hears_nothing_and_counts_in_no_mean() -> None:
     scene, gone = ring(), without(ring(), 1, slice(6, None))
-    camera, without_it = Camera(scene), Camera(gone)
-    np.testing.assert_array_equal(without_it.frame(2)[100:400], camera.frame(2)[100:400])
+    renderer, without_it = SceneRenderer(scene), SceneRenderer(gone)
+    np.testing.assert_array_equal(without_it.frame(2)[100:400], renderer.frame(2)[100:400])
     without_it.frame(7)
     arcs = without_it._moving["messages"].get_segments()
     assert len(arcs) == 3 and np.isfinite(arcs).all()  # of the five on a cycle, those without vehicle 1
     assert without_it._moving["mean"].get_text() == "mean 4.5 m/s"  # of 0, 4, 6 and 8
     corners = np.array([path.vertices[:4] for path in without_it._moving["cars"].get_paths()[:1]])
     assert np.isfinite(corners).all()
-    pictures = [one.frame(7).astype(int) for one in (camera, without_it)]
+    pictures = [one.frame(7).astype(int) for one in (renderer, without_it)]
     x, y = scene.x[7, 1] - 2.5 * np.cos(scene.heading[7, 1]), scene.y[7, 1] - 2.5 * np.sin(scene.heading[7, 1])
-    across, up = camera._map.transData.transform((x, y)).round().astype(int)
+    across, up = renderer._map.transData.transform((x, y)).round().astype(int)
     there, empty = (picture[len(picture) - 1 - up, across] for picture in pictures)
     assert np.abs(there - empty).max() > 20 and np.ptp(empty) < 20  # the gray of the road
 
@@ -190,16 +190,16 @@ def test_a_road_without_anybody_can_be_filmed() -> None:
     nobody = ring()
     for vehicle in range(5):
         nobody = without(nobody, vehicle, slice(None))
-    camera = Camera(nobody)
-    assert camera.frame(3).any() and camera._moving["mean"].get_text() == "nobody"
+    renderer = SceneRenderer(nobody)
+    assert renderer.frame(3).any() and renderer._moving["mean"].get_text() == "nobody"
 
 
 def test_the_camera_stands_over_a_network_of_several_roads() -> None:
     scene = platoon()
-    assert not Camera(replace(scene, roads=[*scene.roads, scene.roads[0] + 3.2])).traveling
-    assert not Camera(without(scene, 0, slice(3))).traveling
+    assert not SceneRenderer(replace(scene, roads=[*scene.roads, scene.roads[0] + 3.2])).traveling
+    assert not SceneRenderer(without(scene, 0, slice(3))).traveling
 
 
 @pytest.mark.parametrize("change", [{"speed": np.zeros((12, 6))}, {"graph": nx.empty_graph(1)}])
 def test_odd_scenes_can_be_filmed(change: dict[str, Any]) -> None:
-    assert Camera(replace(ring(), **change)).frame(0).any()
+    assert SceneRenderer(replace(ring(), **change)).frame(0).any()

@@ -1,4 +1,4 @@
-"""What a learner is given to be trained or evaluated with."""
+"""Construction of learners and environments for training and evaluation."""
 
 import pytest
 

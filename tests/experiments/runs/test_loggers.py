@@ -104,7 +104,7 @@ def wandb(monkeypatch: pytest.MonkeyPatch) -> FakeWandb:
 
 
 def events(folder: RunFolder) -> dict[str, list[tuple[int, float]]]:
-    """What TensorBoard reads: (step, value) by tag."""
+    """Scalars that TensorBoard reads: (step, value) by tag."""
     return told(reader(folder))
 
 

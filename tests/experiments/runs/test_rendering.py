@@ -108,8 +108,10 @@ def test_a_run_on_a_network_of_the_users_own_is_drawn_and_filmed(
 ) -> None:
     monkeypatch.setattr(film, "which", lambda name: None)
     seen: dict[str, Any] = {}
-    draw = film.Camera.__init__
-    monkeypatch.setattr(film.Camera, "__init__", lambda self, scene: seen.update(scene=scene) or draw(self, scene))
+    draw = film.SceneRenderer.__init__
+    monkeypatch.setattr(
+        film.SceneRenderer, "__init__", lambda self, scene: seen.update(scene=scene) or draw(self, scene)
+    )
     agents = "scenario.agents={type: learner, count: 6}"
     given = [agents, "scenario.warm_up_steps=60", "train.num_envs=1"]
     tiny.write_text(TINY.replace("cacc_catchup, num_vehicles: 3", "sumo"), encoding="utf-8")

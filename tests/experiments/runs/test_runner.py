@@ -238,7 +238,7 @@ def test_evaluating_again_finds_what_training_found(run: Path, dmpo: Callable[..
     )
     for part in ("episodes", "episodes_sampled", "controllers", "metrics"):
         assert again[part] == report[part]
-    for row in ("trained, likeliest", "trained, drawn", "constant (0.5, 0.5)"):
+    for row in ("trained policy", "trained, sampled", "constant (0.5, 0.5)"):
         assert row in result.out
 
 
@@ -272,7 +272,7 @@ def test_a_policy_reads_zeros_where_a_neighbor_is_missing_and_does_not_fit_where
         assert load_policy(learner, trained.state_dict())
         heard = learner.policy.neighborhood.gather(states).flatten(-2)  # (B, N, K·D)
         with_zeros = torch.nn.functional.pad(heard, (0, 4 * 5 - heard.shape[-1]))
-        expected = trained.policy.distribution.parameters(trained.policy.network(with_zeros), trained.policy.log_std)
+        expected = trained.policy.distribution.dist_params(trained.policy.network(with_zeros), trained.policy.log_std)
         torch.testing.assert_close(learner.policy(states), expected)
         assert not load_policy(make_learner(complete, complete.scenario), learner.state_dict())
 
@@ -305,7 +305,7 @@ def test_a_shared_policy_drives_a_longer_ring_as_it_drove_its_own(algorithm: str
     trained, learner = (make_learner(experiment, experiment.scenario) for experiment in (small, large))
     random = torch.Generator().manual_seed(0)
     trained.policy.network.head.weight.data.normal_(generator=random)
-    trained.seen.update(3 + 5 * torch.randn(50, 6, trained.features, generator=random))
+    trained.obs_normalizer.update(3 + 5 * torch.randn(50, 6, trained.features, generator=random))
     assert load_policy(learner, trained.state_dict())
     states = 3 + 5 * torch.randn(4, 12, trained.features, generator=random)
     commands = learner.act(states, deterministic=True)
@@ -339,9 +339,16 @@ def test_lines_between_evaluations_are_as_far_apart_as_asked(tmp_path: Path) -> 
     assert lines[1]["iteration"] == 2
 
 
-def test_a_line_holds_means_over_its_iterations() -> None:
-    metrics = [{"env_steps": 1.0, "iteration": 1.0, "a": 1.0}, {"env_steps": 2.0, "iteration": 2.0, "a": 3.0, "b": 5.0}]
-    assert runner._means(metrics) == {"iteration": 2, "a": 2.0, "b": 5.0}
+def test_a_line_holds_means_over_its_iterations(tmp_path: Path) -> None:
+    for every in (40, 80):
+        experiment = tiny_experiment(f"log.every={every}", "evaluate.every=400")
+        runner.train(experiment, tmp_path / str(every), RecordingCallback())
+    often, seldom = (metrics_of(tmp_path / str(every))[1:] for every in (40, 80))  # one iteration a line, and two
+    assert len(often) == 2 * len(seldom) == 10
+    for first, second, both in zip(often[::2], often[1::2], seldom, strict=True):
+        assert both["iteration"] == second["iteration"]
+        for key in ("policy/entropy", "policy/train_reward"):
+            assert both[key] == pytest.approx((first[key] + second[key]) / 2)
 
 
 def state_of(run: Path) -> Any:

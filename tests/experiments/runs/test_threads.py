@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("threads")
 
 
 class Allocated(ctypes.Structure):
-    """What glibc's mallinfo2 tells."""
+    """Fields of glibc's mallinfo2."""
 
     names = "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"
     _fields_ = tuple((name, ctypes.c_size_t) for name in names)
