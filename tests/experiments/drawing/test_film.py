@@ -97,7 +97,7 @@ def test_every_message_is_an_arc_from_learner_to_learner(scene: Scene, graph: nx
         np.testing.assert_allclose(arc[[0, -1]], places[[sender, receiver]])
 
 
-def test_the_camera_goes_with_a_platoon_and_stands_over_a_ring() -> None:
+def test_the_view_travels_with_a_platoon_and_stands_over_a_ring() -> None:
     assert SceneRenderer(platoon()).traveling and not SceneRenderer(ring()).traveling
     renderer, low, high = SceneRenderer(platoon()), *np.array(SceneRenderer(platoon())._map.viewLim.get_points())
     for moment in (0, 11):
@@ -194,7 +194,7 @@ def test_a_road_without_anybody_can_be_filmed() -> None:
     assert renderer.frame(3).any() and renderer._moving["mean"].get_text() == "nobody"
 
 
-def test_the_camera_stands_over_a_network_of_several_roads() -> None:
+def test_the_view_stands_over_a_network_of_several_roads() -> None:
     scene = platoon()
     assert not SceneRenderer(replace(scene, roads=[*scene.roads, scene.roads[0] + 3.2])).traveling
     assert not SceneRenderer(without(scene, 0, slice(3))).traveling

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from importlib import invalidate_caches
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -14,8 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.config import loading
+from experiments.config import loading, yaml_io
 from experiments.config.schema import Experiment
+from experiments.errors import ConfigError
 from experiments.runs import loggers, runner
 from experiments.runs.folder import MetricsLog, RunFolder
 from experiments.runs.loggers import Loggers
@@ -199,10 +201,16 @@ def test_auto_is_where_it_is_installed(folder_of_run: RunFolder, monkeypatch: py
 
 
 def test_a_folder_of_a_package_s_name_is_no_package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder / "looks_like_one").mkdir()
-    monkeypatch.syspath_prepend(str(folder))
-    assert not loggers._installed("looks_like_one") and not loggers._installed("there_is_none")
-    assert loggers._installed("numpy")
+    (folder / "wandb").mkdir()
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    log = loading.check(yaml_io.read_text(TINY, "tiny.yaml"), [WANDB % "online"]).experiment.log
+    with monkeypatch.context() as only:
+        only.setattr(sys, "path", [str(folder)])
+        with pytest.raises(ConfigError, match=r"log\.wandb.*pip install"):
+            loggers.check_installed(log)
+        (folder / "wandb" / "__init__.py").touch()
+        invalidate_caches()
+        loggers.check_installed(log)
 
 
 def test_weights_and_biases_goes_on_with_the_same_run(folder_of_run: RunFolder, wandb: FakeWandb) -> None:
