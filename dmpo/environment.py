@@ -36,7 +36,11 @@ class EvalEnv(Protocol):
         """Observations (E, N, D) and information."""
 
     def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
-        """Observations (E, N, D), rewards (E, N), terminated and truncated (E,), information."""
+        """Observations (E, N, D), rewards (E, N), terminated and truncated (E,), information.
+
+        The information has `final_obs` (E, N, D), valid where an episode ended, and may have `lost` (E,) bool, where an
+        episode was cut off because its simulation failed.
+        """
 
     def meter(self) -> Meter:
         """Meter of what the scenario measures in an evaluation."""

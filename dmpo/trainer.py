@@ -1,4 +1,4 @@
-"""The trunk of every learner: collect → fit → improve (Algorithm 1 of LAMPS, and of DMPO)."""
+"""Training loop of every learner: collect → fit → improve (DMPO paper, Algorithm 1)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -71,7 +71,7 @@ class BaseLearner(ABC):
         self.acting.manual_seed(seed)
 
     def fit(self, batch: Rollout, progress: float) -> dict[str, float]:
-        """There is no model."""
+        """Do nothing: this learner has no model."""
         return {}
 
     def normalized(self, batch: Rollout) -> Rollout:

@@ -6,10 +6,10 @@ repeat:  τ ← one real rollout by everybody;  fit p̂_i on the latest real ste
                           policy that collected τ
 """
 
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from dmpo.algorithms.dppo import DPPO, DPPOSettings
 from dmpo.data.rollout import Rollout
@@ -30,15 +30,6 @@ class DMPOSettings(ModelSettings, DPPOSettings):
         description="An agent stops improving its policy until the next real rollout once the mean KL divergence from "
         "the policy that collected the last one passes 1.5 times this.",
     )
-
-    @model_validator(mode="after")
-    def _check_loss_steps(self) -> Self:
-        if self.model_loss_steps > self.rollout_steps:
-            raise ValueError(
-                f"model_loss_steps = {self.model_loss_steps} is longer than a trajectory of rollout_steps = "
-                f"{self.rollout_steps}; choose fewer"
-            )
-        return self
 
 
 @register("dmpo")

@@ -23,7 +23,7 @@ def branched_rollout(
     """T steps of B rollouts, all agents in their models at once, exchanging predicted states after each step.
 
     A rollout ends where one of its agents predicts its end, as a real episode does for all; the steps behind are
-    padding. After the last step it is truncated, so that the value of its state counts.
+    padding. The value of the state after T steps is bootstrapped, as where a real segment stops in mid-episode.
 
     Args:
         models: of all agents.

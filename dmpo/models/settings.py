@@ -1,8 +1,8 @@
 """Settings of the localized models and of the rollouts in them."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dmpo.settings import Schedule, WarmUpSettings, Width, scheduled
 
@@ -85,6 +85,16 @@ class ModelSettings(WarmUpSettings):
     model_horizon_schedule: Schedule = Field(
         (0.0, 1.0), description="Shares of training between which T moves from the first to the final value, linearly."
     )
+
+    @model_validator(mode="after")
+    def _check_loss_steps(self) -> Self:
+        rollout_steps = getattr(self, "rollout_steps", self.model_loss_steps)  # of the learner that has these models
+        if self.model_loss_steps > rollout_steps:
+            raise ValueError(
+                f"model_loss_steps = {self.model_loss_steps} is longer than a trajectory of rollout_steps = "
+                f"{rollout_steps}; choose fewer"
+            )
+        return self
 
     def horizon_at(self, progress: float) -> int:
         """T once `progress` of training is done: linear between two points, as in MBPO's table 1."""

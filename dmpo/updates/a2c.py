@@ -1,5 +1,6 @@
 """Advantage actor-critic (Mnih et al. 2016, algorithm S3), for all agents at once."""
 
+import torch
 from torch import Tensor
 
 from dmpo.data.rollout import Rollout
@@ -28,7 +29,7 @@ class A2C:
             found = policy_gradient_loss(
                 networks.policy, part.states, part.actions, advantages=advantages, entropy_coef=entropy_coef
             )
-            return found, found.detach()
+            return found, torch.zeros_like(found)
 
         value_loss = networks.value_gradient(samples)
         networks.policy_gradient(loss, samples, fusible=False)

@@ -135,6 +135,8 @@ class ActorCritic:
     def prepare(self, batch: Rollout) -> tuple[Samples, dict[str, float]]:
         """Everything that is computed once per batch: values, returns, advantages, old log-probabilities.
 
+        The critic takes in the statistics of the returns on the way; its values stay what they are.
+
         Returns:
             Samples of all steps that are not padding; metrics of the values.
         """
@@ -144,8 +146,8 @@ class ActorCritic:
         next_v = next_values(values, batch.final_index, self._values(batch.final_observations))  # (T, E, N)
         values = values[:-1]
         # Each agent's own return, eq. 5.
-        own = advantages(batch.rewards, values, next_v, *ends, settings.gamma, settings.return_lambda)
-        targets = lambda_returns(values, own)
+        own_advantage = advantages(batch.rewards, values, next_v, *ends, settings.gamma, settings.return_lambda)
+        targets = lambda_returns(values, own_advantage)
         # Rewards and values reduced over N_i, eq. 6, and the advantages on them.
         rewards, local, local_next = (
             reduce_over_neighborhood(self.reward_neighborhood, x) for x in (batch.rewards, values, next_v)

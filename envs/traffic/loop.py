@@ -246,7 +246,7 @@ class Loop(Fleet[P]):
         return closest < 0
 
     def observe(self) -> Floats:
-        """See :class:`~envs.scenario.Scenario`."""
+        """See :class:`~envs.traffic.road_scenario.RoadScenario`."""
         parameters = self.parameters
         return parameters.known_observations.observe(parameters.observation, self.traffic())
 
@@ -270,7 +270,7 @@ class Loop(Fleet[P]):
         return self._ahead
 
     def state(self) -> dict[str, Floats]:
-        """See :class:`~envs.scenario.Scenario`."""
+        """See :class:`~envs.traffic.road_scenario.RoadScenario`."""
         headway, front_speed = self._look_ahead()
         return {
             "speed": self.speed,

@@ -255,13 +255,13 @@ class PlatoonScenario(Fleet[P]):
         return np.where(self.collided[:, None], COLLISION_REWARD, reward)
 
     def observe(self) -> Floats:
-        """See :class:`~envs.scenario.Scenario`."""
+        """See :class:`~envs.traffic.road_scenario.RoadScenario`."""
         return observations.observe(
             self.parameters.observation, Platoon(self.headway, self.speed, self._front_speed(), self.acceleration)
         )
 
     def state(self) -> dict[str, Floats]:
-        """See :class:`~envs.scenario.Scenario`."""
+        """See :class:`~envs.traffic.road_scenario.RoadScenario`."""
         return {
             "speed": self.speed,
             "position": self._positions(),

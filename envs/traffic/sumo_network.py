@@ -242,7 +242,7 @@ class SumoNetwork(RoadScenario[SumoParameters]):
         self._length[0] = self.simulation.lengths(0)
 
     def observe(self) -> Floats:
-        """See :class:`~envs.scenario.Scenario`."""
+        """See :class:`~envs.traffic.road_scenario.RoadScenario`."""
         seen = [pieces.observations.read(name, self.simulation.learning) for name in self.parameters.observation]
         return np.stack(seen, axis=-1)[None]  # (E, N, D) with E = 1
 
