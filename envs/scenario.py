@@ -232,7 +232,7 @@ class Scenario(ABC, Generic[P]):
 
     def step_by(self, name: str, command: Floats) -> None:
         """One simulated step under one of the ``commands`` (E, N), whatever an action of this scenario is."""
-        raise NotImplementedError(f"{type(self).__name__} has no command {name}")
+        raise ValueError(f"{type(self).__name__} has no command {name}")
 
     def _simulate(self, commands: Iterable[Any]) -> None:
         self.reward[:], self.terminated[:] = 0.0, False

@@ -28,7 +28,7 @@ def comparison(report: dict[str, Any], title: str) -> Table:
 
 def driving(report: dict[str, Any]) -> Table:
     """Table of traffic measures, empty where a scenario has none; `report` is the content of `evaluation.json`."""
-    caption = "Headway: mean and least; TTC: the least time to collision; all of them as dmpo/measures.py defines them."
+    caption = "Headway: mean and least; TTC: the least time to collision; defined in envs/traffic/measures.py."
     table = Table(caption=caption, caption_justify="left", box=SIMPLE_HEAD, padding=0)
     table.add_column("policy", no_wrap=True)
     for heading, unit, _ in _DRIVING:

@@ -89,7 +89,7 @@ def learning_curve(lines: Sequence[Mapping[str, Any]], levels: Mapping[str, floa
     """
     figure, axes = new_figure(title, (7.2, 4.0))
     steps = [line["env_steps"] for line in lines]
-    curves = (("eval/reward_sampled", ORANGE, "sampled actions"), ("eval/reward", BLUE, "deterministic actions"))
+    curves = (("eval/reward_sampled", ORANGE, "sampled"), ("eval/reward", BLUE, "deterministic"))
     shown = [value for key, *_ in curves for line in lines if (value := line.get(key)) is not None]
     for key, color, label in curves:
         values = [np.nan if line.get(key) is None else line[key] for line in lines]

@@ -121,9 +121,9 @@ def test_vehicles_that_hardly_move_are_drawn_where_they_are(speed: float) -> Non
 def test_the_curve_shows_every_evaluation() -> None:
     axes = plots.learning_curve(LINES, {}, "x").axes[0]
     curves = {line.get_label(): line for line in axes.get_lines()}
-    assert list(curves["deterministic actions"].get_xdata()) == [line["env_steps"] for line in LINES]
-    assert list(curves["deterministic actions"].get_ydata()) == [line["eval/reward"] for line in LINES]
-    assert list(curves["sampled actions"].get_ydata()) == [line["eval/reward_sampled"] for line in LINES]
+    assert list(curves["deterministic"].get_xdata()) == [line["env_steps"] for line in LINES]
+    assert list(curves["deterministic"].get_ydata()) == [line["eval/reward"] for line in LINES]
+    assert list(curves["sampled"].get_ydata()) == [line["eval/reward_sampled"] for line in LINES]
 
 
 def test_each_controller_has_a_line_and_a_name_that_no_other_covers() -> None:
