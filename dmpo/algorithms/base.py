@@ -16,8 +16,10 @@ from dmpo.nn.layers import set_precision
 from dmpo.nn.normalization import RunningNormalizer
 from dmpo.nn.policy import Policy
 from dmpo.nn.recurrent import RecurrentPolicy
-from dmpo.settings import FeedforwardSettings, LearnerSettings
+from dmpo.settings import FeedforwardSettings, LearnerSettings, LocalitySettings
+from graphs import Neighborhood
 
+STATE_BOUND = 10.0  # standard deviations from the mean at which a normalized observation is cut off
 Network = TypeVar("Network", Policy, RecurrentPolicy, ValueCritic, QCritic)
 
 
@@ -63,8 +65,13 @@ class BaseLearner(ABC):
         return self.settings.rollout_steps
 
     def states(self, observations: Tensor) -> Tensor:
-        """States that policies and critics see, from observations (..., N, D)."""
-        return self.obs_normalizer.normalize(observations) if self.settings.normalize_observations else observations
+        """States that policies and critics see, from observations (..., N, D): as they are, or normalized and bounded.
+
+        Without a bound, one feature that hardly varied so far could be any number of standard deviations away.
+        """
+        if not self.settings.normalize_observations:
+            return observations
+        return self.obs_normalizer.normalize(observations).clamp(-STATE_BOUND, STATE_BOUND)
 
     def seed_acting(self, seed: int) -> None:
         """Make `act` draw the same actions for the same seed from here on."""
@@ -147,6 +154,8 @@ class FeedforwardLearner(BaseLearner):
             order=settings.neighbor_order,
         )
         self.policy = self.placed(policy)
+        hops = settings.told_within() if isinstance(settings, LocalitySettings) else None
+        self.told_within = None if hops is None else Neighborhood(setup.graph, hops).to(self.device)
 
     @property
     def stacks(self) -> int:

@@ -40,6 +40,8 @@ class LocalModel(MessagePassing):  # type: ignore[misc]
         actions: A where actions are continuous; the number of actions where they are discrete.
         discrete: which of the two.
         neighbor_actions: whether messages carry actions as well as states.
+        own_gradient: whether the gradient of an agent's loss ends where a neighbor's message arrives, instead of
+            reaching that neighbor's encoder and, over several steps, its whole model.
         encoding: width of h⁰.
         hidden: width of the two hidden layers of f^edge and f^node.
         message: width of the messages.
@@ -58,6 +60,7 @@ class LocalModel(MessagePassing):  # type: ignore[misc]
         actions: int,
         discrete: bool,
         neighbor_actions: bool,
+        own_gradient: bool,
         encoding: int,
         hidden: int,
         message: int,
@@ -67,6 +70,7 @@ class LocalModel(MessagePassing):  # type: ignore[misc]
         near = Neighborhood(graph, hops=1)
         self.num_agents, self.features = near.num_agents, features
         target, place = near.mask.nonzero(as_tuple=True)  # (M,) edges, those to oneself included
+        self.messages = near.messages  # those to oneself are not
         self.register_buffer("edges", torch.stack([near.index[target, place], target]))  # (2, M): from j, to i
         n = self.num_agents
         width = EMBEDDING_SIZE if discrete else actions
@@ -74,6 +78,7 @@ class LocalModel(MessagePassing):  # type: ignore[misc]
         self.encoder = FeatureMajorMLP(n, [inputs, encoding], True, generator)
         self.edge = FeatureMajorMLP(len(target), [2 * encoding, hidden, hidden, message], False, generator)
         self.actions, self.discrete, self.neighbor_actions = actions, discrete, neighbor_actions
+        self.own_gradient = own_gradient
         embedding = EMBEDDING_SIZE, actions if discrete else 0
         self.embedding = nn.Parameter(torch.randn(n, *embedding, generator=generator))  # (N, EMBEDDING_SIZE, actions)
         self.node = FeatureMajorMLP(n, [message + width, hidden, hidden, encoding], True, generator)
@@ -109,8 +114,15 @@ class LocalModel(MessagePassing):  # type: ignore[misc]
         known = set(map(id, of_edges))
         return [[p for p in self.parameters() if id(p) not in known and p.numel()], of_edges]
 
+    def owners(self) -> list[Tensor]:
+        """Agents whose the rows of each group of parameters are, (N,) and (M,)."""
+        return [torch.arange(self.num_agents, device=self.edges.device), self.edges[1]]
+
     def message(self, encoded_i: Tensor, encoded_j: Tensor) -> Tensor:
         """h_(i,j) of all edges at once, (M, encoding, B) twice -> (M, message, B); eq. 3."""
+        if self.own_gradient:
+            own = (self.edges[0] == self.edges[1]).view(-1, 1, 1)
+            encoded_j = torch.where(own, encoded_j, encoded_j.detach())
         messages: Tensor = self.edge(torch.cat([encoded_i, encoded_j], 1))
         return messages
 

@@ -26,6 +26,7 @@ class NormalizedSequences(NamedTuple):
     next_states: Tensor  # (H, N, D, B)
     rewards: Tensor  # (H, N, B)
     terminated: Tensor  # (H, B), 0 or 1
+    ended_by: Tensor  # (H, N, B), 0 or 1, whether the agent's own state was that end
 
 
 class ModelLoss(Protocol):
@@ -41,7 +42,8 @@ class ModelLoss(Protocol):
 class OpenLoopLoss:
     """MSE(s) + c_r MSE(r) + BCE(d) over H steps in open loop, per agent, in normalized units.
 
-    Rewards count where the episode goes on.
+    Rewards count where the episode goes on. The ends that an agent's model learns are those that its own state was:
+    of another agent's, out of its sight, it could only learn how often they happen.
 
     Args:
         reward_coef: c_r.
@@ -63,8 +65,7 @@ class OpenLoopLoss:
         reward, termination = torch.stack([output[:, -2:] for output in outputs]).unbind(2)  # (H, N, B) each
         terminated = data.terminated.unsqueeze(1)  # (H, 1, B)
         reward_error = ((reward - data.rewards).square() * (1 - terminated)).mean(2)
-        labels = terminated.expand_as(termination)
-        termination_error = binary_cross_entropy_with_logits(termination, labels, reduction="none").mean(2)
+        termination_error = binary_cross_entropy_with_logits(termination, data.ended_by, reduction="none").mean(2)
         return (state_error + self.reward_coef * reward_error + termination_error).mean(0)  # (H, N) -> (N,)
 
     def accumulate_gradients(self, model: "LocalModel", data: NormalizedSequences, scale: float) -> None:
@@ -76,7 +77,12 @@ class OpenLoopLoss:
         source, target = model.edges
         tensors = data._asdict() | {"pairs": torch.stack([target, source], 1), "targets": target}
         tensors["actions"] = data.actions.detach()
-        settings = {"neighbor_actions": model.neighbor_actions, "far": STATE_BOUND, "reward_coef": self.reward_coef}
+        settings = {
+            "neighbor_actions": model.neighbor_actions,
+            "own_gradient": model.own_gradient,
+            "far": STATE_BOUND,
+            "reward_coef": self.reward_coef,
+        }
         found, to_actions = fused_model_gradients(networks, tensors, **settings, scale=scale)
         if data.actions.requires_grad:
             data.actions.backward(to_actions)  # type: ignore[no-untyped-call]

@@ -129,7 +129,8 @@ static void begin_step(const Models& m, const Part& part, long h, long n, Step& 
         for (long t = 0; t < part.count; t++) to_state[d * STRETCH + t] += weight * (state[t] - next_states[t]);
         for (long t = 0; t < part.samples; t++) to_outputs[d * STRETCH + t] = ratio * to_state[d * STRETCH + t];
     }
-    const float *rewards = m.rewards + (h * m.agents + n) * m.samples + part.first;
+    const long own = (h * m.agents + n) * m.samples + part.first;
+    const float *rewards = m.rewards + own, *ended_by = m.ended_by + own;
     const float *reward = step.node.last(n) + m.features * STRETCH, *end = reward + STRETCH;
     float *to_reward = to_outputs + m.features * STRETCH, *to_end = to_reward + STRETCH;
     fill(2, part.samples, to_reward, [](long) INLINED { return Vector{}; });
@@ -138,7 +139,7 @@ static void begin_step(const Models& m, const Part& part, long h, long n, Step& 
     for (long t = 0; t < part.count; t += LANES) {
         const long count = std::min<long>(LANES, part.count - t);
         const Vector logit = load(end + t), probability = 0.5f + 0.5f * tanh_of(0.5f * logit);
-        for (long lane = 0; lane < count; lane++) to_end[t + lane] = share * (probability[lane] - terminated[t + lane]);
+        for (long lane = 0; lane < count; lane++) to_end[t + lane] = share * (probability[lane] - ended_by[t + lane]);
     }
 }
 
@@ -163,7 +164,8 @@ static void backward_edges(const Models& m, const Part& part, Step& step, Buffer
         step.edge.given(*m.edge, edge, ends_of(m, step, edge, pairs, part.samples), given);
         backward_layers(*m.edge, edge, given, to.given.of(m.targets[edge]), to.scratch, to.edge[edge], to.pairs(0),
                         part.samples);
-        for (long end = 0; end < 2; end++)
+        const bool to_sender = !m.own_gradient || m.pairs[2 * edge] == m.pairs[2 * edge + 1];
+        for (long end = 0; end < 1 + to_sender; end++)
             add(encoding, part.samples, to.pairs(0) + end * encoding * STRETCH, to.encoded(m.pairs[2 * edge + end]));
     }
 }

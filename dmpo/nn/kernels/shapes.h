@@ -108,12 +108,13 @@ struct Adam {
 struct Models {
     int64_t threads, agents, edges, features, action_width, samples, steps;
     int64_t neighbor_actions;        // whether neighbors receive actions as well as states
+    int64_t own_gradient;            // whether no gradient goes back to the sender of a message
     float far, reward_coef, scale;
     const Work *encoder, *edge, *node;
     const int64_t *pairs, *targets;  // (M, 2), receiver and sender of each edge, and (M,), the receiver
     const float *state, *actions;    // (N, D, B) and (N, W, H, B)
     const float* next_states;        // (H, N, D, B)
-    const float *rewards, *terminated;  // (H, N, B) and (H, B)
+    const float *rewards, *terminated, *ended_by;  // (H, N, B), (H, B) and (H, N, B)
     const float *ratio, *drift;      // (N, D)
     float* to_actions;               // (N, W, H, B)
 };

@@ -10,6 +10,8 @@ from tests.dmpo.environment import PointMasses
 from tests.dmpo.learners import flat, make_learner, random_batch, whole_and_restored
 from tests.dmpo.models.test_trainer import learner_for
 
+STEPS = {"policy/gradient_steps": 1.0}
+
 
 def parameters(part: torch.nn.Module) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in part.parameters()])
@@ -42,12 +44,26 @@ def test_the_share_of_batches_from_the_models_is_q0(
     batch, _ = Collector(env, learner, seed=0).collect()
     learner.fit(batch, 0.0)
     sizes = []
-    monkeypatch.setattr(learner.update, "improve", lambda data, *_: sizes.append(data.rewards.shape[1]) or {})
+    monkeypatch.setattr(learner.update, "improve", lambda data, *_: sizes.append(data.rewards.shape[1]) or STEPS)
     learner.improve(batch, progress)
     # 4 real environments, 16 model rollouts; four standard deviations of a binomial.
     assert set(sizes) <= {4, 16}
     assert len(sizes) == 1000
     assert sizes.count(16) == pytest.approx(1000 * share, abs=4 * (1000 * share * (1 - share)) ** 0.5)
+
+
+@pytest.mark.parametrize("model_share", [0.5, 0.8])
+def test_real_steps_have_their_share_of_the_gradient_steps_taken(model_share: float) -> None:
+    env = PointMasses(num_envs=8, horizon=30, crash=1e9)
+    stops = {"kl_target": 2e-3, "total_kl": 0.01, "lr_policy": 3e-3, "epochs": 4}
+    learner = learner_for(env, **stops, model_share=model_share, inner_iterations=10, model_starts=64)
+    taken = real = 0.0
+    for metrics in Trainer(env, learner, 8 * 20 * 40, seed=0).iterations():
+        assert 1 <= metrics["policy/inner_iterations"] <= 10
+        taken += metrics["policy/gradient_steps"]
+        real += metrics["policy/gradient_steps"] * metrics["policy/real_share"]
+    assert taken < 0.9 * 40 * 10 * 16  # policies do stop early
+    assert real / taken == pytest.approx(1 - model_share, abs=0.05)
 
 
 def test_inner_iterations_stop_once_policies_are_far_from_the_collecting_ones(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +141,7 @@ def test_without_model_batches_one_inner_iteration_is_dppo_to_the_last_bit(actio
         model_free.generator.set_state(twin.get_state())
         found, expected = model_based.improve(batch, progress), model_free.improve(batch, progress)
         assert {name: found[name] for name in expected} == expected
-        assert found.keys() - expected.keys() == {"model/share", "model/horizon"} and found["model/share"] == 0
+        assert (found["model/share"], found["policy/real_share"], found["policy/inner_iterations"]) == (0, 1, 1)
         assert torch.equal(flat(model_based), flat(model_free))
         networks = [learner.update.actor_critic for learner in (model_based, model_free)]
         for name in ("policy_optimizer", "value_optimizer"):

@@ -15,7 +15,7 @@ def make_model(
     graph: nx.Graph, actions: int = 4, discrete: bool = True, features: int = D, neighbor_actions: bool = False
 ) -> LocalModel:
     generator = torch.Generator().manual_seed(0)
-    kinds = {"actions": actions, "discrete": discrete, "neighbor_actions": neighbor_actions}
+    kinds = {"actions": actions, "discrete": discrete, "neighbor_actions": neighbor_actions, "own_gradient": False}
     model = LocalModel(graph, features, **kinds, **WIDTHS, generator=generator)
     for parameter in model.parameters():  # biases as well, which begin with zero
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
