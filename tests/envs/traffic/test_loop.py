@@ -166,18 +166,3 @@ def test_other_numbers_of_vehicles_drive_too(loop: str, number: int) -> None:
     np.testing.assert_allclose(episode["acceleration"][0], drawn[..., 0], rtol=0, atol=1e-12)
     assert not episode["terminated"].any()
     assert (episode["speed"][-1] > 0.3).all()
-
-
-def test_an_episode_is_ended_by_collider_and_victim_and_by_learners_only() -> None:
-    # On the crossing of the figure eight vehicles meet; of two that meet, one may be a human.
-    named = []
-    for learners in (14, 7):
-        with envs.make("figure_eight", num_envs=8, workers=1, learners=learners, horizon=400) as env:
-            env.reset(seed=0)
-            for _ in range(300):
-                *_, terminated, _, info = env.step(np.full((8, learners, 1), 3.0))
-                assert not info["ended_by"][~terminated].any()
-                named += info["ended_by"][terminated].sum(1).tolist()
-        if learners == 14:
-            assert set(named) == {2} and len(named) > 3
-    assert {0, 1} & set(named)
