@@ -275,12 +275,13 @@ class LoopedModel:
         self.encoders = [own_feature_major_mlp(model.encoder, i) for i in agents]
         self.nodes = [own_feature_major_mlp(model.node, i) for i in agents]
         self.heads = [own_feature_major_mlp(model.heads, i) for i in agents]
+        self.ends = [own_feature_major_mlp(model.end, i) for i in agents]
         self.embeddings = [nn.Parameter(model.embedding.detach()[i].clone()) for i in agents]
         edges = zip(*model.edges.tolist(), strict=True)  # (j, i): from j to i
         self.edges = [(j, i, own_feature_major_mlp(model.edge, k)) for k, (j, i) in enumerate(edges)]
 
     def __call__(self, states: list[Tensor], actions: list[Tensor]) -> list[Tensor]:
-        """N times (B, D) and (B, A) or (B,) -> N times (B, D + 2): change, reward, logit of termination."""
+        """N times (B, D) and (B, A) or (B,) -> N times (B, D + 1): change and reward."""
         agents = range(len(states))
         acted = [self.embeddings[i].T[actions[i]] for i in agents] if self.discrete else actions
         inputs = [torch.cat([states[i], acted[i]], -1) if self.neighbor_actions else states[i] for i in agents]
@@ -295,7 +296,7 @@ class LoopedModel:
         """The parameters of each agent, then those of each edge."""
         own = [
             [parameter for module in modules for parameter in module.parameters()]
-            for modules in zip(self.encoders, self.nodes, self.heads, strict=True)
+            for modules in zip(self.encoders, self.nodes, self.heads, self.ends, strict=True)
         ]
         of_agents = [[*parameters, embedding] for parameters, embedding in zip(own, self.embeddings, strict=True)]
         return of_agents + [list(network.parameters()) for _, _, network in self.edges]
@@ -333,6 +334,12 @@ class LoopedModels:
             nn.utils.clip_grad_norm_(group, self.settings.model_max_grad_norm)
             optimizer.step()
 
+    def end(self, agent: int, next_states: Tensor) -> Tensor:
+        """Logits (B,) of whether an agent's states (B, D) end the episode."""
+        mean, std = self.states[agent]
+        logits: Tensor = self.model.ends[agent](((next_states - mean) / std).clamp(-STATE_BOUND, STATE_BOUND))
+        return logits.squeeze(-1)
+
     def losses(self, sequences: Sequences) -> list[Tensor]:
         """MSE(s) + c_r MSE(r) + BCE(d) of each agent, over H steps in open loop."""
         states, terminated, ended_by = list(sequences.states), sequences.terminated.float(), sequences.ended_by.float()
@@ -343,12 +350,12 @@ class LoopedModels:
                 (change_mean, change_std), (reward_mean, reward_std) = self.changes[i], self.rewards[i]
                 change = (sequences.next_states[h, i] - states[i] - change_mean) / change_std
                 reward = (sequences.rewards[h, i] - reward_mean) / reward_std
-                state_error = (output[:, :-2] - change).square().mean()
-                reward_error = ((output[:, -2] - reward).square() * (1 - terminated[h])).mean()
-                termination_error = binary_cross_entropy_with_logits(output[:, -1], ended_by[h, i])
-                loss = state_error + self.settings.model_reward_coef * reward_error + termination_error
+                state_error = (output[:, :-1] - change).square().mean()
+                reward_error = ((output[:, -1] - reward).square() * (1 - terminated[h])).mean()
+                end_error = binary_cross_entropy_with_logits(self.end(i, sequences.next_states[h, i]), ended_by[h, i])
+                loss = state_error + self.settings.model_reward_coef * reward_error + end_error
                 totals[i] = totals[i] + loss / len(sequences.actions)
-                states[i] = states[i] + change_mean + change_std * output[:, :-2]
+                states[i] = states[i] + change_mean + change_std * output[:, :-1]
         return totals
 
     @torch.no_grad()
@@ -357,9 +364,9 @@ class LoopedModels:
         next_states, rewards, ended_by = [], [], []
         for i, output in enumerate(self.outputs(states, actions)):
             (change_mean, change_std), (reward_mean, reward_std) = self.changes[i], self.rewards[i]
-            next_states.append(states[i] + change_mean + change_std * output[:, :-2])
-            rewards.append(reward_mean + reward_std * output[:, -2])
-            ended_by.append(output[:, -1] > 0)
+            next_states.append(states[i] + change_mean + change_std * output[:, :-1])
+            rewards.append(reward_mean + reward_std * output[:, -1])
+            ended_by.append(self.end(i, next_states[i]) > 0)
         return next_states, rewards, ended_by
 
 

@@ -132,7 +132,9 @@ class ModelTrainer:
         normalized = _normalize(self.state_normalizer, states).clamp(-STATE_BOUND, STATE_BOUND)
         found = self.model(normalized, self._normalized_actions(actions))
         next_states = states + _denormalize(self.change_normalizer, found.change)
-        return Step(next_states, _denormalize(self.reward_normalizer, found.reward), found.termination > 0)
+        reached = _normalize(self.state_normalizer, next_states).clamp(-STATE_BOUND, STATE_BOUND)
+        ended_by = self.model.end_logits(reached.transpose(1, 2)) > 0
+        return Step(next_states, _denormalize(self.reward_normalizer, found.reward), ended_by)
 
     @property
     def terminal_rewards(self) -> Tensor:

@@ -65,7 +65,7 @@ def numbers(reference: Reference) -> list[torch.Tensor]:
     """All parameters, agent by agent and edge by edge."""
     agents, model = reference.ppo.agents, reference.models.model
     modules = [module for agent in agents for module in (agent.policy, agent.critic)]
-    modules += [*model.encoders, *model.nodes, *model.heads, *(network for _, _, network in model.edges)]
+    modules += [*model.encoders, *model.nodes, *model.heads, *model.ends, *(network for _, _, network in model.edges)]
     parameters = [*model.embeddings, *(parameter for module in modules for parameter in module.parameters())]
     return [parameter for parameter in parameters if parameter.numel()]
 
@@ -178,7 +178,7 @@ def test_model_rollouts_are_the_same_where_actions_are_certain(case: tuple[DMPO,
     learner.policy.log_std.data.fill_(-20.0)  # (R, A) of continuous actions, (R, 0) of discrete ones
     if isinstance(learner.distribution, Categorical):
         learner.policy.network.head.bias.data[:, 0, 1] = 100.0
-    learner.models.trainer.model.heads.get_parameter("0.bias").data[:, -1] = 0.0  # some of them end
+    learner.models.trainer.model.end.get_parameter("1.bias").data[:] = 0.0  # some of them end
     starts = batch.observations[0, :1]
     ours, theirs = learner.models.rollout(starts, 4), Reference(learner).rollout(starts, 4)
     for name, found in vars(theirs).items():

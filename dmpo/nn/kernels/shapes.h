@@ -114,7 +114,7 @@ struct Models {
     const int64_t *pairs, *targets;  // (M, 2), receiver and sender of each edge, and (M,), the receiver
     const float *state, *actions;    // (N, D, B) and (N, W, H, B)
     const float* next_states;        // (H, N, D, B)
-    const float *rewards, *terminated, *ended_by;  // (H, N, B), (H, B) and (H, N, B)
+    const float *rewards, *terminated;  // (H, N, B) and (H, B)
     const float *ratio, *drift;      // (N, D)
     float* to_actions;               // (N, W, H, B)
 };
