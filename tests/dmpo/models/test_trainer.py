@@ -45,8 +45,9 @@ def test_models_learn_to_predict_held_out_steps(actions: str, model_loss_steps: 
         lr_model=1e-2,
         model_batch_size=256,
         model_loss_steps=model_loss_steps,
+        model_holdout=0.4,  # a few episodes more, as one unusual one makes the reward's error
     )
-    for batch in collected(env, learner, 4):
+    for batch in collected(env, learner, 6):
         metrics = learner.fit(batch, 0.0)
     assert metrics["model/state_error"] < 0.01
     assert metrics["model/change_error"] < 0.1
