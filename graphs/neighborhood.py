@@ -154,28 +154,23 @@ class Neighborhood:
         Raises:
             ValueError: `places` is not (N, K'), or a neighbor has no place; the message names the first such pair.
         """
-        if missing := self.first_without_place(places):
-            agent, neighbor = missing
-            allowed = f"agent {agent} receives from agent {neighbor}, which has no place among them"
-            raise refusal("places", places[agent].tolist(), allowed, "Leave this edge out of the graph.")
         places = places.cpu()
-        kept = (places >= 0) & _members(self.sources.cpu()).gather(1, places.clamp(min=0))
-        moved = copy.copy(self)
-        moved._fill(places.masked_fill(~kept, -1))
-        return moved
-
-    def first_without_place(self, places: Tensor) -> tuple[int, int] | None:
-        """First agent, and its first neighbor, that has none of its places (N, K'); None where each neighbor has one.
-
-        Raises:
-            ValueError: `places` is not (N, K').
-        """
         if places.dim() != 2 or len(places) != self.num_agents:
             allowed = f"it must be (N, K) with N={self.num_agents} agents"
             raise refusal("places.shape", tuple(places.shape), allowed, "Give those of the same agents.")
-        missing = _members(self.sources.cpu()) & ~_members(places.cpu())  # (N, N)
-        agent, neighbor = divmod(int(missing.flatten().int().argmax()), self.num_agents)
-        return (agent, neighbor) if missing[agent, neighbor] else None
+        neighbors = _members(self.sources.cpu())  # (N, N)
+        missing = neighbors & ~_members(places)
+        if bool(missing.any()):
+            agent, neighbor = missing.nonzero()[0].tolist()
+            others = [other for other in places[agent].tolist() if other not in (agent, -1)]
+            raise ValueError(
+                f"agent {agent} receives from agent {neighbor}, and has places for {others or 'nobody'} only; leave "
+                "this edge out of the graph"
+            )
+        kept = (places >= 0) & neighbors.gather(1, places.clamp(min=0))
+        moved = copy.copy(self)
+        moved._fill(places.masked_fill(~kept, -1))
+        return moved
 
     def to(self, device: torch.device | str) -> Self:
         """Copy whose tensors are on `device`."""

@@ -79,15 +79,13 @@ class Policy(LocalPolicy):
                 f"here are {neighborhood.num_agents} agents, and {len(places)} have a policy of their own. Evaluate as "
                 "many, or train with share_parameters, after which the number of agents is free"
             )
-        if missing := neighborhood.first_without_place(places):
-            agent, neighbor = missing
-            known = [j for j in places[agent].tolist() if j not in (agent, -1)]
+        try:
+            return neighborhood.in_places(places)
+        except ValueError as error:
             raise ValueError(
-                f"agent {agent} receives from agent {neighbor} here, for which its policy has no weights: in training "
-                f"it received from {known or 'nobody'}. Evaluate on a graph without messages that training lacked, or "
-                "train on this one"
-            )
-        return neighborhood.in_places(places)
+                f"{error}, or train on this one. With a policy of its own, each agent has weights for the neighbors of "
+                "its training alone"
+            ) from error
 
     @staticmethod
     def _ranks(neighborhood: Neighborhood, size: int) -> Tensor:
