@@ -3,6 +3,7 @@
 from typing import Any
 
 import networkx as nx
+import torch
 from torch import Tensor, nn
 
 from graphs import Neighborhood
@@ -12,8 +13,9 @@ from graphs.neighborhood import Order
 class LocalPolicy(nn.Module):
     """Policies of N agents, each of which receives messages from N_i^1, the neighborhood that it was made for.
 
-    The state holds `sources` (N, K), the neighbors that the parameters are learned for, see `Neighborhood`. The state
-    of another graph is refused; one from before states had them is taken to be of this graph.
+    The state holds `sources` (N, K), the neighbors of training in their places, see `Neighborhood`. Where parameters
+    are those of particular neighbors, the state of another graph is refused; a state without `sources`, as older ones
+    are, is taken to be one of this graph.
 
     Args:
         graph: who talks to whom.
@@ -26,7 +28,12 @@ class LocalPolicy(nn.Module):
         super().__init__()
         self.neighborhood = Neighborhood(graph, hops=1, order=order)
         self.register_buffer("sources", self.neighborhood.sources.clone())
-        self.register_load_state_dict_pre_hook(_check_sources)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_before_loading)  # type: ignore[no-untyped-call]
+
+    @property
+    def knows_neighbors(self) -> bool:
+        """Whether parameters are those of particular neighbors, and not for whoever sends a message."""
+        return False
 
     def communicate_on(self, graph: nx.Graph) -> None:
         """Receive messages over another graph from now on, perhaps of another number of agents.
@@ -40,7 +47,7 @@ class LocalPolicy(nn.Module):
         self.neighborhood = self.in_trained_places(near).to(self.sources.device)
 
     def in_trained_places(self, neighborhood: Neighborhood) -> Neighborhood:
-        """Neighborhoods with each neighbor where the parameters expect it; here they tell no neighbors apart.
+        """Neighborhoods with each neighbor where the parameters expect it.
 
         Raises:
             ValueError: the parameters expect nobody there.
@@ -48,15 +55,31 @@ class LocalPolicy(nn.Module):
         return neighborhood
 
 
-def _check_sources(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    assert isinstance(module, LocalPolicy)
-    here = module.sources.tolist()
-    there = state.setdefault(f"{prefix}sources", module.sources).tolist()
-    if there == here:
+def check_same_sources(there: Tensor, here: Tensor) -> None:
+    """Refuse parameters learned on another graph.
+
+    Args:
+        there: (N', K') int64, `sources` of the policies that learned.
+        here: (N, K) int64, those of the policies that are to go on.
+
+    Raises:
+        RuntimeError: they differ; the message names the first agent that has other neighbors.
+    """
+    if torch.equal(there.cpu(), here.cpu()):
         return
-    changed = f"it is of {len(there)} agents, here are {len(here)}"
-    if len(there) == len(here):
-        agent = next(i for i, (old, new) in enumerate(zip(there, here, strict=True)) if old != new)
-        old, new = ([j for j in rows[agent] if j not in (agent, -1)] for rows in (there, here))
-        changed = f"agent {agent} received from {old} there, and receives from {new} here"
-    raise ValueError(f"That state is of policies on another graph: {changed}. Load it with the graph of its training.")
+    if len(there) != len(here):
+        raise RuntimeError(f"it is of policies of {len(there)} agents, and here are {len(here)}")
+    for agent, rows in enumerate(zip(there.tolist(), here.tolist(), strict=True)):
+        old, new = ([j for j in row if j not in (agent, -1)] for row in rows)
+        if old != new:
+            raise RuntimeError(
+                f"it is of policies on another graph, where agent {agent} received from {old or 'nobody'}, and here it "
+                f"receives from {new or 'nobody'}"
+            )
+
+
+def _before_loading(policy: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    assert isinstance(policy, LocalPolicy)
+    if policy.knows_neighbors and (there := state.get(f"{prefix}sources")) is not None:
+        check_same_sources(there, policy.sources)
+    state[f"{prefix}sources"] = policy.sources

@@ -63,6 +63,11 @@ class Policy(LocalPolicy):
         outputs = self.network.forward_neighborhood(states, self.neighborhood)
         return self.distribution.dist_params(outputs, self.log_std)
 
+    @property
+    def knows_neighbors(self) -> bool:
+        """True with own parameters."""
+        return self.network.stacks > 1
+
     def in_trained_places(self, neighborhood: Neighborhood) -> Neighborhood:
         """Neighborhoods with each neighbor where its weights are, and zeros wherever there is nobody.
 
@@ -73,7 +78,7 @@ class Policy(LocalPolicy):
                 for which it has no weights; the message names the first such agent.
         """
         trained = self.sources.cpu()
-        places = self._ranks(neighborhood, trained.shape[1]) if self.network.stacks == 1 else trained
+        places = trained if self.knows_neighbors else self._ranks(neighborhood, trained.shape[1])
         if len(places) != neighborhood.num_agents:
             raise ValueError(
                 f"here are {neighborhood.num_agents} agents, and {len(places)} have a policy of their own. Evaluate as "

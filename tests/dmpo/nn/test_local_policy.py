@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import dmpo
-from dmpo.nn.local_policy import LocalPolicy
+from dmpo.nn.local_policy import LocalPolicy, check_same_sources
 from tests.dmpo.learners import SPACES, D
 
 
@@ -22,17 +22,31 @@ def make_policy(kind: str, graph: nx.Graph) -> LocalPolicy:
     return dmpo.make_learner(dmpo.settings_of(name)(**settings), graph, observations, SPACES["continuous"]).policy
 
 
-@pytest.mark.parametrize(
-    ("other", "message"),
-    [
-        (nx.relabel_nodes(nx.cycle_graph(4), {1: 2, 2: 1}), r"agent 0 received from \[2, 3\] there, .* \[1, 3\] here"),
-        (nx.path_graph(4), r"agent 0 received from \[1\] there, and receives from \[1, 3\] here"),
-        (nx.cycle_graph(5), "it is of 5 agents, here are 4"),
-    ],
-)
-def test_the_state_of_another_graph_is_refused(kind: str, other: nx.Graph, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        make_policy(kind, nx.cycle_graph(4)).load_state_dict(make_policy(kind, other).state_dict())
+OTHERS = [
+    (nx.relabel_nodes(nx.cycle_graph(4), {1: 2, 2: 1}), r"agent 0 received from \[2, 3\], and here it .* \[1, 3\]"),
+    (nx.path_graph(4), r"agent 0 received from \[1\], and here it receives from \[1, 3\]"),
+    (nx.empty_graph(4), r"agent 0 received from nobody, and here it receives from \[1, 3\]"),
+    (nx.star_graph(3), r"agent 0 received from \[1, 2, 3\], and here it receives from \[1, 3\]"),
+    (nx.cycle_graph(5), "of policies of 5 agents, and here are 4"),
+]
+
+
+@pytest.mark.parametrize(("other", "message"), OTHERS)
+def test_the_state_of_policies_that_knew_other_neighbors_is_refused(other: nx.Graph, message: str) -> None:
+    policy, there = make_policy("own", nx.cycle_graph(4)), make_policy("own", other)
+    with pytest.raises(RuntimeError, match=message):
+        policy.load_state_dict(there.state_dict())
+    with pytest.raises(RuntimeError, match=message):
+        check_same_sources(there.sources, policy.sources)
+    check_same_sources(policy.sources.clone(), policy.sources)
+
+
+@pytest.mark.parametrize("kind", ["shared", "recurrent"])
+def test_a_state_of_one_network_for_all_fits_any_graph(kind: str) -> None:
+    policy, other = (make_policy(kind, nx.cycle_graph(n)) for n in (4, 9))
+    policy.load_state_dict(other.state_dict())
+    assert torch.equal(policy.sources, policy.neighborhood.sources)
+    assert all(torch.equal(*pair) for pair in zip(policy.parameters(), other.parameters(), strict=True))
 
 
 def test_the_state_is_that_of_training_whatever_graph_it_acts_on_later(kind: str) -> None:

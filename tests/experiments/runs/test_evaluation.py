@@ -199,17 +199,17 @@ def test_a_policy_is_evaluated_elsewhere_as_far_as_its_weights_allow(run: Path, 
 
 def test_a_graph_that_changed_since_the_training_is_noticed(run: Path, dmpo: Callable[..., Any]) -> None:
     (run.parent / "graph.txt").write_text("0 2\n1 2\n", encoding="utf-8")
-    evaluated, resumed = dmpo("evaluate", run), dmpo("train", "--resume", run, "train.env_steps=80")
-    assert (evaluated.status, resumed.status) == (2, 1)
-    assert "agent 0 receives from agent 2, and has places for [1] only" in evaluated.err
-    assert "agent 0 received from [1] there, and receives from [2] here" in resumed.err
+    result = dmpo("evaluate", run)
+    assert result.status == 2
+    assert "agent 0 receives from agent 2, and has places for [1] only" in result.err
 
 
 def test_a_checkpoint_from_before_neighbors_were_kept_is_evaluated_and_resumed(
     run: Path, dmpo: Callable[..., Any]
 ) -> None:
     def evaluate(*overrides: str) -> Any:
-        assert dmpo("evaluate", run, *overrides, "--output", "there.json").status == 0
+        result = dmpo("evaluate", run, "scenario.horizon=20", *overrides, "--output", "there.json")
+        assert result.status == 0
         return json.loads(Path("there.json").read_text(encoding="utf-8"))["episodes"]
 
     found = evaluate(), evaluate("graph.name=empty")

@@ -205,6 +205,22 @@ def test_a_resumed_run_stays_what_it_was(run: Path, tiny: Path, dmpo: Callable[.
     assert "is finished" in dmpo("train", tiny, "--resume", run).out
 
 
+@pytest.mark.parametrize("share_parameters", [False, True])
+def test_a_run_does_not_go_on_on_a_graph_that_has_changed(
+    folder: Path, dmpo: Callable[..., Any], share_parameters: bool
+) -> None:
+    graph = folder / "graph.txt"
+    graph.write_text("0 1\n1 2\n", encoding="utf-8")
+    given = ["graph.name=file", f"graph.path={graph}", f"algorithm.share_parameters={share_parameters}"]
+    runner.train(tiny_experiment(*given, "train.env_steps=40"), folder / "run", RecordingCallback())
+    before = RunFolder(folder / "run").checkpoint.read_bytes()
+    graph.write_text("0 2\n1 2\n", encoding="utf-8")
+    result = dmpo("train", "--resume", "run", "train.env_steps=80")
+    assert result.status == 1
+    assert "where agent 0 received from [1], and here it receives from [2]" in result.err
+    assert RunFolder(folder / "run").checkpoint.read_bytes() == before
+
+
 def test_an_existing_run_is_not_trained_into(run: Path, tiny: Path, dmpo: Callable[..., Any]) -> None:
     result = dmpo("train", tiny, "--output", run)
     assert result.status == 2
