@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from graphs.checks import check_graph, refusal
+from graphs.checks import check_graph, excerpt, refusal
 
 Order = Literal["number", "cyclic"]
 
@@ -163,10 +163,8 @@ class Neighborhood:
         if bool(missing.any()):
             agent, neighbor = missing.nonzero()[0].tolist()
             others = [other for other in places[agent].tolist() if other not in (agent, -1)]
-            raise ValueError(
-                f"agent {agent} receives from agent {neighbor}, and has places for {others or 'nobody'} only; leave "
-                "this edge out of the graph"
-            )
+            known = f"places only for agents {excerpt(others)}" if others else "no place for any other"
+            raise ValueError(f"agent {agent} receives from agent {neighbor}, and has {known}; leave this edge out")
         kept = (places >= 0) & neighbors.gather(1, places.clamp(min=0))
         moved = copy.copy(self)
         moved._fill(places.masked_fill(~kept, -1))

@@ -88,8 +88,8 @@ class Policy(LocalPolicy):
             return neighborhood.in_places(places)
         except ValueError as error:
             raise ValueError(
-                f"{error}, or train on this one. With a policy of its own, each agent has weights for the neighbors of "
-                "its training alone"
+                f"{error}, or train on this graph. With a policy of its own, each agent has weights for the neighbors "
+                "of its training alone"
             ) from error
 
     @staticmethod

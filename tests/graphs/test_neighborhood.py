@@ -384,7 +384,7 @@ def test_neighbors_stand_in_the_places_of_a_denser_graph_or_are_refused(graph: n
     assert torch.equal(Neighborhood(graph_of(dense.sources), hops=1).sources, dense.sources)
     if missing := sorted((i, j) for j, i in set(heard) - set(sparse.edges)):
         agent, neighbor = missing[0]
-        with pytest.raises(ValueError, match=f"agent {agent} receives from agent {neighbor}, and has places for"):
+        with pytest.raises(ValueError, match=f"agent {agent} receives from agent {neighbor}, and has"):
             dense.in_places(near.sources)
 
 
