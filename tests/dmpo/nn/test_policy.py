@@ -128,7 +128,7 @@ def test_on_another_graph_each_message_meets_the_weights_learned_for_its_pair(
 
 def test_a_neighbor_without_weights_is_refused() -> None:
     policy = make_policy(nx.cycle_graph(6))
-    with pytest.raises(ValueError, match=r"agent 0 receives from agent 2, and has places only for agents 1, 5; .*train"):
+    with pytest.raises(ValueError, match=r"agent 0 receives from agent 2, and has places only for agents 1, 5;.*train"):
         policy.communicate_on(nx.complete_graph(6))
     with pytest.raises(ValueError, match="agent 2 receives from agent 0, and has places only"):
         policy.communicate_on(nx.DiGraph([(j, i) for i in range(6) for j in {(i + 1) % 6, 0}]))
