@@ -74,7 +74,7 @@ def check_same_sources(there: Tensor, here: Tensor) -> None:
         if old != new:
             raise RuntimeError(
                 f"it is of policies on another graph, where agent {agent} received from {old or 'nobody'}, and here it "
-                f"receives from {new or 'nobody'}"
+                f"receives from {new or 'nobody'}; restore the graph of training, or begin anew"
             )
 
 
