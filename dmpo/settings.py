@@ -75,7 +75,9 @@ class FeedforwardSettings(LearnerSettings):
         [64, 64], max_length=8, description="Widths of the hidden layers of policies and critics."
     )
     share_parameters: bool = Field(
-        False, description="All agents share one network. Each still sees nothing beyond its neighborhood."
+        False,
+        description="All agents share one network. Each still sees nothing beyond its neighborhood. An input then "
+        "belongs to a rank among the neighbors, in neighbor_order, and not to one of them.",
     )
     neighbor_order: Order = Field(
         "number",

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
+import networkx as nx
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from dmpo.learner import Exploration, Setup
 from dmpo.nn.critics import QCritic, ValueCritic
 from dmpo.nn.distributions import ActionDistribution, make_distribution
 from dmpo.nn.layers import set_precision
+from dmpo.nn.local_policy import LocalPolicy
 from dmpo.nn.normalization import RunningNormalizer
 from dmpo.nn.policy import Policy
 from dmpo.nn.recurrent import RecurrentPolicy
@@ -36,6 +38,7 @@ class BaseLearner(ABC):
     """
 
     Settings: ClassVar[type[LearnerSettings]]
+    policy: LocalPolicy
 
     def __init__(self, settings: LearnerSettings, setup: Setup, distribution: ActionDistribution | None = None) -> None:
         shape = setup.observation_space.shape
@@ -76,6 +79,14 @@ class BaseLearner(ABC):
     def seed_acting(self, seed: int) -> None:
         """Make `act` draw the same actions for the same seed from here on."""
         self.acting.manual_seed(seed)
+
+    def communicate_on(self, graph: nx.Graph) -> None:
+        """Act on messages over another graph from here on, and learn no more, see `LocalPolicy.communicate_on`.
+
+        Raises:
+            ValueError: the policies cannot act there.
+        """
+        self.policy.communicate_on(graph)
 
     def fit(self, batch: Rollout, progress: float) -> dict[str, float]:
         """Do nothing: this learner has no model."""
@@ -137,6 +148,7 @@ class FeedforwardLearner(BaseLearner):
     """
 
     settings: FeedforwardSettings
+    policy: Policy
 
     def __init__(
         self, settings: FeedforwardSettings, setup: Setup, distribution: ActionDistribution | None = None

@@ -46,6 +46,7 @@ class IC3Net(BaseLearner):
     Settings = IC3NetSettings
     settings: IC3NetSettings
     distribution: GatedDistribution
+    policy: RecurrentPolicy
 
     def __init__(self, settings: IC3NetSettings, setup: Setup) -> None:
         super().__init__(settings, setup, GatedDistribution(make_distribution(setup.action_space, setup.device)))
