@@ -68,15 +68,7 @@ def evaluate(
     for _ in range(ATTEMPTS):
         record = _play(env, act, seed)
         if record is not None:
-            steps = record.lengths * env.action_repeat  # (E,)
-            returns = record.returns + env.undriven_reward * (env.horizon - steps)[:, None]
-            metrics = {
-                "reward": float(returns.mean()) / env.horizon,
-                "return": float(returns.mean()),
-                "length": float(steps.mean()),
-            } | record.meter.metrics()
-            named = {f"eval/{name}": value for name, value in metrics.items()}
-            return Evaluation(named, returns, record.meter.trajectory())
+            return _evaluation(env, record)
     raise EvaluationError(
         f"Episodes were lost in each of {ATTEMPTS} evaluations in a row: simulations died or did not answer, and the "
         "log says why. On a busy machine give them longer with worker_timeout."
@@ -101,3 +93,15 @@ def _play(env: EvalEnv, act: Callable[[Array, Array], Array], seed: int | None) 
             return None
         record.add(reward, first, info)
     return record
+
+
+def _evaluation(env: EvalEnv, record: _Record) -> Evaluation:
+    steps = record.lengths * env.action_repeat  # (E,)
+    returns = record.returns + env.undriven_reward * (env.horizon - steps)[:, None]  # (E, N)
+    metrics = {
+        "reward": float(returns.mean()) / env.horizon,
+        "return": float(returns.mean()),
+        "length": float(steps.mean()),
+    }
+    named = {f"eval/{name}": value for name, value in (metrics | record.meter.metrics()).items()}
+    return Evaluation(named, returns, record.meter.trajectory())

@@ -118,7 +118,16 @@ class ReplayBuffer:
         return counts | {"batches": [(vars(self._at(b)), b.roles) for b in self._blocks]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state_dict`."""
+        """Continue from `state_dict`.
+
+        Raises:
+            RuntimeError: it was saved before the steps said whose state ended an episode.
+        """
+        if "running" not in state:
+            raise RuntimeError(
+                "its recorded steps do not say which agent's state ended an episode, which learners need since; "
+                "the run can be evaluated, and trained only from the start"
+            )
         self.added, self.episodes, self.running = state["added"], state["episodes"], state["running"].to(self.device)
         self._blocks.clear()
         for parts, roles in state["batches"]:

@@ -24,9 +24,8 @@ def branched_rollout(
 ) -> Rollout:
     """T steps of B rollouts, all agents in their models at once, exchanging predicted states after each step.
 
-    Where an agent's model predicts that its own state ends the episode, those who are told end with it: each is paid,
-    once, its own mean reward at real ends, and stays where it is, as padding; the others go on. The value of the state
-    after T steps is bootstrapped, as where a real segment stops in mid-episode.
+    Those who are told of an end that a model predicts are paid, once, their own mean reward at real ends, and stay where
+    they are, as padding, so that nothing explodes on the way through it. After T steps values are bootstrapped.
 
     Args:
         models: of all agents.
@@ -34,29 +33,27 @@ def branched_rollout(
         normalize: from observations to the states that the policy sees.
         starts: (B, N, D), real observations.
         steps: T.
-        told_within: neighborhoods in which ends are told; None tells all, so that a rollout ends for all at once.
+        told_within: neighborhoods in which ends are told; None tells all.
         generator: of the actions.
 
     Raises:
         TrainingError: a model exploded on the way.
     """
     observations, steps_taken = [starts], []
-    going = torch.ones(starts.shape[:2], dtype=torch.bool, device=starts.device)  # (B, N)
+    going = torch.ones_like(starts[..., 0], dtype=torch.bool)  # (B, N)
     for _ in range(steps):
         dist_params = policy(normalize(observations[-1]))  # (B, N, P)
         actions = policy.distribution.sample(dist_params, generator)
         step = models.predict(observations[-1].transpose(0, 1), actions.transpose(0, 1))
         ended_by = step.ended_by.T & going  # (B, N)
-        terminated = told_of_ends(ended_by, told_within) & ended_by.any(-1, keepdim=True) & going
-        rewards = torch.where(terminated, models.terminal_rewards, step.rewards.T)
-        steps_taken.append((actions, dist_params, rewards, terminated, ended_by, going))
-        # Who has ended stays: on the way through padding nothing can explode.
-        next_states = torch.where(going.unsqueeze(-1), step.states.transpose(0, 1), observations[-1])
-        observations.append(next_states.contiguous())
-        going = going & ~terminated
-    states = torch.stack(observations)  # (T+1, B, N, D)
-    _check(models, states[1:])
-    return _rollout(states, *(torch.stack(x) for x in zip(*steps_taken, strict=True)))
+        told = told_of_ends(ended_by, told_within) & ended_by.any(-1, keepdim=True) & going
+        rewards = torch.where(told, models.terminal_rewards, step.rewards.T)
+        steps_taken.append((actions, dist_params, rewards, told, ended_by, going))
+        reached = torch.where(going.unsqueeze(-1), step.states.transpose(0, 1), observations[-1])
+        observations.append(reached.contiguous())
+        going = going & ~told
+    _check(models, observations[1:])
+    return _rollout(torch.stack(observations), *(torch.stack(x) for x in zip(*steps_taken, strict=True)))
 
 
 def _rollout(
@@ -83,7 +80,8 @@ def _rollout(
     )
 
 
-def _check(models: ModelTrainer, states: Tensor) -> None:
+def _check(models: ModelTrainer, observations: list[Tensor]) -> None:
     # The farthest state is the least or the greatest of each feature; a NaN is both.
+    states = torch.stack(observations)  # (T, B, N, D)
     extremes = torch.stack([states.amin(1), states.amax(1)], 1)  # (T, B, N, D) -> (T, 2, N, D)
     check_model_states(models.distance(extremes).transpose(1, 2))

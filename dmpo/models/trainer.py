@@ -76,13 +76,15 @@ class ModelTrainer:
         most = settings.model_fit_steps if self.ready else settings.model_warm_up_fit_steps or settings.model_fit_steps
         self.ready = True
         self._update_normalizers()
-        held_out = (validation if len(validation) else training).draw(VALIDATION_SEQUENCES, self.generator)
+        # A stream of its own for as many steps as it takes: later draws must not depend on when an agent stopped.
+        random = torch.Generator(self.generator.device).manual_seed(_seed(self.generator))
+        held_out = (validation if len(validation) else training).draw(VALIDATION_SEQUENCES, random)
         best = BestModels(self.model, self._validate(held_out))
         steps, taken = 0, torch.zeros_like(best.losses)
         while steps < most and bool((active := best.since < settings.model_patience).any()):
             block = min(settings.model_validation_every, most - steps)
             for _ in range(block):
-                self.update(training.draw(settings.model_batch_size, self.generator), active)
+                self.update(training.draw(settings.model_batch_size, random), active)
             steps, taken = steps + block, taken + block * active
             best.compare(self._validate(held_out))
         best.restore()
@@ -153,11 +155,11 @@ class ModelTrainer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`."""
+        self.buffer.load_state_dict(state["buffer"])  # first, as it says best what is wrong with an old state
         for name, part in self._modules().items():
             part.load_state_dict(state[name])
         for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(kept)
-        self.buffer.load_state_dict(state["buffer"])
         self.ready = state["ready"]
 
     def _normalized_actions(self, actions: Tensor) -> Tensor:
@@ -239,6 +241,10 @@ class BestModels:
             for parameter, copy in zip(group, kept, strict=True):
                 target, source = (parameter, copy) if to_model else (copy, parameter)
                 target[rows] = source[rows]
+
+
+def _seed(generator: torch.Generator) -> int:
+    return int(torch.randint(2**62, (), generator=generator, device=generator.device))
 
 
 def _clipped(actions: Tensor) -> Tensor:
