@@ -22,7 +22,7 @@ from benchmarks.reference import Reference
 from benchmarks.rows import Options, Row
 from dmpo.algorithms.dmpo import DMPO
 from dmpo.collector import Collector
-from dmpo.data.replay_buffer import Sequences, SequenceSampler
+from dmpo.data.replay_buffer import Role, Sequences, SequenceSampler
 from dmpo.data.rollout import Rollout
 from dmpo.nn.layers import set_precision, supports_bfloat16
 from experiments.config import loading
@@ -122,10 +122,10 @@ def prepare(learner: DMPO, env: envs.VectorEnv, sizes: Sizes) -> Work:
     """Collect real steps, fit the models to them, and roll the models out."""
     batch = Collector(env, learner, seed=0).collect()[0].to(learner.device)
     learner.fit(batch, 0.0)
-    starts = batch.observations[:-1][batch.valid]  # (S, N, D)
+    starts = batch.starts
     from_model = learner.models.rollout(starts, sizes.steps)
     whole = replace(from_model, terminated=from_model.terminated & False, valid=from_model.valid | True)
-    sequences = learner.models.trainer.buffer.sequences(sizes.sequence_steps, holdout=False)
+    sequences = learner.models.trainer.sequences(sizes.sequence_steps, Role.TRAINING)
     return Work(sizes, starts, sequences, whole, torch.Generator(learner.device))
 
 

@@ -71,23 +71,27 @@ class Reference:
             normalized = self.learner.states(observations[-1])  # (B, N, D)
             chosen = [agent.policy(normalized) for agent in self.ppo.agents]
             drawn = [distribution.sample() for distribution in chosen]
-            next_states, step_rewards, terminated = self.models.predict(states, drawn)
+            next_states, step_rewards, ended_by = self.models.predict(states, drawn)
             stays = before[-1].unsqueeze(1)  # (B, 1), rollouts that have ended
             states = [torch.where(stays, *pair) for pair in zip(states, next_states, strict=True)]
             observations.append(torch.stack(states, 1))
             actions.append(torch.stack(drawn, 1))
             old_dist_params.append(torch.stack([_parameters(distribution) for distribution in chosen], 1))
-            rewards.append(torch.stack(step_rewards, 1))
-            ended.append(torch.stack(terminated, 1).any(1))
-            before.append(before[-1] | ended[-1])
-        valid = ~torch.stack(before[:-1])  # (T, B)
+            ended.append(torch.stack(ended_by, 1) & ~stays)  # (B, N)
+            over = ended[-1].any(1)  # (B,), all agents are told
+            terminal = [mean.expand(count) for mean, _ in self.models.terminal_rewards]
+            rewards.append(torch.where(over.unsqueeze(1), torch.stack(terminal, 1), torch.stack(step_rewards, 1)))
+            before.append(before[-1] | over)
+        by = torch.stack(ended)  # (T, B, N)
+        valid = ~torch.stack(before[:-1]).unsqueeze(-1).expand_as(by)
         return Rollout(
             observations=torch.stack(observations),
             actions=torch.stack(actions),
             old_dist_params=torch.stack(old_dist_params),
             rewards=torch.stack(rewards),
-            terminated=torch.stack(ended) & valid,
-            truncated=torch.zeros_like(valid),
+            terminated=by.any(-1, keepdim=True).expand_as(by),
+            truncated=torch.zeros_like(by[..., 0]),
+            ended_by=by,
             valid=valid,
             final_index=torch.empty(0, dtype=torch.int64),
             final_observations=observations[0][:0],
@@ -199,7 +203,7 @@ class LoopedPPO:
     def improve(self, batch: Rollout, epochs: int) -> None:
         """Epochs of one gradient step each."""
         targets, advantages = self.prepare(batch)
-        valid = batch.valid.flatten()
+        valid = batch.taken.flatten()
         # (S, N, ...), steps that are not padding
         states, actions, old_dist_params = (
             x.flatten(0, 1)[valid] for x in (batch.observations[:-1], batch.actions, batch.old_dist_params)
@@ -226,7 +230,7 @@ class LoopedPPO:
     @torch.no_grad()
     def prepare(self, batch: Rollout) -> tuple[list[Tensor], list[Tensor]]:
         """Normalized returns and standardized advantages of each agent, N times (S,), without padding."""
-        settings, valid = self.settings, batch.valid.flatten()
+        settings, valid = self.settings, batch.taken.flatten()
         values, next_values = zip(*(agent.critic.values(batch) for agent in self.agents), strict=True)
         rewards = batch.rewards.unbind(-1)
         targets, advantages = [], []
@@ -244,12 +248,12 @@ class LoopedPPO:
 
 def gae(rewards: Tensor, values: Tensor, next_values: Tensor, batch: Rollout, gamma: float, lambda_: float) -> Tensor:
     """Generalized advantage estimates of one agent, (T, E), step by step."""
-    alive = (~batch.terminated).float()
-    joined = (~(batch.terminated | batch.truncated)).float()
+    terminated, taken = batch.terminated.any(-1), batch.taken.float()
+    alive, joined = (~terminated).float(), (~(terminated | batch.truncated)).float()
     after, found = torch.zeros_like(rewards[0]), []
     for t in reversed(range(len(rewards))):
         delta = rewards[t] + gamma * alive[t] * next_values[t] - values[t]
-        after = delta + gamma * lambda_ * joined[t] * after
+        after = taken[t] * (delta + gamma * lambda_ * joined[t] * after)
         found.append(after)
     return torch.stack(found[::-1])
 
@@ -263,30 +267,36 @@ class LoopedModel:
 
     def __init__(self, model: LocalModel) -> None:
         agents = range(model.num_agents)
-        self.discrete, self.neighbor_actions = model.discrete, model.neighbor_actions
+        self.discrete, self.neighbor_actions, self.own_gradient = (
+            model.discrete,
+            model.neighbor_actions,
+            model.own_gradient,
+        )
         self.encoders = [own_feature_major_mlp(model.encoder, i) for i in agents]
         self.nodes = [own_feature_major_mlp(model.node, i) for i in agents]
         self.heads = [own_feature_major_mlp(model.heads, i) for i in agents]
+        self.ends = [own_feature_major_mlp(model.end, i) for i in agents]
         self.embeddings = [nn.Parameter(model.embedding.detach()[i].clone()) for i in agents]
         edges = zip(*model.edges.tolist(), strict=True)  # (j, i): from j to i
         self.edges = [(j, i, own_feature_major_mlp(model.edge, k)) for k, (j, i) in enumerate(edges)]
 
     def __call__(self, states: list[Tensor], actions: list[Tensor]) -> list[Tensor]:
-        """N times (B, D) and (B, A) or (B,) -> N times (B, D + 2): change, reward, logit of termination."""
+        """N times (B, D) and (B, A) or (B,) -> N times (B, D + 1): change and reward."""
         agents = range(len(states))
         acted = [self.embeddings[i].T[actions[i]] for i in agents] if self.discrete else actions
         inputs = [torch.cat([states[i], acted[i]], -1) if self.neighbor_actions else states[i] for i in agents]
         encoded = [self.encoders[i](inputs[i]) for i in agents]
         received = [torch.zeros(()) for _ in agents]
         for j, i, network in self.edges:
-            received[i] = received[i] + network(torch.cat([encoded[i], encoded[j]], -1))
+            message = encoded[j].detach() if self.own_gradient and j != i else encoded[j]
+            received[i] = received[i] + network(torch.cat([encoded[i], message], -1))
         return [self.heads[i](self.nodes[i](torch.cat([received[i], acted[i]], -1))) for i in agents]
 
     def parameter_groups(self) -> list[list[nn.Parameter]]:
         """The parameters of each agent, then those of each edge."""
         own = [
             [parameter for module in modules for parameter in module.parameters()]
-            for modules in zip(self.encoders, self.nodes, self.heads, strict=True)
+            for modules in zip(self.encoders, self.nodes, self.heads, self.ends, strict=True)
         ]
         of_agents = [[*parameters, embedding] for parameters, embedding in zip(own, self.embeddings, strict=True)]
         return of_agents + [list(network.parameters()) for _, _, network in self.edges]
@@ -324,9 +334,15 @@ class LoopedModels:
             nn.utils.clip_grad_norm_(group, self.settings.model_max_grad_norm)
             optimizer.step()
 
+    def end(self, agent: int, next_states: Tensor) -> Tensor:
+        """Logits (B,) of whether an agent's states (B, D) end the episode."""
+        mean, std = self.states[agent]
+        logits: Tensor = self.model.ends[agent](((next_states - mean) / std).clamp(-STATE_BOUND, STATE_BOUND))
+        return logits.squeeze(-1)
+
     def losses(self, sequences: Sequences) -> list[Tensor]:
         """MSE(s) + c_r MSE(r) + BCE(d) of each agent, over H steps in open loop."""
-        states, terminated = list(sequences.states), sequences.terminated.float()
+        states, terminated, ended_by = list(sequences.states), sequences.terminated.float(), sequences.ended_by.float()
         totals = [torch.zeros(()) for _ in states]
         for h, actions in enumerate(sequences.actions):
             outputs = self.outputs(states, list(actions))
@@ -334,25 +350,24 @@ class LoopedModels:
                 (change_mean, change_std), (reward_mean, reward_std) = self.changes[i], self.rewards[i]
                 change = (sequences.next_states[h, i] - states[i] - change_mean) / change_std
                 reward = (sequences.rewards[h, i] - reward_mean) / reward_std
-                state_error = (output[:, :-2] - change).square().mean()
-                reward_error = ((output[:, -2] - reward).square() * (1 - terminated[h])).mean()
-                termination_error = binary_cross_entropy_with_logits(output[:, -1], terminated[h])
-                loss = state_error + self.settings.model_reward_coef * reward_error + termination_error
+                state_error = (output[:, :-1] - change).square().mean()
+                reward_error = ((output[:, -1] - reward).square() * (1 - terminated[h])).mean()
+                end_error = binary_cross_entropy_with_logits(self.end(i, sequences.next_states[h, i]), ended_by[h, i])
+                loss = state_error + self.settings.model_reward_coef * reward_error + end_error
                 totals[i] = totals[i] + loss / len(sequences.actions)
-                states[i] = states[i] + change_mean + change_std * output[:, :-2]
+                states[i] = states[i] + change_mean + change_std * output[:, :-1]
         return totals
 
     @torch.no_grad()
     def predict(self, states: list[Tensor], actions: list[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Next states, rewards and terminations, each N times (B, ...), in the environment's units."""
-        next_states, rewards, terminated = [], [], []
+        """Next states, rewards and whether the state is an end, each N times (B, ...), in the environment's units."""
+        next_states, rewards, ended_by = [], [], []
         for i, output in enumerate(self.outputs(states, actions)):
             (change_mean, change_std), (reward_mean, reward_std) = self.changes[i], self.rewards[i]
-            ends = output[:, -1] > 0
-            next_states.append(states[i] + change_mean + change_std * output[:, :-2])
-            rewards.append(torch.where(ends, self.terminal_rewards[i][0], reward_mean + reward_std * output[:, -2]))
-            terminated.append(ends)
-        return next_states, rewards, terminated
+            next_states.append(states[i] + change_mean + change_std * output[:, :-1])
+            rewards.append(reward_mean + reward_std * output[:, -1])
+            ended_by.append(self.end(i, next_states[i]) > 0)
+        return next_states, rewards, ended_by
 
 
 def _adam(parameters: Iterable[nn.Parameter], rate: float) -> torch.optim.Adam:

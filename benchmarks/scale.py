@@ -75,7 +75,7 @@ def measure(name: str, agents: int, options: Options) -> tuple[dict[str, float],
         while buffer.added < buffer.capacity:
             buffer.add(batch)
         acting, stepping = (median(each[f"time/{what}_seconds"] for each in found) for what in ("act", "env"))
-        decisions = batch.valid.numel()
+        decisions = batch.taken.numel()
         costs = {"acting": acting / decisions, "environment": stepping / (decisions * env.action_repeat)}
         samples = sizes.starts * sizes.steps
         steps = samples, sizes.sequences * sizes.sequence_steps, samples

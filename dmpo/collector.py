@@ -81,9 +81,10 @@ class Collector:
         # The environment's arrays are views that its next step overwrites.
         np.copyto(self._observation, observation)
         np.copyto(storage.rewards.numpy()[t], reward)
-        np.copyto(storage.terminated.numpy()[t], terminated)
+        storage.terminated.numpy()[t] = terminated[:, np.newaxis]  # all agents end together
         np.copyto(storage.truncated.numpy()[t], truncated)
-        storage.valid.numpy()[t] = ~np.broadcast_to(info.get("lost", False), terminated.shape)
+        storage.ended_by.numpy()[t] = info.get("ended_by", False)
+        storage.valid.numpy()[t] = ~np.broadcast_to(info.get("lost", False), terminated.shape)[:, np.newaxis]
         self._return += reward
         np.logical_or(terminated, truncated, out=self._first)
         ended = np.flatnonzero(self._first)
@@ -110,9 +111,10 @@ def _empty(steps: int, observation: Array, exploration: Exploration) -> Rollout:
         actions=torch.empty(steps, *actions.shape, dtype=actions.dtype),
         old_dist_params=torch.empty(steps, *dist_params.shape),
         rewards=torch.empty(steps, environments, agents),
-        terminated=torch.empty(steps, environments, dtype=torch.bool),
+        terminated=torch.empty(steps, environments, agents, dtype=torch.bool),
         truncated=torch.empty(steps, environments, dtype=torch.bool),
-        valid=torch.empty(steps, environments, dtype=torch.bool),
+        ended_by=torch.empty(steps, environments, agents, dtype=torch.bool),
+        valid=torch.empty(steps, environments, agents, dtype=torch.bool),
         final_index=torch.empty(0, dtype=torch.int64),
         final_observations=torch.empty(0, agents, features),
     )

@@ -31,6 +31,7 @@ class EvalEnv(Protocol):
     num_agents: int
     action_repeat: int
     horizon: int
+    undriven_reward: float  # that counts for each simulated step and agent between an early end and the horizon
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         """Observations (E, N, D) and information."""
@@ -38,8 +39,9 @@ class EvalEnv(Protocol):
     def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
         """Observations (E, N, D), rewards (E, N), terminated and truncated (E,), information.
 
-        The information has `final_obs` (E, N, D), valid where an episode ended, and may have `lost` (E,) bool, where an
-        episode was cut off because its simulation failed.
+        The information has `final_obs` (E, N, D), valid where an episode ended, and may have `ended_by` (E, N) bool,
+        agents whose own state ended an episode, and `lost` (E,) bool, where one was cut off because its simulation
+        failed.
         """
 
     def meter(self) -> Meter:

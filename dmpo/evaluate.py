@@ -18,7 +18,7 @@ class Evaluation:
     """Result of an evaluation."""
 
     metrics: dict[str, float]
-    episode_returns: Array  # (E, N)
+    episode_returns: Array  # (E, N), over the whole horizon
     trajectory: dict[str, Array]  # of environment 0 and its M entities: each (T+1, M)
 
 
@@ -52,8 +52,10 @@ def evaluate(
         seed: for the reset.
 
     Returns:
-        Metrics `eval/…` of all episodes: reward (mean per simulated step and agent), return (summed over the episode,
-        mean over agents), length (simulated steps), and whatever the environment's meter measures.
+        Metrics `eval/…` of all episodes: reward (mean per simulated step of the horizon and agent), return (summed over
+        the horizon, mean over agents), length (simulated steps), and whatever the environment's meter measures. The
+        steps between an early end and the horizon count with the environment's `undriven_reward`: an episode must not
+        look better for having ended.
 
     Raises:
         EvaluationError: an episode goes on past the environment's horizon, or episodes are lost again and again.
@@ -66,7 +68,7 @@ def evaluate(
     for _ in range(ATTEMPTS):
         record = _play(env, act, seed)
         if record is not None:
-            return Evaluation(_metrics(record, env.action_repeat), record.returns, record.meter.trajectory())
+            return _evaluation(env, record)
     raise EvaluationError(
         f"Episodes were lost in each of {ATTEMPTS} evaluations in a row: simulations died or did not answer, and the "
         "log says why. On a busy machine give them longer with worker_timeout."
@@ -93,11 +95,13 @@ def _play(env: EvalEnv, act: Callable[[Array, Array], Array], seed: int | None) 
     return record
 
 
-def _metrics(record: _Record, action_repeat: int) -> dict[str, float]:
-    steps = record.lengths * action_repeat  # (E,)
+def _evaluation(env: EvalEnv, record: _Record) -> Evaluation:
+    steps = record.lengths * env.action_repeat  # (E,)
+    returns = record.returns + env.undriven_reward * (env.horizon - steps)[:, None]  # (E, N)
     metrics = {
-        "reward": float((record.returns / steps[:, None]).mean()),
-        "return": float(record.returns.mean()),
+        "reward": float(returns.mean()) / env.horizon,
+        "return": float(returns.mean()),
         "length": float(steps.mean()),
     }
-    return {f"eval/{name}": value for name, value in (metrics | record.meter.metrics()).items()}
+    named = {f"eval/{name}": value for name, value in (metrics | record.meter.metrics()).items()}
+    return Evaluation(named, returns, record.meter.trajectory())

@@ -84,8 +84,15 @@ class Learner(Protocol):
     def seed_acting(self, seed: int) -> None:
         """Make `act` draw the same actions for the same seed from here on."""
 
+    def communicate_on(self, graph: nx.Graph) -> None:
+        """Act on messages over another graph from here on, perhaps of another number of agents, and learn no more.
+
+        Raises:
+            ValueError: the policies cannot act there; the message names the first agent of which this is true.
+        """
+
     def state_dict(self) -> dict[str, Any]:
-        """Plain dict of tensors, numbers, strings and lists."""
+        """Plain dict of tensors, numbers, strings and lists; actions depend on its `policy` and `obs_normalizer`."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`."""

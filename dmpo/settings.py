@@ -4,9 +4,9 @@ Those of an update stand beside it (`dmpo.updates`), those of the models in `dmp
 its own file.
 """
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from graphs.neighborhood import Order
 
@@ -75,7 +75,9 @@ class FeedforwardSettings(LearnerSettings):
         [64, 64], max_length=8, description="Widths of the hidden layers of policies and critics."
     )
     share_parameters: bool = Field(
-        False, description="All agents share one network. Each still sees nothing beyond its neighborhood."
+        False,
+        description="All agents share one network. Each still sees nothing beyond its neighborhood. An input then "
+        "belongs to a rank among the neighbors, in neighbor_order, and not to one of them.",
     )
     neighbor_order: Order = Field(
         "number",
@@ -86,8 +88,39 @@ class FeedforwardSettings(LearnerSettings):
     )
 
 
-class KappaSettings(BaseModel):
-    """Range of a critic."""
+class LocalitySettings(BaseModel):
+    """Who is told of what, and what agents decide together."""
+
+    end_hops: int | None = Field(
+        None,
+        ge=0,
+        description="Hops within which agents are told that an agent's own state ended the episode. For the others a "
+        "real episode was cut off, as by a time limit, and a model rollout goes on. null tells all agents, or, where "
+        "strictly_local is true, the direct neighbors. Where nobody's own state was the end, all are told.",
+    )
+    strictly_local: bool = Field(
+        False,
+        description="Agents decide nothing together. Each stops fitting its model by its own validation loss, is told "
+        "of ends within end_hops only, and improves its values on every batch of an iteration, however early policies "
+        "elsewhere have stopped.",
+    )
+
+    @model_validator(mode="after")
+    def _check_locality(self) -> Self:
+        if self.strictly_local and getattr(self, "share_parameters", False):
+            raise ValueError(
+                "strictly_local = true is not possible where share_parameters = true gives all agents one network; "
+                "leave one of them out"
+            )
+        return self
+
+    def told_within(self) -> int | None:
+        """Hops within which ends are told; None means all agents."""
+        return 1 if self.strictly_local and self.end_hops is None else self.end_hops
+
+
+class KappaSettings(LocalitySettings):
+    """Range of a critic, and locality."""
 
     kappa: int = Field(
         3, ge=0, description="κ: hops within which a critic sees other agents and values are summed over them."

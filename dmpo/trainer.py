@@ -56,7 +56,7 @@ class Trainer:
             metrics |= self.learner.fit(batch, progress)
             metrics |= self.learner.improve(batch, progress)
         end = perf_counter()
-        steps = int(batch.valid.sum()) * self.env.action_repeat
+        steps = int(batch.taken.sum()) * self.env.action_repeat
         self.env_steps += steps
         self.iteration += 1
         return {

@@ -112,6 +112,8 @@ class Scenario(ABC, Generic[P]):
         places: numbers (N,) of the agents among the entities.
         reward: (E, N), of the last step, summed over its simulated steps.
         terminated, truncated: (E,) bool, of the last step.
+        ended_by: (E, N) bool, agents whose own state ended the episode in the last step. ``_advance`` may mark them;
+            where it marks nobody, the end is everybody's.
     """
 
     Parameters: ClassVar[type[ScenarioParameters]]
@@ -121,6 +123,8 @@ class Scenario(ABC, Generic[P]):
     flags: ClassVar[tuple[str, ...]] = ()
     #: Names of commands (E, N) other than actions, which drive one simulated step each; see ``step_by``.
     commands: ClassVar[tuple[str, ...]] = ()
+    #: What an agent is taken to earn, in an evaluation, for each simulated step between an early end and the horizon.
+    undriven_reward: ClassVar[float] = 0.0
     #: Whether every environment needs a process of its own.
     one_env_a_process: ClassVar[bool] = False
     #: Actions worth comparing with, by name: every agent does this all the time.
@@ -138,6 +142,7 @@ class Scenario(ABC, Generic[P]):
         self.limit = np.full(self.num_envs, parameters.horizon)
         self.reward = np.zeros((self.num_envs, self.num_agents))
         self.terminated, self.truncated = np.zeros((2, self.num_envs), dtype=np.bool_)
+        self.ended_by = np.zeros(self.reward.shape, dtype=np.bool_)
         self.seed(seed)
 
     @classmethod
@@ -151,8 +156,13 @@ class Scenario(ABC, Generic[P]):
         return {}
 
     @classmethod
-    def meter(cls, seconds: float) -> Meter:
-        """Meter of what an evaluation measures here besides rewards, ``seconds`` passing from one step to the next."""
+    def meter(cls, seconds: float, steps: int) -> Meter:
+        """Meter of what an evaluation measures here besides rewards.
+
+        Args:
+            seconds: from one step to the next.
+            steps: of an episode that does not end before the horizon.
+        """
         return StateMeter(cls.entities)
 
     @classmethod
@@ -171,6 +181,8 @@ class Scenario(ABC, Generic[P]):
     @abstractmethod
     def _advance(self, command: Any) -> tuple[Floats, Bools]:
         """Simulate one step under a command, as ``_command`` gives it.
+
+        Where it can be told whose state ended an episode, mark these agents in ``ended_by``, which begins as False.
 
         Returns:
             Reward (E, N) and ended (E,).
@@ -235,11 +247,13 @@ class Scenario(ABC, Generic[P]):
         raise ValueError(f"{type(self).__name__} has no command {name}")
 
     def _simulate(self, commands: Iterable[Any]) -> None:
-        self.reward[:], self.terminated[:] = 0.0, False
+        self.reward[:], self.terminated[:], self.ended_by[:] = 0.0, False, False
         for command in commands:
+            over, blamed = self.terminated[:, None], self.ended_by.copy()
             reward, ended = self._advance(command)
-            # An episode that ended during a held action earns nothing for the rest of it.
-            self.reward += np.where(self.terminated[:, None], 0.0, reward)
+            # An episode that ended during a held action earns nothing for the rest of it, and nobody ends it again.
+            self.reward += np.where(over, 0.0, reward)
+            self.ended_by[:] = np.where(over, blamed, self.ended_by & ended[:, None])
             self.terminated |= ended
             self.clock += 1
         self.truncated[:] = (self.clock >= self.limit) & ~self.terminated

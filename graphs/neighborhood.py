@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from graphs.checks import check_graph, refusal
+from graphs.checks import check_graph, excerpt, refusal
 
 Order = Literal["number", "cyclic"]
 
@@ -32,7 +32,7 @@ class Neighborhood:
 
     Shapes:
         index: (N, K) int64, row i lists N_i^κ: i first, then by distance, then in `order`; padded with i itself.
-            Agents without a path to i are infinitely far away.
+            Agents without a path to i are infinitely far away. `in_places` gives a copy in another order.
         mask: (N, K) bool, False where `index` is padding.
         sizes: (N,) int64, |N_i^κ|.
         sources: (N, K) int64, as `index`, but -1 in padding.
@@ -64,17 +64,8 @@ class Neighborhood:
         if self.order not in ("number", "cyclic"):
             raise refusal("order", self.order, "neighbors are ordered by 'number' or 'cyclic'", "Choose one of these.")
         rows = _neighborhoods(graph, self.hops, self.order)
-        n, k = len(rows), max(map(len, rows))
-        index = torch.tensor([row + [agent] * (k - len(row)) for agent, row in enumerate(rows)], dtype=torch.int64)
-        sizes = torch.tensor([len(row) for row in rows], dtype=torch.int64)
-        mask = torch.arange(k) < sizes.unsqueeze(1)
-        self._set(num_agents=n, size=k, messages=sum(map(len, rows)) - n)
-        place = torch.full((n, n), -1)  # where in row i agent j stands
-        place[torch.arange(n).unsqueeze(1).expand(n, k)[mask], index[mask]] = torch.arange(k).expand(n, k)[mask]
-        there = place[index, torch.arange(n).unsqueeze(1)]  # (N, K), where in j's row i stands
-        answer = (index * k + there).masked_fill(~mask | (there < 0), n * k).flatten()
-        self._set(index=index, mask=mask, sizes=sizes, sources=index.masked_fill(~mask, -1))
-        self._set(_source=index.masked_fill(~mask, n).flatten(), _answer=answer)
+        k = max(map(len, rows))
+        self._fill(torch.tensor([row + [-1] * (k - len(row)) for row in rows], dtype=torch.int64))
 
     def gather(self, x: Tensor) -> Tensor:
         """Values of the neighbors: y_(i,k) = x_j with j the k-th of N_i^κ, and exactly 0 in padding.
@@ -150,6 +141,35 @@ class Neighborhood:
         """
         return self.messages * width * itemsize / self.num_agents
 
+    def in_places(self, places: Tensor) -> Self:
+        """Copy on the CPU, in which each neighbor has a given place; places without one of the neighbors are padding.
+
+        Networks whose weights were learned for the neighborhoods of another graph thus find each neighbor where its
+        weights are.
+
+        Args:
+            places: (N, K') int64, the agent that each place is for, i itself first, or -1 for nobody: `sources` of
+                other neighborhoods of the same agents.
+
+        Raises:
+            ValueError: `places` is not (N, K'), or a neighbor has no place; the message names the first such pair.
+        """
+        places = places.cpu()
+        if places.dim() != 2 or len(places) != self.num_agents:
+            allowed = f"it must be (N, K) with N={self.num_agents} agents"
+            raise refusal("places.shape", tuple(places.shape), allowed, "Give those of the same agents.")
+        neighbors = _members(self.sources.cpu())  # (N, N)
+        missing = neighbors & ~_members(places)
+        if bool(missing.any()):
+            agent, neighbor = missing.nonzero()[0].tolist()
+            others = [other for other in places[agent].tolist() if other not in (agent, -1)]
+            known = f"places only for agents {excerpt(others)}" if others else "no place for any other"
+            raise ValueError(f"agent {agent} receives from agent {neighbor}, and has {known}; leave this edge out")
+        kept = (places >= 0) & neighbors.gather(1, places.clamp(min=0))
+        moved = copy.copy(self)
+        moved._fill(places.masked_fill(~kept, -1))
+        return moved
+
     def to(self, device: torch.device | str) -> Self:
         """Copy whose tensors are on `device`."""
         moved = copy.copy(self)
@@ -159,6 +179,19 @@ class Neighborhood:
     @property
     def _padded(self) -> bool:
         return self.messages + self.num_agents < self.num_agents * self.size
+
+    def _fill(self, sources: Tensor) -> None:
+        # Everything that follows from sources (N, K).
+        n, k = sources.shape
+        mask, agents = sources >= 0, torch.arange(n).unsqueeze(1)  # (N, K), (N, 1)
+        index, sizes = torch.where(mask, sources, agents), mask.sum(1)
+        place = torch.full((n, n), -1)  # where in row i agent j stands
+        place[agents.expand(n, k)[mask], index[mask]] = torch.arange(k).expand(n, k)[mask]
+        there = place[index, agents]  # (N, K), where in j's row i stands
+        answer = (index * k + there).masked_fill(~mask | (there < 0), n * k).flatten()
+        self._set(num_agents=n, size=k, messages=int(sizes.sum()) - n)
+        self._set(index=index, mask=mask, sizes=sizes, sources=sources)
+        self._set(_source=sources.masked_fill(~mask, n).flatten(), _answer=answer)
 
     def _set(self, **attributes: object) -> None:
         # A frozen dataclass fills in its own fields this way.
@@ -171,6 +204,21 @@ class Neighborhood:
 
 
 _TENSORS = ("index", "mask", "sizes", "sources", "_source", "_answer")
+
+
+def graph_of(sources: Tensor) -> nx.DiGraph:
+    """Directed graph whose direct neighborhoods, `Neighborhood(graph, hops=1)`, have the given `sources` (N, K)."""
+    graph = nx.DiGraph()
+    graph.add_nodes_from(range(len(sources)))
+    graph.add_edges_from((j, i) for i, row in enumerate(sources.tolist()) for j in row if j not in (i, -1))
+    return graph
+
+
+def _members(sources: Tensor) -> Tensor:
+    # (N, K) -> (N, N) bool, whether j stands in row i.
+    n = len(sources)
+    columns = sources.masked_fill(sources < 0, n)
+    return torch.zeros(n, n + 1, dtype=torch.bool).scatter_(1, columns, True)[:, :n]
 
 
 def _neighborhoods(graph: nx.Graph, hops: int | None, order: Order) -> list[list[int]]:

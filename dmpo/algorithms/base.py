@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
+import networkx as nx
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,11 +14,14 @@ from dmpo.learner import Exploration, Setup
 from dmpo.nn.critics import QCritic, ValueCritic
 from dmpo.nn.distributions import ActionDistribution, make_distribution
 from dmpo.nn.layers import set_precision
+from dmpo.nn.local_policy import LocalPolicy
 from dmpo.nn.normalization import RunningNormalizer
 from dmpo.nn.policy import Policy
 from dmpo.nn.recurrent import RecurrentPolicy
-from dmpo.settings import FeedforwardSettings, LearnerSettings
+from dmpo.settings import FeedforwardSettings, LearnerSettings, LocalitySettings
+from graphs import Neighborhood
 
+STATE_BOUND = 10.0  # standard deviations from the mean at which a normalized observation is cut off
 Network = TypeVar("Network", Policy, RecurrentPolicy, ValueCritic, QCritic)
 
 
@@ -34,6 +38,7 @@ class BaseLearner(ABC):
     """
 
     Settings: ClassVar[type[LearnerSettings]]
+    policy: LocalPolicy
 
     def __init__(self, settings: LearnerSettings, setup: Setup, distribution: ActionDistribution | None = None) -> None:
         shape = setup.observation_space.shape
@@ -63,12 +68,25 @@ class BaseLearner(ABC):
         return self.settings.rollout_steps
 
     def states(self, observations: Tensor) -> Tensor:
-        """States that policies and critics see, from observations (..., N, D)."""
-        return self.obs_normalizer.normalize(observations) if self.settings.normalize_observations else observations
+        """States that policies and critics see, from observations (..., N, D): as they are, or normalized and bounded.
+
+        Without a bound, one feature that hardly varied so far could be any number of standard deviations away.
+        """
+        if not self.settings.normalize_observations:
+            return observations
+        return self.obs_normalizer.normalize(observations).clamp(-STATE_BOUND, STATE_BOUND)
 
     def seed_acting(self, seed: int) -> None:
         """Make `act` draw the same actions for the same seed from here on."""
         self.acting.manual_seed(seed)
+
+    def communicate_on(self, graph: nx.Graph) -> None:
+        """Act on messages over another graph from here on, and learn no more, see `LocalPolicy.communicate_on`.
+
+        Raises:
+            ValueError: the policies cannot act there.
+        """
+        self.policy.communicate_on(graph)
 
     def fit(self, batch: Rollout, progress: float) -> dict[str, float]:
         """Do nothing: this learner has no model."""
@@ -130,6 +148,7 @@ class FeedforwardLearner(BaseLearner):
     """
 
     settings: FeedforwardSettings
+    policy: Policy
 
     def __init__(
         self, settings: FeedforwardSettings, setup: Setup, distribution: ActionDistribution | None = None
@@ -147,6 +166,8 @@ class FeedforwardLearner(BaseLearner):
             order=settings.neighbor_order,
         )
         self.policy = self.placed(policy)
+        hops = settings.told_within() if isinstance(settings, LocalitySettings) else None
+        self.told_within = None if hops is None else Neighborhood(setup.graph, hops).to(self.device)
 
     @property
     def stacks(self) -> int:

@@ -6,6 +6,7 @@ repeat:  τ ← one real rollout by everybody;  fit p̂_i on the latest real ste
                           policy that collected τ
 """
 
+from statistics import fmean
 from typing import Any, Literal
 
 import torch
@@ -28,7 +29,7 @@ class DMPOSettings(ModelSettings, DPPOSettings):
         0.05,
         gt=0,
         description="An agent stops improving its policy until the next real rollout once the mean KL divergence from "
-        "the policy that collected the last one passes 1.5 times this.",
+        "the policy that collected the last one passes 1.5 times this, over all batches together.",
     )
 
 
@@ -42,7 +43,7 @@ class DMPO(DPPO):
     def __init__(self, settings: DMPOSettings, setup: Setup) -> None:
         super().__init__(settings, setup)
         model = make_local_model(setup, self.features, self.distribution, settings)
-        self.models = AgentModels(model, self.policy, self.states, settings, self.generator)
+        self.models = AgentModels(model, self.policy, self.states, settings, self.told_within, self.generator)
 
     def fit(self, batch: Rollout, progress: float) -> dict[str, float]:
         """Fit the models and measure them, as long as any batch comes from them."""
@@ -50,27 +51,39 @@ class DMPO(DPPO):
 
     def improve(self, batch: Rollout, progress: float) -> dict[str, float]:
         """PPO on B batches, real or from the models; during the warm-up only critics learn, from the real one."""
-        settings, batch = self.settings, batch.to(self.device)
-        real, starts = self.normalized(batch), batch.observations[:-1][batch.valid]  # starts (S, N, D)
-        everybody, inner = self.update.actor_critic.everybody, settings.inner_iterations
-        metrics: dict[str, list[float]] = {}
+        settings, networks = self.settings, self.update.actor_critic
+        batch = batch.to(self.device).told(self.told_within)
+        real, active = self.normalized(batch), networks.everybody
         if not self.models.ready:
-            metrics = {name: [x] for name, x in self.update.improve(real, progress, ~everybody).items()}
+            metrics = self.update.improve(real, progress, ~active)
         else:
             horizon, share = settings.horizon_at(progress), settings.model_share_at(progress)
-            from_model = torch.rand(inner, generator=self.generator, device=self.device) < share
-            active = everybody
-            for use_model in from_model.tolist():
-                data = self.normalized(self.models.rollout(starts, horizon)) if use_model else real
-                for name, value in self.update.improve(data, progress, active).items():
-                    metrics.setdefault(name, []).append(value)
-                active = active & (self.update.actor_critic.kl_from(real) <= KL_TOLERANCE * settings.total_kl)
-                if not bool(active.any()):
+            random = torch.rand(settings.inner_iterations, generator=self.generator, device=self.device)
+            inner: list[dict[str, float]] = []
+            for use_model in (from_model := (random < share).tolist()):
+                data = self.normalized(self.models.rollout(batch.starts, horizon)) if use_model else real
+                inner.append(self.update.improve(data, progress, active))
+                kl = networks.kl_from(real)  # (R,)
+                active = active & (kl <= KL_TOLERANCE * settings.total_kl)
+                if not (bool(active.any()) or settings.strictly_local):
                     break
-            metrics |= {"model/share": [float(from_model.float().mean())], "model/horizon": [float(horizon)]}
-        self.update_normalizer(starts)
-        return {name: sum(x) / len(x) for name, x in metrics.items()} | self.communication(batch)
+            metrics = summary(inner, from_model)
+            metrics |= {"policy/total_kl": float(kl.mean()), "model/horizon": float(horizon)}
+        self.update_normalizer(batch.starts)
+        return metrics | self.communication(batch)
 
     def parts(self) -> dict[str, Any]:
         """DPPO's parts and the models."""
         return super().parts() | {"models": self.models.trainer}
+
+
+def summary(inner: list[dict[str, float]], from_model: list[bool]) -> dict[str, float]:
+    """Metrics of the inner iterations: means, but gradient steps are counted, and those on real steps apart."""
+    steps = [metrics["policy/gradient_steps"] for metrics in inner]
+    real = sum(taken for taken, model in zip(steps, from_model, strict=False) if not model)
+    return {name: fmean(metrics[name] for metrics in inner) for name in inner[0]} | {
+        "policy/gradient_steps": sum(steps),
+        "policy/real_share": real / sum(steps),
+        "policy/inner_iterations": float(len(inner)),
+        "model/share": fmean(from_model),
+    }

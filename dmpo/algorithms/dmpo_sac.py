@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 
 from dmpo.algorithms.dsac import DSAC, Losses
-from dmpo.data.replay_buffer import SequenceSampler
+from dmpo.data.replay_buffer import Role, SequenceSampler
 from dmpo.data.rollout import Rollout
 from dmpo.learner import Setup
 from dmpo.models.agent_models import AgentModels, make_local_model
@@ -43,7 +43,7 @@ class DMPOSAC(DSAC):
     def __init__(self, settings: DMPOSACSettings, setup: Setup) -> None:
         super().__init__(settings, setup)
         model = make_local_model(setup, self.features, self.distribution, settings)
-        self.models = AgentModels(model, self.policy, self.states, settings, self.generator)
+        self.models = AgentModels(model, self.policy, self.states, settings, self.told_within, self.generator)
 
     def fit(self, batch: Rollout, progress: float) -> dict[str, float]:
         """Fit the models and measure them, as long as any step comes from them."""
@@ -55,7 +55,7 @@ class DMPOSAC(DSAC):
         if replay is None or not self.models.ready:
             return self.communication()
         horizon, share = settings.horizon_at(progress), settings.model_share_at(progress)
-        latest = self.models.trainer.buffer.sequences(1, holdout=False).everything()
+        latest = self.models.trainer.sequences(1, Role.TRAINING).everything()
         starts = latest.states.transpose(0, 1)  # (S, N, D)
         for _ in range(settings.inner_iterations):
             from_model = self.transitions(self.models.rollout(starts, horizon))
@@ -65,8 +65,8 @@ class DMPOSAC(DSAC):
         return metrics
 
     def transitions(self, rollout: Rollout) -> Transitions:
-        """Steps of model rollouts, but for padding."""
-        valid = rollout.valid  # (T, B)
+        """Steps of model rollouts that all agents take: none has ended before."""
+        valid = rollout.valid.all(-1)  # (T, B)
         states, next_states = (self.states(x[valid]) for x in (rollout.observations[:-1], rollout.observations[1:]))
         actions, rewards, terminated = (x[valid] for x in (rollout.actions, rollout.rewards, rollout.terminated))
         return Transitions(states, actions, rewards, next_states, terminated)

@@ -10,8 +10,8 @@ from pydantic import Field
 from torch import Tensor
 
 from dmpo.algorithms.base import FeedforwardLearner
-from dmpo.data.replay_buffer import ReplayBuffer, SequenceSampler
-from dmpo.data.rollout import Rollout
+from dmpo.data.replay_buffer import ReplayBuffer, Role, SequenceSampler
+from dmpo.data.rollout import Rollout, told_of_ends
 from dmpo.learner import Setup
 from dmpo.nn.critics import QCritic
 from dmpo.nn.distributions import SquashedGaussian
@@ -47,7 +47,7 @@ class DSAC(FeedforwardLearner):
         critic = QCritic(setup.graph, settings.kappa, *shape, self.init_generator, settings.neighbor_order)
         self.critic = self.placed(critic)
         self.update = SAC(self.policy, self.critic, settings, self.generator)
-        self.replay = ReplayBuffer(settings.buffer_size, 0.0, self.generator)
+        self.replay = ReplayBuffer(settings.buffer_size, 0.0, self.device)
 
     def improve(self, batch: Rollout, progress: float) -> dict[str, float]:
         """Gradient steps on steps replayed from the buffer, once the warm-up is over."""
@@ -59,13 +59,13 @@ class DSAC(FeedforwardLearner):
     def store(self, batch: Rollout) -> SequenceSampler | None:
         """Add real steps to the replay buffer, and return its steps; None before the warm-up is over."""
         batch = batch.to(self.device)
-        self.update_normalizer(batch.observations[:-1][batch.valid])
+        self.update_normalizer(batch.starts)
         # The reward of an episode's last step may be of any size.
-        self.update.observe_rewards(batch.rewards[batch.valid & ~batch.terminated])
+        self.update.observe_rewards(batch.rewards[batch.taken & ~batch.terminated.any(-1)])
         self.replay.add(batch)
         if self.replay.added < self.settings.warm_up_steps:
             return None
-        steps = self.replay.sequences(1, holdout=False)
+        steps = self.replay.sequences(1, Role.TRAINING)
         return steps if len(steps) else None
 
     def take_steps(self, draw: Callable[[], Transitions], progress: float, losses: Losses) -> None:
@@ -93,8 +93,10 @@ class DSAC(FeedforwardLearner):
         """Real steps drawn from the replay buffer with replacement."""
         steps = replay.draw(count, self.generator)
         states, next_states = (self.states(x.transpose(0, 1)) for x in (steps.states, steps.next_states[0]))
-        actions, rewards = (x[0].transpose(0, 1) for x in (steps.actions, steps.rewards))  # (B, N, ...)
-        return Transitions(states, actions, rewards, next_states, steps.terminated[0])
+        parts = steps.actions, steps.rewards, steps.ended_by
+        actions, rewards, ended_by = (x[0].transpose(0, 1) for x in parts)  # (B, N, ...)
+        terminated = steps.terminated[0].unsqueeze(1) & told_of_ends(ended_by, self.told_within)  # (B, N)
+        return Transitions(states, actions, rewards, next_states, terminated)
 
     def parts(self) -> dict[str, Any]:
         """Policy, normalizer, critic, optimizers and replay buffer."""

@@ -17,12 +17,13 @@ from pydantic import Field
 from dmpo.algorithms.on_policy import OnPolicyLearner
 from dmpo.learner import Setup
 from dmpo.registry import register
+from dmpo.settings import LocalitySettings
 from dmpo.updates.a2c import A2C
 from dmpo.updates.actor_critic import ActorCritic, ActorCriticSettings
 from graphs import Neighborhood
 
 
-class IA2CSettings(ActorCriticSettings):
+class IA2CSettings(LocalitySettings, ActorCriticSettings):
     """Independent advantage actor-critic on own and neighbors' states."""
 
     name: Literal["ia2c"] = Field("ia2c", description="Independent advantage actor-critic.")

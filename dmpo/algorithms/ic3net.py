@@ -46,6 +46,7 @@ class IC3Net(BaseLearner):
     Settings = IC3NetSettings
     settings: IC3NetSettings
     distribution: GatedDistribution
+    policy: RecurrentPolicy
 
     def __init__(self, settings: IC3NetSettings, setup: Setup) -> None:
         super().__init__(settings, setup, GatedDistribution(make_distribution(setup.action_space, setup.device)))
@@ -99,8 +100,8 @@ class IC3Net(BaseLearner):
         assert self.segment_start is not None, "a segment is collected before it is learned from"
         metrics = self.update.improve(self.normalized(batch), self.segment_start, progress)
         self.segment_start = None
-        self.update_normalizer(batch.observations[:-1][batch.valid])
-        return metrics | self.communication(self.distribution.split(batch.actions[batch.valid])[1])
+        self.update_normalizer(batch.starts)
+        return metrics | self.communication(self.distribution.split(batch.actions[batch.taken])[1])
 
     def state_dict(self) -> dict[str, Any]:
         """The base's state and the recurrent state."""

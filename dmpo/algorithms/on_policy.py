@@ -30,9 +30,9 @@ class OnPolicyLearner(FeedforwardLearner):
 
     def improve(self, batch: Rollout, progress: float) -> dict[str, float]:
         """Gradient steps on the real steps."""
-        batch = batch.to(self.device)
+        batch = batch.to(self.device).told(self.told_within)
         metrics = self.update.improve(self.normalized(batch), progress)
-        self.update_normalizer(batch.observations[:-1][batch.valid])
+        self.update_normalizer(batch.starts)
         return metrics | self.communication(batch)
 
     def parts(self) -> dict[str, Any]:
@@ -43,8 +43,8 @@ class OnPolicyLearner(FeedforwardLearner):
         """Bytes that an agent receives per step.
 
         Acting needs neighbors' states; training needs those that a critic sees, and the values and rewards that are
-        summed over the neighborhood (eq. 6). Real and model steps cost the same; messages within models are not
-        counted.
+        summed over the neighborhood (eq. 6). Real and model steps cost the same; messages within models are counted
+        where these are fitted.
         """
         networks, width = self.update.actor_critic, batch.observations.shape[-1]
         states, reduced = self.critic.neighborhood, networks.reward_neighborhood
@@ -53,5 +53,5 @@ class OnPolicyLearner(FeedforwardLearner):
             "comm/training_bytes_per_agent_step": states.bytes_per_agent(width) + reduced.bytes_per_agent(2),
         }
         if consensus := networks.consensus:
-            metrics["comm/consensus_bytes_per_agent_step"] = consensus.bytes_received() / int(batch.valid.sum())
+            metrics["comm/consensus_bytes_per_agent_step"] = consensus.bytes_received() / int(batch.taken.sum())
         return metrics

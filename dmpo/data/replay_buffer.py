@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any
 
 import torch
@@ -10,7 +11,16 @@ from torch import Tensor
 
 from dmpo.data.rollout import Rollout
 
-_STORED = ("states", "actions", "rewards", "next_states", "terminated")
+_STORED = ("states", "actions", "rewards", "next_states", "terminated", "ended_by")
+_GOLDEN = (5**0.5 - 1) / 2  # its multiples, modulo 1, are as evenly spread as any sequence's
+
+
+class Role(IntEnum):
+    """What an episode serves for: to train a model, to tell when training stops, or to report the model's errors."""
+
+    TRAINING = 0
+    VALIDATION = 1
+    TEST = 2
 
 
 @dataclass(frozen=True)
@@ -22,6 +32,7 @@ class Trajectories:
     rewards: Tensor  # (S, T, N)
     next_states: Tensor  # (S, T, N, D), s'; where an episode ended, its own last state
     terminated: Tensor  # (S, T) bool, true ends, not time limits
+    ended_by: Tensor  # (S, T, N) bool, agents whose own state was that end
     continues: Tensor  # (S, T) bool, whether the next step continues the episode
     valid: Tensor  # (S, T) bool, False where a step was lost with its simulation
 
@@ -35,12 +46,13 @@ class Sequences:
     rewards: Tensor  # (H, N, B)
     next_states: Tensor  # (H, N, B, D)
     terminated: Tensor  # (H, B) bool; only the last step of a sequence can be an end
+    ended_by: Tensor  # (H, N, B) bool
 
     def split(self, count: int) -> "Iterator[Sequences]":
         """Pieces of about so many sequences, at most half as many again, equal to within one."""
         pieces = max(1, round(self.states.shape[1] / count))
-        parts = (self.states, self.actions, self.rewards, self.next_states, self.terminated)
-        dims = (1, 2, 2, 2, 1)  # of the sequences
+        parts = (self.states, self.actions, self.rewards, self.next_states, self.terminated, self.ended_by)
+        dims = (1, 2, 2, 2, 1, 2)  # of the sequences
         split = (torch.tensor_split(x, pieces, dim) for x, dim in zip(parts, dims, strict=True))
         return (Sequences(*piece) for piece in zip(*split, strict=True))
 
@@ -52,7 +64,7 @@ class _Block:
     first: int  # row
     continues: Tensor  # (S, T) bool, as in `Trajectories`
     valid: Tensor  # (S, T) bool
-    holdout: Tensor  # (S,) bool
+    roles: Tensor  # (S, T) uint8, a `Role` each
 
     @property
     def end(self) -> int:
@@ -63,60 +75,83 @@ def trajectories(batch: Rollout) -> Trajectories:
     """The trajectories of a real batch, S = E."""
     next_states = batch.observations[1:].clone()  # (T, E, N, D)
     next_states.flatten(0, 1)[batch.final_index] = batch.final_observations
-    continues = batch.valid & ~(batch.terminated | batch.truncated)
-    parts = (
-        batch.observations[:-1],
-        batch.actions,
-        batch.rewards,
-        next_states,
-        batch.terminated,
-        continues,
-        batch.valid,
-    )
-    return Trajectories(*(x.transpose(0, 1).clone() for x in parts))
+    steps = batch.observations[:-1], batch.actions, batch.rewards, next_states
+    flags = batch.terminated.any(-1), batch.ended_by, batch.taken & ~batch.over, batch.taken
+    return Trajectories(*(x.transpose(0, 1).clone() for x in (*steps, *flags)))
 
 
 class ReplayBuffer:
-    """Replay buffer of the latest trajectories; a share of each batch's trajectories, drawn at random, is held out.
+    """Replay buffer of the latest trajectories, in which each episode has one role from its first step to its last.
+
+    Half of the holdout validates and half tests. The roles of successive episodes are spread as evenly as can be, so
+    that few episodes are already divided in about these shares; the first one trains.
 
     Args:
         capacity: steps of one environment to keep; the oldest are overwritten.
-        holdout: share of each batch's trajectories that training never sees; unless 0, at least one of several.
-        generator: of the holdout; the buffer lives on its device.
+        holdout: share of the episodes that training never sees.
+        device: where it lives.
     """
 
-    def __init__(self, capacity: int, holdout: float, generator: torch.Generator) -> None:
-        self.capacity, self.holdout, self.generator = capacity, holdout, generator
+    def __init__(self, capacity: int, holdout: float, device: torch.device | str) -> None:
+        self.capacity, self.holdout, self.device = capacity, holdout, torch.device(device)
         self.added = 0  # steps of one environment, those overwritten since included
+        self.episodes = 0  # begun so far, those of all environments numbered in one sequence
+        self.running = torch.empty(
+            0, dtype=torch.int64, device=device
+        )  # (S,), number of each trajectory's last episode
         self._rows: dict[str, Tensor] = {}  # (rows, ...) each; new steps overwrite the oldest
         self._blocks: deque[_Block] = deque()  # the oldest first
 
     def add(self, batch: Rollout) -> None:
         """Add a real batch, whatever its device."""
-        device = self.generator.device
-        new = trajectories(batch.to(device))
-        count = len(new.states)
-        order = torch.randperm(count, generator=self.generator, device=device)
-        held = order < (max(1, round(self.holdout * count)) if self.holdout and count > 1 else 0)
-        self._keep(new, held)
+        new = trajectories(batch.to(self.device))
+        self._keep(new, self._roles(self._numbers(~new.continues)))
         self.added += new.terminated.numel()
 
-    def sequences(self, steps: int, holdout: bool) -> "SequenceSampler":
-        """Sequences of `steps` steps, of the holdout or of the other trajectories, until the next batch is added."""
-        return SequenceSampler(self._rows, self._blocks, steps, holdout)
+    def sequences(self, steps: int, role: Role) -> "SequenceSampler":
+        """Sequences of `steps` steps from episodes with that role, until the next batch is added."""
+        return SequenceSampler(self._rows, self._blocks, steps, role)
 
     def state_dict(self) -> dict[str, Any]:
-        """The trajectories themselves."""
-        return {"added": self.added, "batches": [(vars(self._at(b)), b.holdout) for b in self._blocks]}
+        """The trajectories themselves, and the numbers of the running episodes."""
+        counts = {"added": self.added, "episodes": self.episodes, "running": self.running}
+        return counts | {"batches": [(vars(self._at(b)), b.roles) for b in self._blocks]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state_dict`."""
-        self.added, device = state["added"], self.generator.device
-        self._blocks.clear()
-        for parts, held in state["batches"]:
-            self._keep(Trajectories(**{name: x.to(device) for name, x in parts.items()}), held.to(device))
+        """Continue from `state_dict`.
 
-    def _keep(self, new: Trajectories, holdout: Tensor) -> None:
+        Raises:
+            RuntimeError: it was saved before the steps said whose state ended an episode.
+        """
+        if "running" not in state:
+            raise RuntimeError(
+                "its recorded steps do not say which agent's state ended an episode, which learners need since; "
+                "the run can be evaluated, and trained only from the start"
+            )
+        self.added, self.episodes, self.running = state["added"], state["episodes"], state["running"].to(self.device)
+        self._blocks.clear()
+        for parts, roles in state["batches"]:
+            self._keep(Trajectories(**{name: x.to(self.device) for name, x in parts.items()}), roles.to(self.device))
+
+    def _numbers(self, last: Tensor) -> Tensor:
+        # Number of the episode of each step (S, T), from which steps are the last of theirs.
+        if not len(self.running):
+            self.episodes = len(last)
+            self.running = torch.arange(self.episodes, device=self.device)
+        before = last.cumsum(1) - last.long()  # (S, T), episodes of this batch that are over
+        begun = last.sum(1)  # (S,)
+        first = self.episodes + begun.cumsum(0) - begun  # (S,), number of the first episode to begin here
+        numbers = torch.where(before == 0, self.running.unsqueeze(1), first.unsqueeze(1) + before - 1)
+        self.running = torch.where(begun == 0, self.running, first + begun - 1)
+        self.episodes += int(begun.sum())
+        return numbers
+
+    def _roles(self, numbers: Tensor) -> Tensor:
+        place = (0.5 + numbers.double() * _GOLDEN) % 1
+        held = (place < self.holdout).to(torch.uint8) * int(Role.VALIDATION)
+        return held.masked_fill(place < self.holdout / 2, int(Role.TEST))
+
+    def _keep(self, new: Trajectories, roles: Tensor) -> None:
         size = new.terminated.numel()
         if not self._rows or size > len(self._rows["terminated"]):
             self._blocks.clear()
@@ -129,7 +164,7 @@ class ReplayBuffer:
             self._blocks.popleft()
         for name, kept in self._rows.items():
             kept[first : first + size] = getattr(new, name).flatten(0, 1)
-        self._blocks.append(_Block(first, new.continues, new.valid, holdout))
+        self._blocks.append(_Block(first, new.continues, new.valid, roles))
 
     def _at(self, block: _Block) -> Trajectories:
         parts = {n: x[block.first : block.end].view(*block.valid.shape, *x.shape[1:]) for n, x in self._rows.items()}
@@ -143,22 +178,22 @@ class SequenceSampler:
         rows: the fields of `Trajectories`, (rows, ...) each.
         blocks: which rows hold which trajectories.
         steps: H.
-        holdout: whether of the trajectories held out or of the others.
+        role: of their episodes.
     """
 
-    def __init__(self, rows: Mapping[str, Tensor], blocks: Iterable[_Block], steps: int, holdout: bool) -> None:
+    def __init__(self, rows: Mapping[str, Tensor], blocks: Iterable[_Block], steps: int, role: Role) -> None:
         self.steps, self._rows = steps, rows
         starts = []
         for block in blocks:
-            which = (block.holdout == holdout).nonzero().squeeze(1)  # (S,)
             length = block.valid.shape[1]
             if length < steps:
                 continue
-            whole = block.valid[which, steps - 1 :]  # (S, T - H + 1), whether a sequence may begin there
+            # (S, T - H + 1), whether a sequence may begin there
+            whole = block.valid[:, steps - 1 :] & (block.roles[:, : length - steps + 1] == role)
             for h in range(steps - 1):
-                whole &= block.continues[which, h : h + whole.shape[1]]
+                whole &= block.continues[:, h : h + whole.shape[1]]
             trajectory, step = whole.nonzero(as_tuple=True)
-            starts.append(block.first + which[trajectory] * length + step)
+            starts.append(block.first + trajectory * length + step)
         self.starts = torch.cat(starts) if starts else torch.empty(0, dtype=torch.int64)
 
     def __len__(self) -> int:
@@ -180,7 +215,7 @@ class SequenceSampler:
         """The sequences that begin at some of `starts`, (B,)."""
         index = starts.unsqueeze(0) + torch.arange(self.steps, device=starts.device).unsqueeze(1)  # (H, B)
         rows = self._rows
-        actions, rewards, next_states = (rows[n][index].movedim(2, 1) for n in ("actions", "rewards", "next_states"))
-        return Sequences(
-            rows["states"][starts].transpose(0, 1), actions, rewards, next_states, rows["terminated"][index]
-        )
+        names = ("actions", "rewards", "next_states", "ended_by")
+        actions, rewards, next_states, ended_by = (rows[name][index].movedim(2, 1) for name in names)
+        states = rows["states"][starts].transpose(0, 1)
+        return Sequences(states, actions, rewards, next_states, rows["terminated"][index], ended_by)

@@ -1,4 +1,6 @@
-"""Errors of the models on held-out steps (DMPO paper, Figure 3), and how they grow along a rollout."""
+"""Errors of the models on steps that they never saw (DMPO paper, Figure 3): of one step, along a rollout, at ends."""
+
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -22,7 +24,7 @@ def one_step_errors(models: ModelTrainer, sequences: Sequences) -> dict[str, flo
     found = models.predict(sequences.states, sequences.actions[0])
     error = (found.states - sequences.next_states[0]).square().mean(1)  # (N, D)
     goes_on = ~sequences.terminated[0]
-    reward_error = (found.ordinary_rewards - sequences.rewards[0])[:, goes_on].square().mean(1)  # (N,)
+    reward_error = (found.rewards - sequences.rewards[0])[:, goes_on].square().mean(1)  # (N,)
     parts = {
         "state_error": _over_variance(error, models.state_normalizer),
         "change_error": _over_variance(error, models.change_normalizer),
@@ -47,6 +49,30 @@ def open_loop_errors(models: ModelTrainer, sequences: Sequences) -> dict[str, fl
         states = models.predict(states, actions).states
         error = (states - sequences.next_states[k - 1]).square().mean(1)  # (N, D)
         metrics[f"model/open_loop_error.{k}"] = float(_over_variance(error, models.state_normalizer).mean())
+    return metrics
+
+
+@torch.no_grad()
+def end_errors(models: ModelTrainer, pieces: Iterable[Sequences]) -> dict[str, float]:
+    """How well agents' models know which steps end the episode by the agent's own state.
+
+    `model/end_precision` and `model/end_recall` count steps of single agents; `model/end_rate_ratio` compares how many
+    steps end by anybody's state in the models and on the road. Each is left out where it would be a division by zero.
+
+    Args:
+        models: of all agents.
+        pieces: held-out sequences of one step or more.
+    """
+    real = imagined = right = real_steps = imagined_steps = 0
+    for sequences in pieces:
+        label, found = sequences.ended_by[0], models.predict(sequences.states, sequences.actions[0]).ended_by  # (N, B)
+        real, imagined, right = real + int(label.sum()), imagined + int(found.sum()), right + int((label & found).sum())
+        real_steps, imagined_steps = real_steps + int(label.any(0).sum()), imagined_steps + int(found.any(0).sum())
+    metrics = {"model/held_out_ends": float(real)}
+    if imagined:
+        metrics["model/end_precision"] = right / imagined
+    if real:
+        metrics |= {"model/end_recall": right / real, "model/end_rate_ratio": imagined_steps / real_steps}
     return metrics
 
 

@@ -26,6 +26,7 @@ class NormalizedSequences(NamedTuple):
     next_states: Tensor  # (H, N, D, B)
     rewards: Tensor  # (H, N, B)
     terminated: Tensor  # (H, B), 0 or 1
+    ended_by: Tensor  # (H, N, B), 0 or 1, whether the agent's own state was that end
 
 
 class ModelLoss(Protocol):
@@ -41,7 +42,8 @@ class ModelLoss(Protocol):
 class OpenLoopLoss:
     """MSE(s) + c_r MSE(r) + BCE(d) over H steps in open loop, per agent, in normalized units.
 
-    Rewards count where the episode goes on.
+    Rewards count where the episode goes on. Ends are learned from the real states that steps led to, and they are those
+    that the agent's own state was: of another's, out of its sight, it could only learn how often they happen.
 
     Args:
         reward_coef: c_r.
@@ -56,16 +58,23 @@ class OpenLoopLoss:
         outputs, states = [], []
         for actions in data.actions.unbind(2):
             outputs.append(model.step(state.clamp(-STATE_BOUND, STATE_BOUND), actions))
-            state = torch.addcmul(state + drift, ratio, outputs[-1][:, :-2])
+            state = torch.addcmul(state + drift, ratio, outputs[-1][:, :-1])
             states.append(state)
         # The change was predicted from the state that the rollout had reached, so its error is that of the state.
         state_error = ((torch.stack(states) - data.next_states) / ratio).square().mean((2, 3))
-        reward, termination = torch.stack([output[:, -2:] for output in outputs]).unbind(2)  # (H, N, B) each
-        terminated = data.terminated.unsqueeze(1)  # (H, 1, B)
-        reward_error = ((reward - data.rewards).square() * (1 - terminated)).mean(2)
-        labels = terminated.expand_as(termination)
-        termination_error = binary_cross_entropy_with_logits(termination, labels, reduction="none").mean(2)
-        return (state_error + self.reward_coef * reward_error + termination_error).mean(0)  # (H, N) -> (N,)
+        reward_error = (torch.stack([output[:, -1] for output in outputs]) - data.rewards).square()  # (H, N, B)
+        reward_error = (reward_error * (1 - data.terminated.unsqueeze(1))).mean(2)
+        return (state_error + self.reward_coef * reward_error).mean(0) + self._end_loss(model, data)  # (H, N) -> (N,)
+
+    def _end_loss(self, model: "LocalModel", data: NormalizedSequences) -> Tensor:
+        steps, agents, features, samples = data.next_states.shape
+        states = (
+            data.next_states.permute(1, 2, 0, 3)
+            .reshape(agents, features, steps * samples)
+            .clamp(-STATE_BOUND, STATE_BOUND)
+        )
+        labels = data.ended_by.transpose(0, 1).flatten(1)  # (H, N, B) -> (N, H·B)
+        return binary_cross_entropy_with_logits(model.end_logits(states), labels, reduction="none").mean(1)
 
     def accumulate_gradients(self, model: "LocalModel", data: NormalizedSequences, scale: float) -> None:
         """Add the gradient of `scale` times the sum of the losses to the parameters' gradients."""
@@ -73,10 +82,19 @@ class OpenLoopLoss:
         if not can_fuse_model_gradients(networks, data.state):
             (self(model, data).sum() * scale).backward()  # type: ignore[no-untyped-call]
             return
+        (self._end_loss(model, data).sum() * scale).backward()  # type: ignore[no-untyped-call]
         source, target = model.edges
-        tensors = data._asdict() | {"pairs": torch.stack([target, source], 1), "targets": target}
+        tensors = {name: x for name, x in data._asdict().items() if name != "ended_by"} | {
+            "pairs": torch.stack([target, source], 1),
+            "targets": target,
+        }
         tensors["actions"] = data.actions.detach()
-        settings = {"neighbor_actions": model.neighbor_actions, "far": STATE_BOUND, "reward_coef": self.reward_coef}
+        settings = {
+            "neighbor_actions": model.neighbor_actions,
+            "own_gradient": model.own_gradient,
+            "far": STATE_BOUND,
+            "reward_coef": self.reward_coef,
+        }
         found, to_actions = fused_model_gradients(networks, tensors, **settings, scale=scale)
         if data.actions.requires_grad:
             data.actions.backward(to_actions)  # type: ignore[no-untyped-call]

@@ -5,10 +5,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dmpo.data.rollout import Rollout
+from dmpo.data.rollout import Rollout, told_of_ends
 from dmpo.errors import check_model_states
 from dmpo.models.trainer import ModelTrainer
 from dmpo.nn.policy import Policy
+from graphs import Neighborhood
 
 
 @torch.no_grad()
@@ -18,12 +19,13 @@ def branched_rollout(
     normalize: Callable[[Tensor], Tensor],
     starts: Tensor,
     steps: int,
+    told_within: Neighborhood | None,
     generator: torch.Generator,
 ) -> Rollout:
     """T steps of B rollouts, all agents in their models at once, exchanging predicted states after each step.
 
-    A rollout ends where one of its agents predicts its end, as a real episode does for all; the steps behind are
-    padding. The value of the state after T steps is bootstrapped, as where a real segment stops in mid-episode.
+    Those who are told of an end that a model predicts are paid, once, their own mean reward at real ends, and stay where
+    they are, as padding, so that nothing explodes on the way through it. After T steps values are bootstrapped.
 
     Args:
         models: of all agents.
@@ -31,45 +33,55 @@ def branched_rollout(
         normalize: from observations to the states that the policy sees.
         starts: (B, N, D), real observations.
         steps: T.
+        told_within: neighborhoods in which ends are told; None tells all.
         generator: of the actions.
 
     Raises:
         TrainingError: a model exploded on the way.
     """
-    observations = [starts]
-    ended = [torch.zeros(len(starts), dtype=torch.bool, device=starts.device)]  # (B,) each, before that step
-    recorded: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    observations, steps_taken = [starts], []
+    going = torch.ones_like(starts[..., 0], dtype=torch.bool)  # (B, N)
     for _ in range(steps):
         dist_params = policy(normalize(observations[-1]))  # (B, N, P)
         actions = policy.distribution.sample(dist_params, generator)
         step = models.predict(observations[-1].transpose(0, 1), actions.transpose(0, 1))
-        terminated = step.terminated.any(0)  # (B,)
-        # An ended rollout stays where it is: on its way through padding nothing can explode.
-        next_states = torch.where(ended[-1].view(-1, 1, 1), observations[-1], step.states.transpose(0, 1))
-        recorded.append((actions, dist_params, step.rewards.T, terminated))
-        observations.append(next_states.contiguous())
-        ended.append(ended[-1] | terminated)
-    states = torch.stack(observations)  # (T+1, B, N, D)
-    _check(models, states[1:])
-    return _rollout(states, recorded, valid=~torch.stack(ended[:-1]))
+        ended_by = step.ended_by.T & going  # (B, N)
+        told = told_of_ends(ended_by, told_within) & ended_by.any(-1, keepdim=True) & going
+        rewards = torch.where(told, models.terminal_rewards, step.rewards.T)
+        steps_taken.append((actions, dist_params, rewards, told, ended_by, going))
+        reached = torch.where(going.unsqueeze(-1), step.states.transpose(0, 1), observations[-1])
+        observations.append(reached.contiguous())
+        going = going & ~told
+    _check(models, observations[1:])
+    return _rollout(torch.stack(observations), *(torch.stack(x) for x in zip(*steps_taken, strict=True)))
 
 
-def _rollout(states: Tensor, recorded: list[tuple[Tensor, Tensor, Tensor, Tensor]], valid: Tensor) -> Rollout:
-    actions, dist_params, rewards, ends = (torch.stack(x) for x in zip(*recorded, strict=True))  # (T, B, ...) each
+def _rollout(
+    states: Tensor,
+    actions: Tensor,
+    dist_params: Tensor,
+    rewards: Tensor,
+    terminated: Tensor,
+    ended_by: Tensor,
+    valid: Tensor,
+) -> Rollout:
+    # (T, B, N, ...) each
     return Rollout(
         observations=states,
         actions=actions,
         old_dist_params=dist_params,
         rewards=rewards,
-        terminated=ends & valid,
-        truncated=torch.zeros_like(ends),
+        terminated=terminated,
+        truncated=torch.zeros_like(terminated[..., 0]),
+        ended_by=ended_by,
         valid=valid,
         final_index=torch.empty(0, dtype=torch.int64, device=states.device),
         final_observations=states[0, :0],
     )
 
 
-def _check(models: ModelTrainer, states: Tensor) -> None:
+def _check(models: ModelTrainer, observations: list[Tensor]) -> None:
     # The farthest state is the least or the greatest of each feature; a NaN is both.
+    states = torch.stack(observations)  # (T, B, N, D)
     extremes = torch.stack([states.amin(1), states.amax(1)], 1)  # (T, B, N, D) -> (T, 2, N, D)
     check_model_states(models.distance(extremes).transpose(1, 2))

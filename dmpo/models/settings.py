@@ -4,10 +4,10 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from dmpo.settings import Schedule, WarmUpSettings, Width, scheduled
+from dmpo.settings import LocalitySettings, Schedule, WarmUpSettings, Width, scheduled
 
 
-class ModelSettings(WarmUpSettings):
+class ModelSettings(WarmUpSettings, LocalitySettings):
     """Localized models, and how agents train on rollouts in them."""
 
     lr_model: float = Field(1e-3, gt=0, description="Learning rate of the models.")
@@ -25,8 +25,13 @@ class ModelSettings(WarmUpSettings):
         1,
         ge=1,
         le=100,
-        description="H: steps in open loop that the models' loss covers. The gradient of an agent's loss reaches its "
-        "neighbors' encoders, and with more steps their whole models.",
+        description="H: steps in open loop that the models' loss covers.",
+    )
+    model_gradient: Literal["own", "neighborhood"] = Field(
+        "own",
+        description="Where the gradient of an agent's model loss goes. own: no further than its own model, which takes "
+        "its neighbors' messages as given. neighborhood: back to the neighbors' encoders and, with more than one step "
+        "in model_loss_steps, to their whole models; these gradients are further messages, and they are counted.",
     )
     model_reward_coef: float = Field(
         1.0, ge=0, description="Weight c_r of the reward's error beside the state's in the models' loss."
@@ -50,8 +55,8 @@ class ModelSettings(WarmUpSettings):
         0.125,
         ge=0,
         lt=1,
-        description="Share of each batch's trajectories that is held out: models are validated on it and never learn "
-        "from it.",
+        description="Share of the episodes that models never learn from. Half of these tell when to stop fitting, and "
+        "the models' errors are reported on the other half.",
     )
     model_buffer_size: int = Field(
         6_000,

@@ -1,4 +1,4 @@
-"""Fitting the localized models to real steps: one loss per agent, stopped early on held-out trajectories."""
+"""Fitting the localized models to real steps: one loss per agent, stopped early on held-out episodes."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dmpo.data.replay_buffer import ReplayBuffer, Sequences
+from dmpo.data.replay_buffer import ReplayBuffer, Role, Sequences, SequenceSampler
 from dmpo.data.rollout import Rollout
 from dmpo.errors import check_finite
 from dmpo.models.loss import STATE_BOUND, ModelLoss, NormalizedSequences
@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # torch-geometric takes as long to load as torch itself
     from dmpo.models.local_model import LocalModel
 
 VALIDATION_SEQUENCES = 2_048
-HOLDOUT_STATES = 2**20  # of agents in held-out sequences at most, where many agents are rolled many steps
+TEST_STATES = 2**20  # of agents in test sequences at most, where many agents are rolled many steps
 OBSERVED_STATES = 2**20  # of agents that normalizers take in at once
 # PyTorch computes so many messages at once, each over a batch of sequences, but at least so many sequences, as their
 # gradient is as large as all parameters.
@@ -29,9 +29,8 @@ class Step(NamedTuple):
     """Predictions of the models in the environment's units; the agents come first."""
 
     states: Tensor  # (N, B, D)
-    ordinary_rewards: Tensor  # (N, B), of a step after which the episode goes on
-    rewards: Tensor  # (N, B), that of an end where one is predicted
-    terminated: Tensor  # (N, B) bool
+    rewards: Tensor  # (N, B), of a step after which the episode goes on
+    ended_by: Tensor  # (N, B) bool, whether the agent's own state ends the episode
 
 
 class ModelTrainer:
@@ -45,14 +44,14 @@ class ModelTrainer:
         model: the models, on the device where they learn.
         loss: that they are fitted to.
         settings: of the fit.
-        generator: of the holdout and of the sequences, on the same device.
+        generator: of the sequences, on the same device.
     """
 
     def __init__(
         self, model: "LocalModel", loss: ModelLoss, settings: ModelSettings, generator: torch.Generator
     ) -> None:
         self.model, self.loss, self.settings, self.generator = model, loss, settings, generator
-        self.buffer = ReplayBuffer(settings.model_buffer_size, settings.model_holdout, generator)
+        self.buffer = ReplayBuffer(settings.model_buffer_size, settings.model_holdout, generator.device)
         self.ready = False  # whether the models have learned anything, before which nobody trains on their rollouts
         features = (model.features,)
         self.state_normalizer, self.change_normalizer = self._normalizer(features), self._normalizer(features)
@@ -61,46 +60,54 @@ class ModelTrainer:
         self.optimizers = [StackedAdam(group, settings.model_max_grad_norm) for group in model.parameter_groups()]
 
     def fit(self, batch: Rollout) -> dict[str, float]:
-        """Add a real batch and, once the warm-up is over, learn until the validation loss stops falling.
+        """Add a real batch and, once the warm-up is over, learn until validation losses stop falling; keep the best.
 
-        The validation loss is the mean over agents: when to stop is the one decision here that they take together.
-        Without metrics where no episode was long enough for a sequence yet.
+        All models stop together, by their mean loss, and the parameters of the least mean loss are kept. If the learner
+        is strictly local each agent stops for itself and keeps its own. Without metrics where no episode was long
+        enough for a sequence yet.
         """
         settings = self.settings
         self.buffer.add(batch)
         if self.buffer.added < settings.warm_up_steps:
             return {}
-        training, holdout = (self.buffer.sequences(settings.model_loss_steps, held) for held in (False, True))
+        training, validation = (self.sequences(settings.model_loss_steps, r) for r in (Role.TRAINING, Role.VALIDATION))
         if not len(training):
             return {}
         most = settings.model_fit_steps if self.ready else settings.model_warm_up_fit_steps or settings.model_fit_steps
         self.ready = True
         self._update_normalizers()
-        validation = (holdout if len(holdout) else training).draw(VALIDATION_SEQUENCES, self.generator)
-        best, since, steps = self._validate(validation), 0, 0
-        while steps < most and since < settings.model_patience:
+        # A stream of its own for as many steps as it takes: later draws must not depend on when an agent stopped.
+        random = torch.Generator(self.generator.device).manual_seed(_seed(self.generator))
+        held_out = (validation if len(validation) else training).draw(VALIDATION_SEQUENCES, random)
+        best = BestModels(self.model, self._validate(held_out))
+        steps, taken = 0, torch.zeros_like(best.losses)
+        while steps < most and bool((active := best.since < settings.model_patience).any()):
             block = min(settings.model_validation_every, most - steps)
             for _ in range(block):
-                self.update(training.draw(settings.model_batch_size, self.generator))
-            steps += block
-            loss = self._validate(validation)
-            best, since = (loss, 0) if loss < best else (best, since + 1)
-        return {"model/gradient_steps": float(steps), "model/validation_loss": best}
+                self.update(training.draw(settings.model_batch_size, random), active)
+            steps, taken = steps + block, taken + block * active
+            best.compare(self._validate(held_out))
+        best.restore()
+        return {"model/gradient_steps": float(taken.mean()), "model/validation_loss": float(best.losses.mean())}
 
-    def holdout(self, steps: int) -> Sequences | None:
-        """Held-out sequences of so many steps; None without a holdout, or where no episode goes on for so long."""
-        holdout = self.buffer.sequences(steps, holdout=True)
-        count = min(VALIDATION_SEQUENCES, max(CHUNK_MIN_SEQUENCES, HOLDOUT_STATES // (steps * self.model.num_agents)))
-        return holdout.draw(count, self.generator) if len(holdout) else None
+    def sequences(self, steps: int, role: Role) -> SequenceSampler:
+        """Sequences of so many real steps from episodes with that role."""
+        return self.buffer.sequences(steps, role)
 
-    def update(self, sequences: Sequences) -> None:
-        """One gradient step of all models."""
+    def test(self, steps: int) -> Sequences | None:
+        """Sequences of so many steps that had no part in fitting; None where there are none."""
+        sampler = self.sequences(steps, Role.TEST)
+        count = min(VALIDATION_SEQUENCES, max(CHUNK_MIN_SEQUENCES, TEST_STATES // (steps * self.model.num_agents)))
+        return sampler.draw(count, self.generator) if len(sampler) else None
+
+    def update(self, sequences: Sequences, active: Tensor | None = None) -> None:
+        """One gradient step of the models of active agents, (N,) bool; of all if left out."""
         for optimizer in self.optimizers:
             optimizer.zero_grad()
         for piece, share in self._chunks(sequences):
             self.loss.accumulate_gradients(self.model, self.normalized(piece), share)
-        for optimizer in self.optimizers:
-            optimizer.step(self.settings.lr_model)
+        for optimizer, owners in zip(self.optimizers, self.model.owners(), strict=True):
+            optimizer.step(self.settings.lr_model, None if active is None else active[owners])
 
     def normalized(self, sequences: Sequences) -> NormalizedSequences:
         """Sequences as a model's loss takes them."""
@@ -118,6 +125,7 @@ class ModelTrainer:
             next_states=next_states,
             rewards=_normalize(self.reward_normalizer, sequences.rewards).contiguous(),
             terminated=sequences.terminated.to(state.dtype),
+            ended_by=sequences.ended_by.to(state.dtype).contiguous(),
         )
 
     @torch.no_grad()
@@ -126,10 +134,14 @@ class ModelTrainer:
         normalized = _normalize(self.state_normalizer, states).clamp(-STATE_BOUND, STATE_BOUND)
         found = self.model(normalized, self._normalized_actions(actions))
         next_states = states + _denormalize(self.change_normalizer, found.change)
-        terminated = found.termination > 0
-        ordinary = _denormalize(self.reward_normalizer, found.reward)
-        terminal = self.terminal_reward_normalizer.mean.unsqueeze(1)  # (N, 1)
-        return Step(next_states, ordinary, torch.where(terminated, terminal, ordinary), terminated)
+        reached = _normalize(self.state_normalizer, next_states).clamp(-STATE_BOUND, STATE_BOUND)
+        ended_by = self.model.end_logits(reached.transpose(1, 2)) > 0
+        return Step(next_states, _denormalize(self.reward_normalizer, found.reward), ended_by)
+
+    @property
+    def terminal_rewards(self) -> Tensor:
+        """(N,), each agent's mean reward at real ends, whoever caused them."""
+        return self.terminal_reward_normalizer.mean
 
     def distance(self, states: Tensor) -> Tensor:
         """Distance of states (..., N, D) from the mean of the data, in standard deviations."""
@@ -143,11 +155,11 @@ class ModelTrainer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`."""
+        self.buffer.load_state_dict(state["buffer"])  # first, as it says best what is wrong with an old state
         for name, part in self._modules().items():
             part.load_state_dict(state[name])
         for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(kept)
-        self.buffer.load_state_dict(state["buffer"])
         self.ready = state["ready"]
 
     def _normalized_actions(self, actions: Tensor) -> Tensor:
@@ -162,11 +174,12 @@ class ModelTrainer:
         return {"model": self.model, **{f"{kind}_normalizer": getattr(self, f"{kind}_normalizer") for kind in kinds}}
 
     @torch.no_grad()
-    def _validate(self, sequences: Sequences) -> float:
+    def _validate(self, sequences: Sequences) -> Tensor:
+        # Losses (N,) by which each agent stops: its own, or all agents' mean.
         parts = [self.loss(self.model, self.normalized(piece)) * share for piece, share in self._chunks(sequences)]
         losses = torch.stack(parts).sum(0)  # (N,)
         check_finite("model loss", losses.unsqueeze(1), len(losses))
-        return float(losses.mean())
+        return losses if self.settings.strictly_local else losses.mean().expand_as(losses)
 
     def _chunks(self, sequences: Sequences) -> Iterator[tuple[Sequences, float]]:
         # Pieces, each with its share of all sequences.
@@ -177,7 +190,7 @@ class ModelTrainer:
         # Statistics of everything that is in the buffer now, from the beginning.
         begun = set()
         count = max(1, OBSERVED_STATES // self.model.num_agents)
-        for sequences in self.buffer.sequences(1, holdout=False).pieces(count):
+        for sequences in self.sequences(1, Role.TRAINING).pieces(count):
             for normalizer, x in self._observed(sequences).items():
                 if x.shape[1]:
                     if normalizer not in begun:
@@ -195,6 +208,43 @@ class ModelTrainer:
             self.terminal_reward_normalizer: sequences.rewards[0][:, last],
         }
         return observed if self.model.discrete else observed | {self.action_normalizer: _clipped(sequences.actions[0])}
+
+
+class BestModels:
+    """The parameters with which each agent's validation loss was least.
+
+    Args:
+        model: the models, as they are to begin with.
+        losses: their validation losses, (N,).
+    """
+
+    def __init__(self, model: "LocalModel", losses: Tensor) -> None:
+        self.model, self.losses = model, losses
+        self.since = torch.zeros_like(losses, dtype=torch.int64)  # (N,), validations since the best one
+        self._kept = [[parameter.detach().clone() for parameter in group] for group in model.parameter_groups()]
+
+    def compare(self, losses: Tensor) -> None:
+        """Keep what is better now, losses (N,)."""
+        better = losses < self.losses
+        self.losses = torch.where(better, losses, self.losses)
+        self.since = torch.where(better, 0, self.since + 1)
+        self._copy(better, to_model=False)
+
+    def restore(self) -> None:
+        """Put back what was best."""
+        self._copy(torch.ones_like(self.losses, dtype=torch.bool), to_model=True)
+
+    @torch.no_grad()
+    def _copy(self, agents: Tensor, to_model: bool) -> None:
+        for group, kept, owners in zip(self.model.parameter_groups(), self._kept, self.model.owners(), strict=True):
+            rows = agents[owners]
+            for parameter, copy in zip(group, kept, strict=True):
+                target, source = (parameter, copy) if to_model else (copy, parameter)
+                target[rows] = source[rows]
+
+
+def _seed(generator: torch.Generator) -> int:
+    return int(torch.randint(2**62, (), generator=generator, device=generator.device))
 
 
 def _clipped(actions: Tensor) -> Tensor:

@@ -57,9 +57,9 @@ class ValueCritic(nn.Module):
         """(B, N, D) -> (B, N), in units of the rewards."""
         return self.normalizer.denormalize(self.normalized(states))
 
-    def observe(self, returns: Tensor) -> None:
-        """Update the normalizer with the returns (B, N) of a batch; V stays what it is."""
-        self.normalizer.observe(returns, self.network.head)
+    def observe(self, returns: Tensor, weights: Tensor | None = None) -> None:
+        """Update the normalizer with the returns (B, N) of a batch, weights (B, N) or none; V stays what it is."""
+        self.normalizer.observe(returns, self.network.head, weights)
 
 
 class QCritic(nn.Module):

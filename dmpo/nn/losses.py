@@ -25,9 +25,10 @@ def clipped_surrogate_loss(
     advantages: Tensor,
     clip: float,
     entropy_coef: float,
-    old_dist_params: Tensor | None = None,
+    dist_params: Tensor | None = None,
+    weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """L_i^policy = -mean(min(ρ Â, g(ε, Â))) - c H(π_i) (DMPO paper, eq. 7), and KL(π_i^old ‖ π_i), (N,) each.
+    """L_i^policy = -mean(min(ρ Â, g(ε, Â))) - c H(π_i) (DMPO paper, eq. 7), and a divergence KL(π_i° ‖ π_i), (N,) each.
 
     Args:
         policy: the policies of all agents.
@@ -37,22 +38,24 @@ def clipped_surrogate_loss(
         advantages: (B, N).
         clip: ε.
         entropy_coef: c.
-        old_dist_params: (B, N, P), of those policies, if the divergence is wanted; it has no gradient.
+        dist_params: (B, N, P), of the policies π° that the divergence is measured from, if it is wanted; it has no
+            gradient.
+        weights: (B, N) of mean one, of samples that count differently.
     """
     distribution = cast(Distribution, policy.distribution)
-    if _fuses(policy, states):
-        rest = old_log_probs, advantages, old_dist_params, clip, entropy_coef
+    if weights is None and _fuses(policy, states):
+        rest = old_log_probs, advantages, dist_params, clip, entropy_coef
         surrogate = functional.SurrogateInputs(distribution, policy.log_std, actions, *rest)
         return functional.fused_surrogate(_inputs(policy, states), surrogate)
-    dist_params = policy(states)  # (B, N, P)
-    log_probs = distribution.log_prob(dist_params, actions)
+    found = policy(states)  # (B, N, P)
+    log_probs = distribution.log_prob(found, actions)
     loss = -functional.clipped_surrogate(log_probs, old_log_probs, advantages, clip)  # (B, N)
     if entropy_coef:
-        loss = loss - entropy_coef * distribution.entropy(dist_params)
-    loss = loss.mean(0)
-    if old_dist_params is None:
+        loss = loss - entropy_coef * distribution.entropy(found)
+    loss = _mean(loss, weights)
+    if dist_params is None:
         return loss, torch.zeros_like(loss)
-    return loss, distribution.kl(old_dist_params, dist_params.detach()).mean(0)
+    return loss, _mean(distribution.kl(dist_params, found.detach()), weights)
 
 
 def policy_gradient_loss(
@@ -74,18 +77,19 @@ def policy_gradient_loss(
     return loss.mean(0)
 
 
-def value_loss(critic: ValueCritic, states: Tensor, targets: Tensor) -> Tensor:
+def value_loss(critic: ValueCritic, states: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
     """L_i^value = mean((V_i - R_i)²), in units of the returns' standard deviation, (N,).
 
     Args:
         critic: the critics of all agents.
         states: (B, N, D).
         targets: (B, N), normalized returns.
+        weights: (B, N) of mean one, of samples that count differently.
     """
     inputs = _inputs(critic, states)
-    if functional.can_fuse_loss(states, inputs.parameters, inputs.precision):
+    if weights is None and functional.can_fuse_loss(states, inputs.parameters, inputs.precision):
         return functional.fused_squares(inputs, targets)
-    return (critic.normalized(states) - targets).square().mean(0)
+    return _mean((critic.normalized(states) - targets).square(), weights)
 
 
 def needs_chunks(policy: Policy, states: Tensor) -> bool:
@@ -98,6 +102,11 @@ def _fuses(policy: Policy, states: Tensor) -> bool:
     return functional.can_fuse_surrogate(policy.distribution) and functional.can_fuse_loss(
         states, inputs.parameters, inputs.precision
     )
+
+
+def _mean(x: Tensor, weights: Tensor | None) -> Tensor:
+    # (B, N) -> (N,)
+    return (x if weights is None else x * weights).mean(0)
 
 
 def _inputs(module: Policy | ValueCritic, states: Tensor) -> functional.MLPInputs:

@@ -8,6 +8,15 @@ from dmpo.nn.layers import StackedLinear
 SMALLEST_STD = 1e-4
 
 
+def mean_variance(x: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Mean and variance of samples x (B, R, ...), weighted by weights (B, R) of mean one if there are any."""
+    if weights is None:
+        return x.mean(0), x.var(0, correction=0)
+    weights = weights.view(*weights.shape, *[1] * (x.dim() - 2))
+    mean = (weights * x).mean(0)
+    return mean, (weights * (x - mean).square()).mean(0)
+
+
 class RunningNormalizer(nn.Module):
     """Mean and variance of each agent's samples, updated batch by batch from that agent's numbers alone.
 
@@ -45,13 +54,15 @@ class RunningNormalizer(nn.Module):
         return self.mean + self.std * x
 
     @torch.no_grad()
-    def update(self, x: Tensor) -> None:
-        """Take in a batch x (B, N, *features)."""
+    def update(self, x: Tensor, weights: Tensor | None = None) -> None:
+        """Take in a batch x (B, N, *features); weights as of `mean_variance`, (B, N)."""
         x = x.reshape(-1, *self.mean.shape)  # (B, N, ...), or (B·N, 1, ...) where all agents share
+        if weights is not None:
+            weights = weights.reshape(-1, len(self.mean))
         past, new = self.memory * float(self.weight), len(x)
         share = new / (past + new)
-        difference = x.mean(0) - self.mean
-        spread = x.var(0, correction=0)
+        mean, spread = mean_variance(x, weights)
+        difference = mean - self.mean
         self.variance.copy_(self.variance * (1 - share) + spread * share + difference.square() * (share * (1 - share)))
         self.mean.add_(difference * share)
         self.weight.fill_(past + new)
@@ -72,11 +83,14 @@ class ReturnNormalizer(RunningNormalizer):
         self.variance.zero_()  # before the first returns nothing is known of their size, and V is about zero
 
     @torch.no_grad()
-    def observe(self, returns: Tensor, head: StackedLinear) -> None:
-        """Take in the returns (B, N) of a batch; V stays what it is, but before the first there is nothing to keep."""
+    def observe(self, returns: Tensor, head: StackedLinear, weights: Tensor | None = None) -> None:
+        """Take in the returns (B, N) of a batch; V stays what it is, but before the first there is nothing to keep.
+
+        Weights are as of `update`.
+        """
         first = float(self.weight) == 0
         mean, std = self.mean.clone(), self.std
-        self.update(returns)
+        self.update(returns, weights)
         if first:
             return
         scale = (std / self.std)[:, None, None]  # (R, 1, 1)

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from dmpo.nn.distributions import Categorical, Distribution
 from dmpo.nn.layers import HIDDEN_GAIN, StackedLinear, StackedTanh
+from dmpo.nn.local_policy import LocalPolicy
 from dmpo.nn.normalization import ReturnNormalizer
-from graphs import Neighborhood
 
 HEAD_GAIN = 0.01  # the untrained policy hardly depends on the state
 RETURN_MEMORY = 0.95  # batches are short, and there are many of them
@@ -105,12 +105,13 @@ class RecurrentState:
         return type(self)(hidden, cell, self.gate & ~first[:, None])
 
 
-class RecurrentPolicy(nn.Module):
+class RecurrentPolicy(LocalPolicy):
     """π_i(a_i, g_i | h_i) and V_i(h_i), one set of parameters for all agents (sections 3.1 and 3.2).
 
     c_i^t = C · 1/|N_i| Σ_{j∈N_i} g_j^t h_j^t;  h_i^{t+1}, s_i^{t+1} = LSTM(e(o_i^t) + c_i^t, h_i^t, s_i^t),
 
     where N_i are the neighbors of i without itself, as in the paper on a complete graph; the mean over none is zero.
+    A mean tells no neighbors apart, so that any graph of any number of agents will do.
     h^t and the gates g^t are those of the step before, so that a message travels one hop a step. Values are
     mean + std · head(h_i), see `ReturnNormalizer`.
 
@@ -135,8 +136,7 @@ class RecurrentPolicy(nn.Module):
         init_log_std: float,
         generator: torch.Generator,
     ) -> None:
-        super().__init__()
-        self.neighborhood = Neighborhood(graph, hops=1)
+        super().__init__(graph)
         self.distribution, self.width = distribution, width
         self.encoder = StackedTanh(1, features, width, HIDDEN_GAIN, generator)  # e
 

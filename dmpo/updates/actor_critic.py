@@ -71,19 +71,17 @@ class Samples:
 
     states: Tensor  # (B, N, D)
     actions: Tensor  # (B, N, A) or (B, N)
-    old_dist_params: Tensor  # (B, N, P), of the policies that collected the data
-    old_log_probs: Tensor  # (B, N), of the same
+    dist_params: Tensor  # (B, N, P), of the policies as the gradient steps begin, from which divergences are measured
+    old_log_probs: Tensor  # (B, N), of the policies that collected the data
     advantages: Tensor  # (B, N), standardized
     targets: Tensor  # (B, N), returns in the critic's units
+    weights: Tensor | None  # (B, N), of mean one, 0 where the agent had ended; none where all take part in all
 
     def __len__(self) -> int:
         return len(self.states)
 
     def __getitem__(self, which: Tensor | slice) -> Self:
-        def of(x: Tensor) -> Tensor:
-            return x[which] if isinstance(which, slice) else x.index_select(0, which)
-
-        return type(self)(**{f.name: of(getattr(self, f.name)) for f in fields(self)})
+        return self._each(lambda x: x[which] if isinstance(which, slice) else x.index_select(0, which))
 
     def minibatches(self, count: int, generator: torch.Generator) -> Iterator[Self]:
         """Equal shares of the samples, drawn over time and environment jointly; one share stays in order."""
@@ -102,7 +100,11 @@ class Samples:
 
     def contiguous(self) -> Self:
         """Copy with each sample's numbers side by side, which is several times as fast to draw from."""
-        return type(self)(**{f.name: getattr(self, f.name).contiguous() for f in fields(self)})
+        return self._each(Tensor.contiguous)
+
+    def _each(self, of: Callable[[Tensor], Tensor]) -> Self:
+        parts = (getattr(self, f.name) for f in fields(self))
+        return type(self)(*(None if x is None else of(x) for x in parts))  # type: ignore[arg-type]  # only weights are
 
 
 class ActorCritic:
@@ -141,40 +143,44 @@ class ActorCritic:
             Samples of all steps that are not padding; metrics of the values.
         """
         settings, (steps, environments, agents) = self.settings, batch.rewards.shape
-        ends = batch.terminated.unsqueeze(-1), batch.truncated.unsqueeze(-1)  # (T, E, 1)
+        ends = batch.terminated, batch.truncated, batch.valid
         values = self._values(batch.observations.flatten(0, 1)).view(steps + 1, environments, agents)
         next_v = next_values(values, batch.final_index, self._values(batch.final_observations))  # (T, E, N)
         values = values[:-1]
         # Each agent's own return, eq. 5.
         own_advantage = advantages(batch.rewards, values, next_v, *ends, settings.gamma, settings.return_lambda)
         targets = lambda_returns(values, own_advantage)
-        # Rewards and values reduced over N_i, eq. 6, and the advantages on them.
+        # Rewards and values reduced over N_i, eq. 6, and the advantages on them. One that has ended adds nothing more.
+        over = ~batch.valid
         rewards, local, local_next = (
-            reduce_over_neighborhood(self.reward_neighborhood, x) for x in (batch.rewards, values, next_v)
+            reduce_over_neighborhood(self.reward_neighborhood, x.masked_fill(nothing, 0.0))
+            for x, nothing in ((batch.rewards, over), (values, over), (next_v, over | batch.terminated))
         )
         advantage = advantages(rewards, local, local_next, *ends, settings.gamma, settings.gae_lambda)
 
-        valid = batch.valid.flatten().nonzero().squeeze(1)  # (S,)
-        targets, values, advantage = (x.reshape(-1, agents) for x in (targets, values, advantage))  # (T·E, N)
-        metrics = value_metrics(values[valid], targets[valid])
-        self.critic.observe(targets[valid])
-        actions, old_dist_params = batch.actions.flatten(0, 1), batch.old_dist_params.flatten(0, 1)
-        samples = Samples(  # B = T·E
-            states=batch.observations[:-1].flatten(0, 1),
+        taken = batch.taken.flatten().nonzero().squeeze(1)  # (S,), of the T·E
+        targets, values, advantage = (x.reshape(-1, agents)[taken] for x in (targets, values, advantage))  # (S, N)
+        weights = _weights(batch.valid.flatten(0, 1)[taken])
+        metrics = value_metrics(values, targets, weights)
+        self.critic.observe(targets, weights)
+        states, actions = (x.flatten(0, 1)[taken] for x in (batch.observations[:-1], batch.actions))
+        samples = Samples(
+            states=states.contiguous(),
             actions=actions,
-            old_dist_params=old_dist_params,
-            old_log_probs=self.distribution.log_prob(old_dist_params, actions),
-            advantages=advantage.index_copy(0, valid, standardized(advantage[valid])),
+            dist_params=torch.cat([self.policy(part) for part in torch.split(states, self._chunk)]),
+            old_log_probs=self.distribution.log_prob(batch.old_dist_params.flatten(0, 1)[taken], actions),
+            advantages=standardized(advantage, weights),
             targets=self.critic.normalizer.normalize(targets),
-        ).contiguous()
-        return samples if len(valid) == len(samples) else samples[valid], metrics
+            weights=weights,
+        )
+        return samples.contiguous(), metrics
 
     def value_gradient(self, minibatch: Samples) -> Tensor:
         """Put the gradient of the critics' loss in place, and return the loss, (N,)."""
         self.value_optimizer.zero_grad()
 
         def loss(samples: Samples) -> tuple[Tensor, Tensor]:
-            loss = value_loss(self.critic, samples.states, samples.targets)
+            loss = value_loss(self.critic, samples.states, samples.targets, samples.weights)
             return loss, loss.detach()
 
         found, _ = self._accumulate(loss, minibatch)
@@ -187,7 +193,8 @@ class ActorCritic:
         """Put the gradient of the policies' loss in place.
 
         Args:
-            loss: from samples to the loss, differentiable, and the KL divergence from the old policies, (N,) each.
+            loss: from samples to the loss, differentiable, and the KL divergence from the policies as the gradient
+                steps began, (N,) each.
             minibatch: B samples.
             fusible: whether there is a kernel for the loss; without one large batches are cut.
 
@@ -225,7 +232,7 @@ class ActorCritic:
         """
         samples = samples[:: max(1, len(samples) // MEASURED_SAMPLES)]
         dist_params = self.policy(samples.states)  # (S, N, P)
-        kl = self.distribution.kl(samples.old_dist_params, dist_params).mean(0)  # (N,)
+        kl = self.distribution.kl(samples.dist_params, dist_params).mean(0)  # (N,)
         metrics = {
             "policy/kl": float(kl.mean()),
             "policy/kl_max": float(kl.max()),
@@ -236,7 +243,7 @@ class ActorCritic:
     @torch.no_grad()
     def kl_from(self, batch: Rollout) -> Tensor:
         """Mean KL divergence (R,) of the policies from those that collected a batch, on part of its states."""
-        states, old = batch.observations[:-1][batch.valid], batch.old_dist_params[batch.valid]  # (S, N, ...)
+        states, old = batch.starts, batch.old_dist_params[batch.taken]  # (S, N, ...)
         part = slice(None, None, max(1, len(states) // MEASURED_SAMPLES))
         kl = self.distribution.kl(old[part], self.policy(states[part])).mean(0)  # (N,)
         return per_stack(kl, self.policy.network.stacks)
@@ -250,7 +257,7 @@ class ActorCritic:
         self, loss: Callable[[Samples], tuple[Tensor, Tensor]], minibatch: Samples, fusible: bool = True
     ) -> tuple[Tensor, Tensor]:
         # Gradients, and both results of the loss, added up over chunks.
-        whole = fusible and not needs_chunks(self.policy, minibatch.states)
+        whole = fusible and minibatch.weights is None and not needs_chunks(self.policy, minibatch.states)
         size = len(minibatch) if whole else self._chunk
         sums = []
         for piece in minibatch.split(size):
@@ -268,3 +275,11 @@ class ActorCritic:
     def _chunk(self) -> int:
         states = CHUNK_STATES if self.policy.log_std.device.type == "cpu" else GPU_CHUNK_STATES
         return max(CHUNK_MIN_SAMPLES, states // self.num_agents)
+
+
+def _weights(valid: Tensor) -> Tensor | None:
+    # (S, N) bool -> the same as weights of mean one per agent, or none where they would all be one.
+    if bool(valid.all()):
+        return None
+    weights = valid.float()
+    return weights / weights.mean(0)

@@ -23,7 +23,7 @@ class PPOSettings(ActorCriticSettings):
         0.01,
         gt=0,
         description="An agent stops improving its policy on a batch once the mean KL divergence from the policy that "
-        "collected the batch passes 1.5 times this. null never stops.",
+        "it began the batch with passes 1.5 times this. null never stops.",
     )
     epochs: int = Field(10, ge=1, le=1_000, description="Passes over the data of an iteration.")
     minibatches: int = Field(
@@ -56,7 +56,7 @@ class PPO:
         samples, metrics = networks.prepare(batch)  # returns R_i (eq. 5), advantages Â_i (eq. 6), π_i^old
         surrogate = partial(self.surrogate_loss, entropy_coef=settings.entropy_coef_at(progress))
         max_kl = math.inf if settings.kl_target is None else KL_TOLERANCE * settings.kl_target
-        active = networks.everybody if active is None else active  # (R,)
+        start = active = networks.everybody if active is None else active  # (R,)
         steps = torch.zeros_like(active, dtype=torch.float32)
 
         for _ in range(settings.epochs):
@@ -71,12 +71,13 @@ class PPO:
         networks.end_of_batch()
 
         measured, ratio = networks.measure(minibatch)
-        taken = {"policy/gradient_steps": float(steps.mean()), "policy/kl_stopped": 1 - float(active.float().mean())}
+        stopped = float((start & ~active).float().mean())
+        taken = {"policy/gradient_steps": float(steps.mean()), "policy/kl_stopped": stopped}
         clipped = float(((ratio - 1).abs() > settings.clip).float().mean())
         return metrics | measured | taken | {"policy/clip_fraction": clipped, "value/loss": float(value_loss.mean())}
 
     def surrogate_loss(self, samples: Samples, entropy_coef: float) -> tuple[Tensor, Tensor]:
-        """L_i^policy (eq. 7) and, where it stops the policies, KL(π_i^old ‖ π_i); (N,) each."""
+        """L_i^policy (eq. 7) and, where it stops the policies, the divergence from where they began; (N,) each."""
         return clipped_surrogate_loss(
             self.actor_critic.policy,
             samples.states,
@@ -85,5 +86,6 @@ class PPO:
             advantages=samples.advantages,
             clip=self.settings.clip,
             entropy_coef=entropy_coef,
-            old_dist_params=None if self.settings.kl_target is None else samples.old_dist_params,
+            dist_params=None if self.settings.kl_target is None else samples.dist_params,
+            weights=samples.weights,
         )

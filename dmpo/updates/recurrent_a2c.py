@@ -63,7 +63,7 @@ class RecurrentA2C:
 
     def unroll(self, batch: Rollout, start: RecurrentState) -> RecurrentState:
         """Recurrent state after each step of the segment, (T, E, N, ...), differentiable."""
-        ended = batch.terminated | batch.truncated  # (T, E)
+        ended = batch.over  # (T, E)
         # The state that the segment starts with was reset already, where it had to be.
         first = torch.cat([torch.zeros_like(ended[:1]), ended[:-1]])
         gates = self.policy.distribution.split(batch.actions)[1]
@@ -71,7 +71,7 @@ class RecurrentA2C:
 
     def losses(self, batch: Rollout, state: RecurrentState, progress: float) -> tuple[Tensor, Tensor, dict[str, float]]:
         """L^policy, with the entropy bonus, and L^value, means over steps and agents; and metrics."""
-        policy, valid = self.policy, batch.valid
+        policy, valid = self.policy, batch.taken
         targets, values = (x[valid] for x in self.targets(batch, state))  # (S, N)
         policy.normalizer.observe(targets, policy.value_head)
         hidden = state.hidden[valid]  # (S, N, H)
@@ -89,14 +89,14 @@ class RecurrentA2C:
         The state that follows the last step of an episode or of the segment is valued with the recurrent state that was
         reached there.
         """
-        steps, environments = batch.terminated.shape
+        steps, environments = batch.truncated.shape
         last = torch.arange((steps - 1) * environments, steps * environments, device=batch.rewards.device)
         states = torch.cat([batch.final_observations, batch.observations[-1]])  # (M+E, N, D)
         hidden, _ = self.policy(states, state.flatten()[torch.cat([batch.final_index, last])])
         final, beyond = self.policy.values(hidden).tensor_split([len(batch.final_index)])
         values = self.policy.values(state.hidden)
         next_v = next_values(torch.cat([values, beyond.unsqueeze(0)]), batch.final_index, final)
-        ends = batch.terminated.unsqueeze(-1), batch.truncated.unsqueeze(-1)  # (T, E, 1)
+        ends = batch.terminated, batch.truncated, batch.valid
         advantage = advantages(batch.rewards, values, next_v, *ends, self.settings.gamma, 1.0)
         return lambda_returns(values, advantage), values
 

@@ -2,12 +2,14 @@
 
 An episode may end anywhere in a segment: `terminated` means that nothing follows, so nothing is bootstrapped;
 `truncated` (a time limit) that it would have gone on, so the value of its last state is. Neither lets anything of the
-next episode reach the one before. Both are (T, E, 1), or (T, E, N) where agents end one by one.
+next episode reach the one before. A step that is not valid, lost with its simulation, neither pays nor is learned
+from: the step before it is the last one of its segment.
 """
 
 import torch
 from torch import Tensor
 
+from dmpo.nn.normalization import mean_variance
 from graphs import Neighborhood
 
 
@@ -38,19 +40,22 @@ def advantages(
     next_v: Tensor,
     terminated: Tensor,
     truncated: Tensor,
+    valid: Tensor,
     gamma: float,
     lambda_: float,
 ) -> Tensor:
     """Generalized advantage estimation (Schulman et al. 2015).
 
-    δ_t = r_t + γ (1 - terminated_t) V(s^{t+1}) - V(s^t);  A_t = δ_t + γλ (1 - ended_t) A_{t+1}.
+    δ_t = r_t + γ (1 - terminated_t) V(s^{t+1}) - V(s^t);  A_t = δ_t + γλ (1 - ended_t) A_{t+1};  A_t = 0 where step t
+    is not valid.
 
     Args:
         rewards: (T, E, N).
         values: (T, E, N), V(s^t).
         next_v: (T, E, N), V(s^{t+1}), from `next_values`.
-        terminated: (T, E, 1) bool.
-        truncated: (T, E, 1) bool.
+        terminated: (T, E, N) bool.
+        truncated: (T, E) bool.
+        valid: (T, E, N) bool.
         gamma: discount γ.
         lambda_: λ.
 
@@ -58,7 +63,8 @@ def advantages(
         (T, E, N).
     """
     result = rewards + gamma * next_v.masked_fill(terminated, 0.0) - values
-    kept = gamma * lambda_ * (~(terminated | truncated)).to(rewards.dtype)
+    result.masked_fill_(~valid, 0.0)
+    kept = gamma * lambda_ * (valid & ~(terminated | truncated.unsqueeze(-1))).to(rewards.dtype)
     for t in range(len(rewards) - 2, -1, -1):
         result[t].addcmul_(kept[t], result[t + 1])
     return result
@@ -73,13 +79,14 @@ def lambda_returns(values: Tensor, advantage: Tensor) -> Tensor:
     return advantage + values
 
 
-def standardized(x: Tensor) -> Tensor:
-    """Per agent mean 0 and standard deviation 1 over all samples together, x (S, N)."""
-    spread, mean = torch.var_mean(x, 0, correction=0)
-    return (x - mean) / (spread.sqrt() + 1e-8)
+def standardized(x: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Per agent mean 0 and standard deviation 1 over all samples together, x (S, N); weights as of `mean_variance`."""
+    mean, variance = mean_variance(x, weights)
+    return (x - mean) / (variance.sqrt() + 1e-8)
 
 
-def value_metrics(values: Tensor, targets: Tensor) -> dict[str, float]:
-    """Metrics of the values (S, N) of a batch before they learn from its returns (S, N)."""
-    unexplained = (targets - values).var(0, correction=0) / targets.var(0, correction=0).clamp(min=1e-12)
-    return {"value/explained_variance": float(1 - unexplained.mean()), "value/mean": float(values.mean())}
+def value_metrics(values: Tensor, targets: Tensor, weights: Tensor | None = None) -> dict[str, float]:
+    """Metrics of the values (S, N) of a batch before they learn from its returns (S, N); weights (S, N) or none."""
+    unexplained = mean_variance(targets - values, weights)[1] / mean_variance(targets, weights)[1].clamp(min=1e-12)
+    mean = mean_variance(values, weights)[0].mean()
+    return {"value/explained_variance": float(1 - unexplained.mean()), "value/mean": float(mean)}

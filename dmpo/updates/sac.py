@@ -84,7 +84,7 @@ class Transitions:
     actions: Tensor  # (B, N, A) or (B, N)
     rewards: Tensor  # (B, N), in the environment's units
     next_states: Tensor  # (B, N, D)
-    terminated: Tensor  # (B,) bool, true ends
+    terminated: Tensor  # (B, N) bool, true ends, of agents that are told of them
 
     def __getitem__(self, index: Tensor) -> Self:
         return type(self)(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
@@ -157,7 +157,7 @@ class SAC:
     def targets(self, batch: Transitions) -> Tensor:
         """y_i = r_i + γ (1 - d) [min Q̄_i(s', a') - α_i log π_i(a'_i|s')], (B, N), in the critics' units."""
         rewards = batch.rewards * ((1 - self.settings.gamma) / self.reward_normalizer.std)
-        goes_on = (~batch.terminated).unsqueeze(1).to(rewards.dtype)  # (B, 1)
+        goes_on = (~batch.terminated).to(rewards.dtype)
         return rewards + self.settings.gamma * goes_on * self.soft.values(batch.next_states, self.temperature)
 
     def observe_rewards(self, rewards: Tensor) -> None:

@@ -255,11 +255,13 @@ class Simulation:
         """Points (P, 2) in m of the middle line of a lane."""
         return np.array(self._sumo.lane.getShape(lane))
 
-    def collided(self) -> Bools:
-        """Whether each copy (E,) has a collision at the end of the last step."""
-        result = np.zeros(self._num_envs, dtype=np.bool_)
+    def colliding(self) -> Bools:
+        """Vehicles (E, M) that SUMO names in a collision at the end of the last step, as collider or victim."""
+        result = np.zeros((self._num_envs, self._num_vehicles), dtype=np.bool_)
         for collision in self._sumo.simulation.getCollisions():
-            result[int(collision.collider.split(".")[0])] = True
+            for identity in (collision.collider, collision.victim):
+                env, number, _ = identity.split(".")
+                result[int(env), int(number)] = True
         return result
 
     def lane_length(self, lane: str) -> float:

@@ -233,17 +233,21 @@ class Loop(Fleet[P]):
         self._ahead, self._others_commanded = None, False
         # SUMO looks for collisions on the lanes that were in use before a step. Right after vehicles were placed these
         # are the lanes of the episode before, and the result would depend on it.
-        collision = np.where(self._placed, overlapping, self.simulation.collided())
+        colliding = self.simulation.colliding()
+        if self._placed.any():
+            colliding[self._placed] = overlapping[self._placed]
         self._placed[:] = False
-        return self._reward(command), collision, collision
+        return self._reward(command), np.any(colliding, axis=1, keepdims=False), colliding
 
     def _overlapping(self) -> Bools:
-        """Whether vehicles of each loop (E,) are closer than SUMO allows IDM vehicles, a tenth of minGap."""
+        """Vehicles (E, M) closer to another than SUMO allows IDM vehicles, a tenth of minGap."""
         order = np.argsort(self.position, axis=1)
         position = np.take_along_axis(self.position, order, axis=1)
         ahead = np.diff(position, append=position[:, :1] + self.loop_length, axis=1)
-        closest: Floats = (ahead - (VEHICLE_LENGTH + 0.1 * self._min_gap[order])).min(axis=1)
-        return closest < 0
+        close = ahead < VEHICLE_LENGTH + 0.1 * self._min_gap[order]
+        found = np.empty_like(close)
+        np.put_along_axis(found, order, close | np.roll(close, 1, axis=1), axis=1)
+        return found
 
     def observe(self) -> Floats:
         """See :class:`~envs.traffic.road_scenario.RoadScenario`."""

@@ -32,21 +32,23 @@ NAMES = ("speed", "headway", "front_speed", "length", "fuel", "co2", "vehicle")
 class TrafficMeter:
     """Meter of speeds, collisions and the measures of the table, of one episode of each environment.
 
-    `speed` and `speed_final` are means over all vehicles after each action, in the whole episode and in its last third;
-    `collisions` counts episodes with one. The measures of the table count actions up to a collision.
+    `speed` and `speed_final` are means over all vehicles after each action, up to the horizon and in its last third;
+    after an early end, and where vehicles stand still since a collision, they count as zero. `collisions` counts
+    episodes with one. The measures of the table count actions up to a collision.
 
     Args:
         seconds: from one step to the next.
+        steps: T, actions of each agent up to the horizon.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+    def __init__(self, seconds: float, steps: int) -> None:
+        self.seconds, self.steps = seconds, steps
         self._states = StateMeter("traffic")
         self._measured: dict[str, list[Array]] = {}  # T+1 of (E, M)
         self._speeds: list[Array] = []  # T of (E,), means over vehicles
         # (E,) once begun: actions, those up to a collision, and whether there was one.
         self._lengths = self._driven = np.zeros(0, dtype=np.int64)
-        self._collided = np.zeros(0, dtype=np.bool_)
+        self._collided = self._standing = np.zeros(0, dtype=np.bool_)
 
     def start(self, info: dict[str, Any]) -> None:
         """See :class:`~envs.meter.Meter`."""
@@ -57,23 +59,28 @@ class TrafficMeter:
         """See :class:`~envs.meter.Meter`."""
         self._states.step(info, running)
         if not self._speeds and not len(self._collided):
-            self._collided = np.zeros_like(running)
+            self._collided = self._standing = np.zeros_like(running)
             self._lengths, self._driven = np.zeros((2, len(running)), dtype=np.int64)
         self._lengths += running
         self._driven += running & ~self._collided
-        self._collided |= running & info.get("collision", False)
+        collision = running & info.get("collision", False)
+        # A platoon that stands still reports its collision in every step, and the speeds that led to it.
+        wrecked, self._standing = self._standing & collision, collision
+        self._collided = self._collided | collision
         traffic = info.get("traffic", {})
         self._measure(traffic)
         if "speed" in traffic:
-            self._speeds.append(_mean_over_vehicles(traffic["speed"], traffic.get("vehicle")))
+            speed = _mean_over_vehicles(traffic["speed"], traffic.get("vehicle"))
+            self._speeds.append(np.where(wrecked | ~running, 0.0, speed))
 
     def metrics(self) -> dict[str, float]:
         """See :class:`~envs.meter.Meter`."""
         found = {"collisions": float(self._collided.sum())}
         if self._speeds:
-            rows = list(zip(np.stack(self._speeds, 1), self._lengths, strict=True))  # (T,) of each episode
-            whole = [_mean_known(row[:length]) for row, length in rows]
-            last = [_mean_known(row[length * 2 // 3 : length]) for row, length in rows]
+            rows = np.zeros((len(self._lengths), self.steps))  # (E, T)
+            rows[:, : len(self._speeds)] = np.stack(self._speeds, 1)
+            whole = [_mean_known(row) for row in rows]
+            last = [_mean_known(row[self.steps * 2 // 3 :]) for row in rows]
             found |= {"speed": float(np.mean(whole)), "speed_final": float(np.mean(last))}
         states = {name: np.stack(rows) for name, rows in self._measured.items()}
         return found | measure(states, self._driven, self.seconds)

@@ -140,6 +140,7 @@ class PlatoonScenario(Fleet[P]):
     constant_actions: ClassVar = {f"constant ({a:g}, {b:g})": k for k, (a, b) in enumerate(GAINS.tolist())}
     state_names: ClassVar = ("speed", "position", "acceleration", "headway", "front_speed", "leader_speed")
     followers: ClassVar = slice(1, None)  # vehicle 0 is the leader
+    undriven_reward: ClassVar = COLLISION_REWARD  # as for each step of a platoon that stands still
 
     def __init__(self, parameters: P, numbers: range, seed: int, folder: Path) -> None:
         super().__init__(parameters, numbers, seed, folder)
@@ -229,11 +230,12 @@ class PlatoonScenario(Fleet[P]):
         self.leader_position[going] += (0.5 * STEP_SECONDS * (leader + next_leader))[going]
         self.acceleration[going] = ((speed - self.speed) / STEP_SECONDS)[going]
         self.speed[going], self.headway[going] = speed[going], headway[going]
-        self.collided |= (self.headway < COLLISION_HEADWAY).any(axis=1)
+        colliding = self.headway < COLLISION_HEADWAY
+        self.collided |= colliding.any(axis=1)
         reward, charge = self._reward(next_leader), self.parameters.collision_steps
         if charge is None or self.parameters.mode == "evaluate":
-            return reward, np.zeros_like(self.collided), self.collided
-        return np.where(self.collided[:, None], charge * COLLISION_REWARD, reward), self.collided, self.collided
+            return reward, np.zeros_like(self.collided), colliding
+        return np.where(self.collided[:, None], charge * COLLISION_REWARD, reward), self.collided, colliding
 
     def _leader_speed(self, later: int = 0) -> Floats:
         """The leader's speed (E,), now or some simulated steps later."""

@@ -50,9 +50,9 @@ class RoadScenario(Scenario[P]):
         self._length, self._fuel, self._co2 = np.zeros((3, self.num_envs, self.num_vehicles))
 
     @classmethod
-    def meter(cls, seconds: float) -> TrafficMeter:
+    def meter(cls, seconds: float, steps: int) -> TrafficMeter:
         """Meter of how the vehicles drive."""
-        return TrafficMeter(seconds)
+        return TrafficMeter(seconds, steps)
 
     @classmethod
     def open_window(cls) -> None:
@@ -68,7 +68,7 @@ class RoadScenario(Scenario[P]):
         """Simulate 0.1 s under commands (E, M) in m/s², clipped to what is possible here.
 
         Returns:
-            Reward (E, M), ended (E,) and collision (E,).
+            Reward (E, M), ended (E,) and vehicles that collide (E, M).
         """
 
     @abstractmethod
@@ -133,8 +133,9 @@ class RoadScenario(Scenario[P]):
         super()._simulate(commands)
 
     def _advance(self, command: Floats) -> tuple[Floats, Bools]:
-        reward, ended, collision = self._drive(self._commands_of_all(command))
-        self.collision |= collision
+        reward, ended, colliding = self._drive(self._commands_of_all(command))
+        self.collision |= colliding.any(axis=1)
+        self.ended_by |= self.of_agents(colliding)
         if self._measuring(self.parameters):
             self._add_emissions()
         return self.of_agents(reward), ended

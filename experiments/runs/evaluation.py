@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
-import torch
+import gymnasium
+import networkx as nx
 
 import dmpo
 import envs
@@ -17,7 +18,7 @@ from experiments.config.schema import Experiment, Train
 from experiments.errors import ConfigError
 from experiments.runs.folder import RunFolder
 from experiments.runs.threads import use_processor
-from graphs import Neighborhood
+from graphs.neighborhood import graph_of
 
 SEED = 0  # of every evaluation, so that all algorithms and seeds meet the same
 MAX_THREADS = 4
@@ -104,14 +105,21 @@ def make_evaluation_env(
     return make_env(scenario, starts, min(workers, starts), SEED, worker_timeout)
 
 
-def make_learner(experiment: Experiment, scenario: envs.ScenarioParameters) -> dmpo.Learner:
+def make_learner(
+    experiment: Experiment, scenario: envs.ScenarioParameters, graph: nx.Graph | None = None
+) -> dmpo.Learner:
     """The learner that the experiment asks for, untrained.
+
+    Args:
+        experiment: with the algorithm.
+        scenario: what its agents observe and do.
+        graph: who talks to whom; the experiment's graph if left out.
 
     Raises:
         ConfigError: the algorithm cannot handle what the scenario's agents see or do.
     """
-    here, graph = envs.spec(scenario), communication_graph(experiment, scenario)
-    train = experiment.train
+    here, train = envs.spec(scenario), experiment.train
+    graph = communication_graph(experiment, scenario) if graph is None else graph
     try:
         return dmpo.make_learner(
             experiment.algorithm,
@@ -181,25 +189,51 @@ def load_trained_policy(folder: RunFolder, overrides: Sequence[str], notify: Cal
         notify: called with notes on the overrides.
 
     Raises:
-        ConfigError: an override that cannot be, or that the policy's shapes do not allow.
+        ConfigError: an override that cannot be, or that the policies cannot act with.
         dmpo.CheckpointError: there is no usable checkpoint.
     """
     begun = loading.load(folder.config).experiment
     loaded = evaluation_experiment(begun, overrides)
     for note in loaded.notes:
         notify(note)
-    experiment = loaded.experiment
-    scenario = evaluation_scenario(experiment)
-    learner, state = make_learner(experiment, scenario), folder.load_state()
+    experiment, state = loaded.experiment, folder.load_state()
+    try:
+        learner = load_learner(begun, experiment, state["trainer"]["learner"])
+    except ConfigError:
+        raise
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
+        raise dmpo.CheckpointError(f"{folder.checkpoint} does not fit the run's config.yaml: {error}") from error
     set_threads(experiment)
-    if not _fits(learner, folder, state["trainer"]):
-        there, here = (_requirements(e, s) for e, s in ((begun, evaluation_scenario(begun)), (experiment, scenario)))
-        raise ConfigError(
-            f"graph, scenario: the policies do not fit. They were trained for {there}; here are {here}. Policies of "
-            "each agent's own need the same number of agents and observations, and no more neighbors than they were "
-            "trained with; with algorithm.share_parameters=true in training, the number of agents is free"
-        )
-    return TrainedPolicy(experiment, scenario, learner, state["env_steps"])
+    return TrainedPolicy(experiment, evaluation_scenario(experiment), learner, state["env_steps"])
+
+
+def load_learner(trained: Experiment, experiment: Experiment, state: dict[str, Any]) -> dmpo.Learner:
+    """Learner that acts in one experiment as one that was trained in another; nothing else of it is trained.
+
+    Its networks are those of the graph of training, where each input has the meaning that it was learned with. On the
+    graph of the experiment a neighbor is heard in its place of training, and zeros are read for those not heard.
+
+    Args:
+        trained: the experiment of the training.
+        experiment: the one to act in, with the same algorithm.
+        state: of the trained learner. One from before policies kept their neighbors was trained on `trained`'s graph.
+
+    Raises:
+        ConfigError: observations, actions or the graph are not such that the policies can act.
+        LookupError, ValueError, TypeError, AttributeError: the state is not one of such a learner.
+    """
+    scenario = evaluation_scenario(experiment)
+    _check_spaces(evaluation_scenario(trained), scenario)
+    sources = state["policy"].get("sources")
+    graph = communication_graph(trained, trained.scenario) if sources is None else graph_of(sources)
+    learner = make_learner(experiment, scenario, graph)
+    learner.load_state_dict(learner.state_dict() | {name: state[name] for name in _ACTING})
+    here = communication_graph(experiment, scenario)
+    try:
+        learner.communicate_on(here)
+    except ValueError as error:
+        raise ConfigError(f"graph, scenario: the policies do not fit: {error}") from error
+    return learner
 
 
 def evaluation_experiment(trained: Experiment, overrides: Sequence[str]) -> loading.Loaded:
@@ -211,28 +245,6 @@ def evaluation_experiment(trained: Experiment, overrides: Sequence[str]) -> load
     loaded = loading.check(_without_overridden_parameters(overrides, trained.model_dump(mode="json")), overrides)
     loading.check_unchanged(trained, loaded.experiment, FREE_TO_CHANGE, "and its policies are as they were trained")
     return loaded
-
-
-def _fits(learner: dmpo.Learner, folder: RunFolder, trainer: dict[str, Any]) -> bool:
-    try:
-        return load_policy(learner, trainer["learner"])
-    except (LookupError, ValueError, TypeError, AttributeError) as error:
-        raise dmpo.CheckpointError(f"{folder.checkpoint} does not fit the run's config.yaml: {error}") from error
-
-
-def load_policy(learner: dmpo.Learner, state: dict[str, Any]) -> bool:
-    """Give an untrained learner the policy of a trained one, perhaps of another graph; false if it does not fit.
-
-    A policy with fewer neighbors than in training reads zeros in their places, as wherever a neighbor is
-    missing. What only training needs is taken over where it fits, and stays untrained where it does not.
-    """
-    fresh = learner.state_dict()
-    state = state | {"policy": _for_fewer_neighbors(state["policy"], fresh["policy"])}
-    fitting = {name: part for name, part in state.items() if _shapes(part) == _shapes(fresh.get(name))}
-    if any(name not in fitting for name in _ACTING):
-        return False
-    learner.load_state_dict(fresh | fitting)
-    return True
 
 
 def report(assessment: Assessment, controllers: dict[str, dict[str, float]], env_steps: int) -> dict[str, Any]:
@@ -258,28 +270,20 @@ def episodes(evaluation: dmpo.Evaluation) -> list[dict[str, Any]]:
     return [{"start": k, "return": float(row.mean()), "agents": row.tolist()} for k, row in enumerate(returns)]
 
 
-def _for_fewer_neighbors(policy: dict[str, Any], fresh: dict[str, Any]) -> dict[str, Any]:
-    """A policy's parameters without those rows of (R, K·D, outputs) that meet neighbors who are not there."""
-    layer = next((name for name in fresh if name.endswith("weight") and fresh[name].dim() == 3), None)
-    if layer not in policy or policy[layer].dim() != 3:
-        return policy
-    return policy | {layer: policy[layer][:, : fresh[layer].shape[1]]}
+def _check_spaces(trained: envs.ScenarioParameters, scenario: envs.ScenarioParameters) -> None:
+    there, here = (_spaces(envs.spec(parameters)) for parameters in (trained, scenario))
+    if there != here:
+        raise ConfigError(
+            f"graph, scenario: the policies do not fit: their agents {there}, and here they {here}. Evaluate them in a "
+            "scenario with the observations and actions of their training"
+        )
 
 
-def _shapes(part: Any) -> Any:
-    if isinstance(part, dict):
-        return {key: _shapes(value) for key, value in part.items()}
-    return tuple(part.shape) if isinstance(part, torch.Tensor) else type(part)
-
-
-def _requirements(experiment: Experiment, scenario: envs.ScenarioParameters) -> str:
-    """Description of the agents, neighbors, observations and actions that a policy needs, for an error message."""
-    here = envs.spec(scenario)
-    others = Neighborhood(communication_graph(experiment, scenario), hops=1).size - 1
-    return (
-        f"{here.num_agents} agents that hear up to {others} others, observe {here.observation_space.shape[0]} numbers "
-        f"each and act in {here.action_space}"
-    )
+def _spaces(spec: envs.Spec) -> str:
+    space = spec.action_space
+    # Bounds of continuous actions are the environment's: policies act in units in which they are ±1.
+    act = f"choose from {space.n} actions" if isinstance(space, gymnasium.spaces.Discrete) else f"act in {space.shape}"
+    return f"observe {spec.observation_space.shape[0]} numbers each and {act}"
 
 
 def _without_overridden_parameters(overrides: Sequence[str], data: yaml_io.Mapping) -> yaml_io.Mapping:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import dmpo
 import envs
+from dmpo.nn.local_policy import check_same_sources
 from experiments.config import loading
 from experiments.config.checks import evaluation_scenario
 from experiments.config.schema import Experiment
@@ -189,6 +190,7 @@ class Run:
             RunError: it is one of another experiment.
         """
         try:
+            _check_graph(self.trainer.learner, state["trainer"]["learner"])
             self.trainer.load_state_dict(state["trainer"])
         except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise RunError(f"{self.folder.checkpoint} does not fit the run's config.yaml: {error}") from error
@@ -272,6 +274,13 @@ class Run:
         )
         self._save()
         return Outcome(self.folder, found)
+
+
+def _check_graph(learner: dmpo.Learner, state: dict[str, Any]) -> None:
+    """Refuse to go on on another graph, which a file or topology of the user's may have become since."""
+    there, here = (x["policy"].get("sources") for x in (state, learner.state_dict()))
+    if there is not None and here is not None:
+        check_same_sources(there, here)
 
 
 def _next(env_steps: int, every: int) -> int:

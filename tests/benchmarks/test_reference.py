@@ -11,6 +11,7 @@ import torch
 
 from benchmarks.reference import Reference
 from dmpo.algorithms.dmpo import DMPO
+from dmpo.data.replay_buffer import Role
 from dmpo.data.rollout import Rollout
 from dmpo.nn.distributions import Categorical
 from dmpo.nn.optimizer import StackedAdam
@@ -35,8 +36,10 @@ QUICK = {
 def case(request: pytest.FixtureRequest) -> tuple[DMPO, Rollout]:
     """A learner that has fitted its models to a batch, and has improved once; and a batch."""
     graph, actions = request.param
-    model_actions = "neighbors" if graph == "star" else "own"
-    settings: dict[str, Any] = QUICK | {"model_actions": model_actions, "entropy_coef": 0.01, "model_loss_steps": 2}
+    model = {"model_actions": "own", "model_gradient": "own"}
+    if graph == "star":
+        model = {"model_actions": "neighbors", "model_gradient": "neighborhood"}
+    settings: dict[str, Any] = QUICK | model | {"entropy_coef": 0.01, "model_loss_steps": 2}
     learner: Any = make_learner(GRAPHS[graph], actions, name="dmpo", lr_policy=0.01, **settings)
     learner.fit(random_batch(learner), 0.0)
     # Normalizers have seen returns then, and heads are no longer small.
@@ -62,7 +65,7 @@ def numbers(reference: Reference) -> list[torch.Tensor]:
     """All parameters, agent by agent and edge by edge."""
     agents, model = reference.ppo.agents, reference.models.model
     modules = [module for agent in agents for module in (agent.policy, agent.critic)]
-    modules += [*model.encoders, *model.nodes, *model.heads, *(network for _, _, network in model.edges)]
+    modules += [*model.encoders, *model.nodes, *model.heads, *model.ends, *(network for _, _, network in model.edges)]
     parameters = [*model.embeddings, *(parameter for module in modules for parameter in module.parameters())]
     return [parameter for parameter in parameters if parameter.numel()]
 
@@ -97,7 +100,7 @@ def test_minibatches_end_with_the_same_parameters(case: tuple[DMPO, Rollout], mo
     learner.update.improve(batch, 0.0)
     assert len(orders) == learner.settings.epochs
     targets, advantages = (torch.stack(parts, 1) for parts in reference.prepare(batch))  # (S, N)
-    valid = batch.valid.flatten().nonzero().squeeze(1)  # (S,), which of the T·E
+    valid = batch.taken.flatten().nonzero().squeeze(1)  # (S,), which of the T·E
     recorded = batch.observations[:-1], batch.actions, batch.old_dist_params
     states, actions, old_dist_params = (x.flatten(0, 1) for x in recorded)
     for part in (part for order in orders for part in order.tensor_split(3)):
@@ -124,7 +127,7 @@ def test_a_step_of_the_models_ends_with_the_same_parameters(case: tuple[DMPO, Ro
     learner, _ = case
     reference, models = restarted(learner), learner.models.trainer
     before = numbers(Reference(learner))
-    sequences = models.buffer.sequences(2, holdout=False).everything()
+    sequences = models.sequences(2, Role.TRAINING).everything()
     stacked = models.loss(models.model, models.normalized(sequences))
     torch.testing.assert_close(torch.stack(reference.models.losses(sequences)), stacked)
     models.update(sequences)
@@ -137,7 +140,7 @@ def test_many_steps_of_the_models_end_with_the_same_parameters(case: tuple[DMPO,
     # After one step or two, Adam's moments of earlier gradients hardly matter.
     learner, _ = case
     reference, models = restarted(learner), learner.models.trainer
-    sequences, random = models.buffer.sequences(2, holdout=False), torch.Generator().manual_seed(0)
+    sequences, random = models.sequences(2, Role.TRAINING), torch.Generator().manual_seed(0)
     for _ in range(40):
         drawn = sequences.draw(4, random)
         models.update(drawn)
@@ -152,7 +155,7 @@ def test_gradients_are_the_same(case: tuple[DMPO, Rollout]) -> None:
     for optimizer in (networks.policy_optimizer, networks.value_optimizer, *models.optimizers):
         optimizer.max_norm = 1e9
     reference.models.settings = learner.settings.model_copy(update={"model_max_grad_norm": 1e9})
-    sequences = models.buffer.sequences(2, holdout=False).everything()
+    sequences = models.sequences(2, Role.TRAINING).everything()
     samples, _ = networks.prepare(batch)
     networks.value_gradient(samples)
     surrogate = partial(learner.update.surrogate_loss, entropy_coef=learner.settings.entropy_coef)
@@ -175,7 +178,7 @@ def test_model_rollouts_are_the_same_where_actions_are_certain(case: tuple[DMPO,
     learner.policy.log_std.data.fill_(-20.0)  # (R, A) of continuous actions, (R, 0) of discrete ones
     if isinstance(learner.distribution, Categorical):
         learner.policy.network.head.bias.data[:, 0, 1] = 100.0
-    learner.models.trainer.model.heads.get_parameter("0.bias").data[:, -1] = 0.0  # some of them end
+    learner.models.trainer.model.end.get_parameter("1.bias").data[:] = 0.0  # some of them end
     starts = batch.observations[0, :1]
     ours, theirs = learner.models.rollout(starts, 4), Reference(learner).rollout(starts, 4)
     for name, found in vars(theirs).items():

@@ -22,7 +22,7 @@ class PointMasses:
     ends an episode, without a time limit, once any mass is further away than that.
     """
 
-    step_seconds = STEP
+    step_seconds, undriven_reward = STEP, 0.0
 
     def __init__(
         self,
@@ -75,20 +75,22 @@ class PointMasses:
         self.clock += self.action_repeat
         cost = self.position**2 + 0.1 * self.speed**2
         reward = -(cost + 0.2 * (self.position**2) @ self._adjacency).astype(np.float32) * self.action_repeat
-        terminated = (np.abs(self.position) > self.crash).any(1)
+        ended_by = np.abs(self.position) > self.crash
+        terminated = ended_by.any(1)
         truncated = ~terminated & (self.clock >= self.horizon)
         info = {
             "final_obs": self._observe().copy(),
             "state": self._state(),
             "traffic": self._state(),
             "collision": terminated.copy(),
+            "ended_by": ended_by,
         }
         self._begin(terminated | truncated)
         return self._observe(), reward, terminated, truncated, info
 
     def meter(self) -> TrafficMeter:
         """Speeds and collisions, as on roads."""
-        return TrafficMeter(STEP * self.action_repeat)
+        return TrafficMeter(STEP * self.action_repeat, self.horizon // self.action_repeat)
 
     def get_state(self) -> dict[str, Array]:
         """Positions, speeds, clocks and the random generator."""

@@ -35,7 +35,7 @@ def test_a_rollout_records_observations_rewards_and_ends() -> None:
 def test_final_observations_are_kept_only_where_an_episode_ended() -> None:
     env = PointMasses(horizon=4)
     batch, metrics = Collector(env, learner_for(env), seed=0).collect()
-    ended = (batch.terminated | batch.truncated).flatten().nonzero().squeeze(1)
+    ended = batch.over.flatten().nonzero().squeeze(1)
     assert torch.equal(batch.final_index, ended)
     assert ended.tolist() == [12, 13, 14, 15, 28, 29, 30, 31]
     assert metrics["policy/train_episodes"] == 8
@@ -72,7 +72,7 @@ def test_the_learner_receives_where_episodes_begin_also_after_a_restore(
     ended, collector = [torch.ones(4, dtype=torch.bool)], Collector(env, learner, seed=0)
     for _ in range(3):
         batch, _ = collector.collect()
-        ended += (batch.terminated | batch.truncated).clone()
+        ended += batch.over
         state, collector = collector.state_dict(), Collector(env, learner, seed=0)
         collector.load_state_dict(state)
     assert torch.equal(torch.stack(received), torch.stack(ended[:-1]))
@@ -121,7 +121,7 @@ def test_a_step_lost_with_its_simulation_is_padding_and_does_not_count(
     (metrics,) = Trainer(env, learner_for(env), 1, seed=0).iterations()
     assert metrics["env_steps"] == T * 4 - 1
     batch, _ = Collector(env, learner_for(env), seed=0).collect()
-    assert batch.valid.logical_not().nonzero().tolist() == [[2, 1]]
+    assert batch.taken.logical_not().nonzero().tolist() == [[2, 1]]
 
 
 @pytest.mark.parametrize("actions", ["continuous", "discrete"])

@@ -40,8 +40,20 @@ def test_exactly_one_episode_of_each_environment_counts() -> None:
     expected = np.stack([sum(env.rewards[t][e] for t in range(lengths[e])) for e in range(6)])
     np.testing.assert_allclose(found.episode_returns, expected, rtol=1e-5)
     assert found.metrics["eval/return"] == pytest.approx(expected.mean(), rel=1e-5)
-    assert found.metrics["eval/reward"] == pytest.approx((expected / lengths[:, None]).mean(), rel=1e-5)
+    assert found.metrics["eval/reward"] == pytest.approx(expected.mean() / 25, rel=1e-5)
     assert found.metrics["eval/length"] == pytest.approx(lengths.mean())
+
+
+def test_what_was_not_driven_pays_what_the_environment_says() -> None:
+    env = PointMasses(num_envs=6, crash=1.5, horizon=25)
+    free = evaluate(env, push, seed=0)
+    env.undriven_reward = -7.0
+    found = evaluate(env, push, seed=0)
+    undriven = 25 - free.metrics["eval/length"]
+    assert undriven > 0
+    assert found.metrics["eval/return"] == pytest.approx(free.metrics["eval/return"] - 7.0 * undriven)
+    assert found.metrics["eval/reward"] == pytest.approx(found.metrics["eval/return"] / 25)
+    assert found.episode_returns.mean() == pytest.approx(found.metrics["eval/return"])
 
 
 def test_collisions_count_episodes() -> None:

@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from experiments.config import loading
+from experiments.config.schema import Experiment
+
 TINY = """\
 name: tiny
 scenario: {name: cacc_catchup, num_vehicles: 3, horizon: 40}
@@ -14,6 +17,11 @@ train: {env_steps: 400, num_envs: 2, threads: 1}
 evaluate: {every: 100}
 log: {tensorboard: false}
 """
+
+
+def tiny_experiment(*overrides: str) -> Experiment:
+    """The tiny experiment with overrides."""
+    return loading.check(loading.yaml_io.read_text(TINY, "tiny.yaml"), overrides).experiment
 
 
 @pytest.fixture

@@ -24,8 +24,8 @@ from experiments.drawing import plots
 from experiments.errors import RunError
 from experiments.runs import runner
 from experiments.runs.folder import MetricsLog, RunFolder
-from tests.experiments.conftest import TINY, metrics_of
-from tests.experiments.runs.test_runner import RecordingCallback, assert_equal, state_of, tiny_experiment
+from tests.experiments.conftest import TINY, metrics_of, tiny_experiment
+from tests.experiments.runs.test_runner import RecordingCallback, assert_equal, state_of
 from tests.faults import descendants, environment, file_size_limit, wait_until_gone
 
 Command = Callable[..., Any]

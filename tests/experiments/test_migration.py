@@ -30,7 +30,21 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", ["dmpo", "dmpo_sac"])
+def test_a_run_from_before_ends_had_an_agent_is_evaluated_but_does_not_go_on(
+    dmpo: Command, folder: Path, name: str
+) -> None:
+    shutil.copytree(DATA / name, name)
+    assert dmpo("migrate", name).status == 0
+    before = contents(folder)
+    result = dmpo("train", "--resume", name, "train.env_steps=400")
+    assert result.status == 1 and len(result.err.splitlines()) == 1
+    assert "its recorded steps do not say which agent's state ended an episode" in result.err
+    assert contents(folder) == before
+    assert dmpo("evaluate", name).status == 0
+
+
+@pytest.mark.parametrize("name", ["ic3net"])
 def test_a_migrated_run_goes_on_as_the_old_program_did(dmpo: Command, folder: Path, name: str) -> None:
     shutil.copytree(DATA / name, name)
     assert dmpo("migrate", name).status == 0

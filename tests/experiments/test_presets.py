@@ -16,6 +16,7 @@ FEW = {
     "warm_up_steps": 0,
     "model_warm_up_fit_steps": 25,
     "model_fit_steps": 25,
+    "model_holdout": 0.5,
     "model_starts": 16,
     "inner_iterations": 2,
     "epochs": 2,

@@ -7,7 +7,7 @@ from rich.console import Console
 from experiments import tables
 from experiments.runs.folder import RunFolder
 from experiments.runs.records import RunRecord
-from tests.experiments.runs.test_runner import tiny_experiment
+from tests.experiments.conftest import tiny_experiment
 
 
 def printed(table: Any, width: int = 80) -> list[str]:

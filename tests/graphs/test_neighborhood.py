@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphs import Neighborhood
+from graphs.neighborhood import graph_of
 
 FEW = settings(max_examples=60, deadline=None)
 NAN, INFINITY = float("nan"), float("inf")
@@ -365,3 +366,28 @@ def test_in_cyclic_order_the_nearest_come_first() -> None:
 def test_there_is_no_other_order() -> None:
     with pytest.raises(ValueError, match="order='random' is not possible: .*'number' or 'cyclic'"):
         Neighborhood(nx.path_graph(3), hops=1, order="random")
+
+
+@FEW
+@given(random_graphs(), st.data())
+def test_neighbors_stand_in_the_places_of_a_denser_graph_or_are_refused(graph: nx.Graph, data: st.DataObject) -> None:
+    dense = Neighborhood(graph, hops=1)
+    heard = [(j, i) for i, row in enumerate(rows_of(dense)) for j in row[1:]]
+    sparse = nx.DiGraph([edge for edge in heard if data.draw(st.booleans())])
+    sparse.add_nodes_from(range(len(graph)))
+    x = 1 + torch.rand(2, len(graph), 3)
+    near, everything = Neighborhood(sparse, hops=1).in_places(dense.sources), dense.gather(x)
+    places = [[j == i or sparse.has_edge(j, i) for j in row] for i, row in enumerate(dense.sources.tolist())]
+    assert torch.equal(near.gather(x), everything.masked_fill(~torch.tensor(places).unsqueeze(-1), 0.0))
+    assert near.messages == sparse.number_of_edges()
+    assert rows_of(near.in_places(Neighborhood(sparse, hops=1).sources)) == rows_of(Neighborhood(sparse, hops=1))
+    assert torch.equal(Neighborhood(graph_of(dense.sources), hops=1).sources, dense.sources)
+    if missing := sorted((i, j) for j, i in set(heard) - set(sparse.edges)):
+        agent, neighbor = missing[0]
+        with pytest.raises(ValueError, match=f"agent {agent} receives from agent {neighbor}, and has"):
+            dense.in_places(near.sources)
+
+
+def test_places_are_those_of_the_same_agents() -> None:
+    with pytest.raises(ValueError, match=r"places\.shape=\(4, 3\).*N=3 agents"):
+        Neighborhood(nx.path_graph(3), hops=1).in_places(Neighborhood(nx.path_graph(4), hops=1).sources)

@@ -1,4 +1,4 @@
-// The gradient of the models' loss over sequences of H steps (`OpenLoopLoss`), the sum over agents. Steps and
+// The gradient of the models' loss over sequences of H steps (`OpenLoopLoss` but for the ends), the sum over agents. Steps and
 // agents of one sequence depend on each other, but not on those of another: each thread computes some sequences, with all
 // their agents and steps. Included once for every level of processor, after feature_major.h.
 
@@ -55,7 +55,7 @@ struct Gradients {
     Gradients(const Models& m, long thread)
         : encoder(sums_for(*m.encoder, m.threads, thread)), edge(sums_for(*m.edge, m.threads, thread)),
           node(sums_for(*m.node, m.threads, thread)), state(m.agents, m.features), encoder_inputs(1, m.encoder->width(0)),
-          outputs(1, m.features + 2), given(m.agents, m.node->width(0)), encoded(m.agents, m.encoder->outputs()),
+          outputs(1, m.features + 1), given(m.agents, m.node->width(0)), encoded(m.agents, m.encoder->outputs()),
           pairs(1, m.edge->width(0)) {
         const long widest = std::max({m.encoder->widest(), m.edge->widest(), m.node->widest()});
         for (auto& each : scratch) each.resize(widest * STRETCH);
@@ -130,16 +130,11 @@ static void begin_step(const Models& m, const Part& part, long h, long n, Step& 
         for (long t = 0; t < part.samples; t++) to_outputs[d * STRETCH + t] = ratio * to_state[d * STRETCH + t];
     }
     const float *rewards = m.rewards + (h * m.agents + n) * m.samples + part.first;
-    const float *reward = step.node.last(n) + m.features * STRETCH, *end = reward + STRETCH;
-    float *to_reward = to_outputs + m.features * STRETCH, *to_end = to_reward + STRETCH;
-    fill(2, part.samples, to_reward, [](long) INLINED { return Vector{}; });
+    const float* reward = step.node.last(n) + m.features * STRETCH;
+    float* to_reward = to_outputs + m.features * STRETCH;
+    fill(1, part.samples, to_reward, [](long) INLINED { return Vector{}; });
     for (long t = 0; t < part.count; t++)
         to_reward[t] = 2 * share * m.reward_coef * (reward[t] - rewards[t]) * (1 - terminated[t]);
-    for (long t = 0; t < part.count; t += LANES) {
-        const long count = std::min<long>(LANES, part.count - t);
-        const Vector logit = load(end + t), probability = 0.5f + 0.5f * tanh_of(0.5f * logit);
-        for (long lane = 0; lane < count; lane++) to_end[t + lane] = share * (probability[lane] - terminated[t + lane]);
-    }
 }
 
 static void backward_nodes(const Models& m, const Part& part, long h, Step& step, Gradients& to) {
@@ -163,7 +158,8 @@ static void backward_edges(const Models& m, const Part& part, Step& step, Buffer
         step.edge.given(*m.edge, edge, ends_of(m, step, edge, pairs, part.samples), given);
         backward_layers(*m.edge, edge, given, to.given.of(m.targets[edge]), to.scratch, to.edge[edge], to.pairs(0),
                         part.samples);
-        for (long end = 0; end < 2; end++)
+        const bool to_sender = !m.own_gradient || m.pairs[2 * edge] == m.pairs[2 * edge + 1];
+        for (long end = 0; end < 1 + to_sender; end++)
             add(encoding, part.samples, to.pairs(0) + end * encoding * STRETCH, to.encoded(m.pairs[2 * edge + end]));
     }
 }

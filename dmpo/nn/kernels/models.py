@@ -12,7 +12,10 @@ from dmpo.nn.kernels.mlp import feature_major_widths
 SEQUENCES_PER_THREAD = 64  # a thread takes so many sequences at a time; further threads would have none
 
 _TENSORS = ("pairs", "targets", "state", "actions", "next_states", "rewards", "terminated", "ratio", "drift")
-_COUNTS = ("threads", "agents", "edges", "features", "action_width", "samples", "steps", "neighbor_actions")
+_COUNTS = (
+    *("threads", "agents", "edges", "features", "action_width", "samples", "steps"),
+    *("neighbor_actions", "own_gradient"),
+)
 
 
 class _Models(ctypes.Structure):
@@ -29,13 +32,15 @@ def model_gradients(
 ) -> tuple[dict[str, list[Tensor]], Tensor]:
     """Gradients of the sum over agents of the models' losses over H steps, see `OpenLoopLoss` of `dmpo.models.loss`.
 
+    The loss of the ends is not among them.
+
     Args:
         networks: parameters and `last_relu`, as of `FeatureMajorMLPKernel`, of the encoder (N, ...), the edge (M, ...)
             and the node.
         tensors: all contiguous: `pairs` (M, 2) and `targets` (M,) of the edges, int64; `state` (N, D, B) at the start,
             `actions` (N, W, H, B), `next_states` (H, N, D, B), `rewards` (H, N, B) and `terminated` (H, B), all
             normalized; `ratio` and `drift` (N, D).
-        settings: `neighbor_actions`, `far` and `reward_coef` as there; `scale`, of the loss.
+        settings: `neighbor_actions`, `own_gradient`, `far` and `reward_coef` as there; `scale`, of the loss.
 
     Returns:
         Those of the parameters, by name; that of `actions`.

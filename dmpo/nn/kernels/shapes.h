@@ -108,6 +108,7 @@ struct Adam {
 struct Models {
     int64_t threads, agents, edges, features, action_width, samples, steps;
     int64_t neighbor_actions;        // whether neighbors receive actions as well as states
+    int64_t own_gradient;            // whether no gradient goes back to the sender of a message
     float far, reward_coef, scale;
     const Work *encoder, *edge, *node;
     const int64_t *pairs, *targets;  // (M, 2), receiver and sender of each edge, and (M,), the receiver

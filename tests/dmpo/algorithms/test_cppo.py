@@ -60,7 +60,7 @@ def test_advantages_are_of_the_mean_reward_or_of_the_own_one(graph: nx.Graph, ob
     parts = batch.rewards, values[:-1], next_v
     if objective == "team":
         parts = tuple(x.mean(-1, keepdim=True).expand(6, 4, 6) for x in parts)
-    ends = batch.terminated.unsqueeze(-1), batch.truncated.unsqueeze(-1)
+    ends = batch.terminated, batch.truncated, batch.valid
     expected = standardized(advantages(*parts, *ends, 0.9, 0.7).flatten(0, 1))
     torch.testing.assert_close(learner.update.actor_critic.prepare(batch)[0].advantages, expected, atol=1e-5, rtol=1e-4)
 

@@ -33,7 +33,7 @@ def output(network: StackedMLP, stack: int, x: Tensor) -> Tensor:
 
 def loss_of(learner: OnPolicyLearner, graph: nx.Graph, batch: Rollout, i: int, entropy_coef: float) -> Tensor:
     """-log π · Â - β H + (R - V)² of agent i on a batch of its own, as in the paper and with a loop over steps."""
-    gamma, (steps, environments) = learner.settings.gamma, batch.valid.shape
+    gamma, (steps, environments) = learner.settings.gamma, batch.truncated.shape
     stack = i if learner.stacks > 1 else 0
     width = learner.policy.neighborhood.size * 3
     mean, std = learner.critic.normalizer.mean[stack], learner.critic.normalizer.std[stack]
@@ -52,7 +52,7 @@ def loss_of(learner: OnPolicyLearner, graph: nx.Graph, batch: Rollout, i: int, e
             for t in reversed(range(steps)):
                 if batch.truncated[t, e]:
                     next_v = value(batch.final_observations[batch.final_index.tolist().index(t * environments + e)])
-                elif batch.terminated[t, e]:
+                elif batch.terminated[t, e, i]:
                     next_v = torch.zeros(())
                 next_v = returns[t, e] = batch.rewards[t, e, i] + gamma * next_v
     values = value(batch.observations[:-1])

@@ -46,7 +46,7 @@ def collected(actions: Kind = "continuous", **settings: Any) -> tuple[IC3Net, Ro
     batch, _ = collector.collect()
     assert batch.truncated.any()
     assert batch.terminated.any()
-    assert not (batch.truncated[-1] | batch.terminated[-1]).all()
+    assert not batch.over[-1].all()
     return learner, learner.normalized(batch)
 
 
@@ -86,9 +86,9 @@ def test_terminal_states_have_no_value_and_time_limits_that_of_the_recurrent_sta
             reached = RecurrentState(state.hidden[t, e : e + 1], state.cell[t, e : e + 1], state.gate[t, e : e + 1])
             after = finals.get(t * 4 + e, batch.observations[t + 1, e])
             expected = learner.policy.values(learner.policy(after.unsqueeze(0), reached)[0])[0]
-            ended = bool(batch.truncated[t, e] or batch.terminated[t, e])
+            ended = bool(batch.over[t, e])
             next_return = expected if ended or t == T - 1 else targets[t + 1, e]
-            next_return = next_return * (not batch.terminated[t, e])
+            next_return = next_return * (not batch.terminated[t, e, 0])
             torch.testing.assert_close(targets[t, e], batch.rewards[t, e] + gamma * next_return)
 
 
@@ -146,7 +146,7 @@ def test_after_a_lost_step_agents_begin_from_the_initial_state(monkeypatch: pyte
 
     monkeypatch.setattr(env, "step", losing)
     batch, _ = Collector(env, learner, seed=0).collect()
-    assert batch.valid.logical_not().nonzero().tolist() == [[2, 1]]
+    assert batch.taken.logical_not().nonzero().tolist() == [[2, 1]]
     hidden, _ = learner.policy(batch.observations[3], learner.policy.initial_state(4))
     fresh = learner.policy.decide(hidden)
     torch.testing.assert_close(batch.old_dist_params[3, 1], fresh[1])

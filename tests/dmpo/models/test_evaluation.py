@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from dmpo.data.replay_buffer import Sequences
-from dmpo.models.evaluation import one_step_errors, open_loop_errors
+from dmpo.models.evaluation import end_errors, one_step_errors, open_loop_errors
 from dmpo.models.trainer import Step
 from dmpo.nn.normalization import RunningNormalizer
 
@@ -23,7 +23,7 @@ class KnownModel:
     def predict(self, states: torch.Tensor, actions: torch.Tensor) -> Step:
         doubled = states * torch.tensor([2.0, 1.0]) + self.error
         rewards = states[..., 0] + self.error[..., 0]
-        return Step(doubled, rewards, rewards, torch.zeros(states.shape[:2], dtype=torch.bool))
+        return Step(doubled, rewards, states[..., 0] > 1.5)
 
 
 def make_sequences() -> Sequences:
@@ -32,7 +32,8 @@ def make_sequences() -> Sequences:
     next_states = [states * torch.tensor([2.0**k, 1.0]) for k in range(1, H + 1)]
     rewards = torch.stack([states[..., 0], *(x[..., 0] for x in next_states[:-1])])
     actions = torch.zeros(H, N, B, dtype=torch.int64)
-    return Sequences(states, actions, rewards, torch.stack(next_states), torch.zeros(H, B, dtype=torch.bool))
+    nobody = torch.zeros(H, N, B, dtype=torch.bool)
+    return Sequences(states, actions, rewards, torch.stack(next_states), nobody[:, 0], nobody)
 
 
 def test_errors_are_over_the_variance_of_features_that_vary() -> None:
@@ -60,3 +61,22 @@ def test_in_open_loop_errors_add_up() -> None:
     expected = [0.5 * e**2 / variance for e in (0.5, 1.5, 3.5)]
     assert [found[f"model/open_loop_error.{k}"] for k in (1, 2, 3)] == pytest.approx(expected, rel=1e-3)
     assert found["model/open_loop_error.1"] == pytest.approx(one_step_errors(models, data)["model/state_error"])  # type: ignore[arg-type]
+
+
+def test_ends_are_counted_by_agents_and_rates_by_steps() -> None:
+    data = make_sequences()
+    found = data.states[..., 0] > 1.5  # (N, B), what the model sees
+    data.ended_by[0, 0] = data.states[0, :, 0] > 1.0  # of agent 0 more ends are real than it sees, of agent 1 none
+    halves = list(data.split(B // 2))
+    metrics = end_errors(KnownModel(data), halves)  # type: ignore[arg-type]
+    real = int(data.ended_by[0].sum())
+    assert metrics["model/held_out_ends"] == real > int(found[0].sum()) > 0
+    assert metrics["model/end_recall"] == pytest.approx(int(found[0].sum()) / real)
+    assert metrics["model/end_precision"] == pytest.approx(int(found[0].sum()) / int(found.sum()))
+    assert metrics["model/end_rate_ratio"] == pytest.approx(int(found.any(0).sum()) / real)
+
+
+def test_without_ends_there_is_nothing_to_divide_by() -> None:
+    data = make_sequences()
+    data.states.fill_(0.0)
+    assert end_errors(KnownModel(make_sequences()), [data]) == {"model/held_out_ends": 0.0}  # type: ignore[arg-type]

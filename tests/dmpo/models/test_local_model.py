@@ -15,7 +15,7 @@ def make_model(
     graph: nx.Graph, actions: int = 4, discrete: bool = True, features: int = D, neighbor_actions: bool = False
 ) -> LocalModel:
     generator = torch.Generator().manual_seed(0)
-    kinds = {"actions": actions, "discrete": discrete, "neighbor_actions": neighbor_actions}
+    kinds = {"actions": actions, "discrete": discrete, "neighbor_actions": neighbor_actions, "own_gradient": False}
     model = LocalModel(graph, features, **kinds, **WIDTHS, generator=generator)
     for parameter in model.parameters():  # biases as well, which begin with zero
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
@@ -46,7 +46,6 @@ def test_all_agents_at_once_compute_what_a_loop_over_agents_and_edges_does(
         for i, outputs in enumerate(LoopedModel(model)(list(states), list(actions))):
             torch.testing.assert_close(found.change[i], outputs[:, :D], rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(found.reward[i], outputs[:, D], rtol=1e-4, atol=1e-5)
-            torch.testing.assert_close(found.termination[i], outputs[:, D + 1], rtol=1e-4, atol=1e-5)
 
 
 def test_a_model_depends_on_its_neighborhood_and_on_nobody_else(graph: nx.Graph) -> None:
@@ -55,7 +54,7 @@ def test_a_model_depends_on_its_neighborhood_and_on_nobody_else(graph: nx.Graph)
     states.requires_grad_()
     found = model(states, actions)
     for i in graph:
-        loss = found.change[i].square().sum() + found.reward[i].sum() + found.termination[i].sum()
+        loss = found.change[i].square().sum() + found.reward[i].sum()
         (to_states,) = torch.autograd.grad(loss, states, retain_graph=True)
         assert set(to_states.abs().sum((1, 2)).nonzero().flatten().tolist()) == {i, *graph.neighbors(i)}
 
@@ -78,10 +77,13 @@ def parameters_of_one(widths: list[int]) -> int:
 
 @pytest.mark.parametrize(("features", "actions", "discrete", "per_agent"), [(5, 4, True, 807), (2, 1, False, 692)])
 def test_sizes_are_the_published_ones(features: int, actions: int, discrete: bool, per_agent: int) -> None:
-    # Per agent 807 in the platoon and 692 on the loops, per edge 748.
+    # Per agent 807 in the platoon and 692 on the loops, per edge 748; but for the end, which has a network of its own
+    # here (see `LocalModel`) instead of one output of the heads.
     model = make_model(nx.path_graph(3), actions, discrete, features)
     of_agents, of_edges = model.parameter_groups()
-    assert sum(p[0].numel() for p in of_agents) == per_agent
+    end = parameters_of_one([features, 16, 1])
+    assert sum(p[0].numel() for p in model.end.parameters()) == end
+    assert sum(p[0].numel() for p in of_agents) - end == per_agent - parameters_of_one([8, 1])
     assert sum(p[0].numel() for p in of_edges) == 748 == parameters_of_one([16, 16, 16, 12])
     assert {len(p) for p in of_agents} == {3} and {len(p) for p in of_edges} == {7}
     assert EMBEDDING_SIZE == 4

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dmpo.data.replay_buffer import Sequences
+from dmpo.data.replay_buffer import Role, Sequences
 from dmpo.models.trainer import ModelTrainer
 from dmpo.nn.kernels import calls
 from tests.dmpo.learners import D, make_learner, random_batch
@@ -21,19 +21,20 @@ def gradients_of(models: ModelTrainer, sequences: Sequences, level: int) -> list
     return [parameter.grad for parameter in models.model.parameters() if parameter.grad is not None]
 
 
-@pytest.mark.parametrize("samples", [1, 37, 700])
+@pytest.mark.parametrize(("samples", "model_gradient"), [(1, "own"), (37, "neighborhood"), (700, "own")])
 @pytest.mark.parametrize("model_actions", ["own", "neighbors"])
 @pytest.mark.parametrize("actions", ["continuous", "discrete"])
 @pytest.mark.parametrize("level", range(calls.AVX2, calls.level() + 1))
-def test_gradients_by_kernels_are_those_of_pytorch(level: int, actions: str, model_actions: str, samples: int) -> None:
+def test_gradients_by_kernels_are_those_of_pytorch(
+    level: int, actions: str, model_actions: str, samples: int, model_gradient: str
+) -> None:
     graph = nx.DiGraph([(0, 1), (1, 2), (3, 1)])
     graph.add_node(4)
-    learner: Any = make_learner(
-        graph, actions, name="dmpo", model_actions=model_actions, model_fit_steps=2, model_batch_size=8
-    )
+    kind = {"model_actions": model_actions, "model_gradient": model_gradient}
+    learner: Any = make_learner(graph, actions, name="dmpo", model_fit_steps=2, model_batch_size=8, **kind)
     learner.fit(random_batch(learner), 0.0)
     models, random, steps = learner.models.trainer, torch.Generator().manual_seed(0), 3
-    batch = models.buffer.sequences(1, holdout=False).everything()
+    batch = models.sequences(1, Role.TRAINING).everything()
     drawn = torch.randint(batch.states.shape[1], (steps, samples), generator=random)
     sequences = Sequences(
         states=batch.states[:, drawn[0]] * 2,
@@ -41,6 +42,7 @@ def test_gradients_by_kernels_are_those_of_pytorch(level: int, actions: str, mod
         rewards=torch.randn(steps, 5, samples, generator=random),
         next_states=torch.randn(steps, 5, samples, D, generator=random),
         terminated=torch.rand(steps, samples, generator=random) < 0.2,
+        ended_by=torch.rand(steps, 5, samples, generator=random) < 0.1,
     )
     sequences.states[:, ::5] *= 1e4  # beyond the bound of a model's states
     expected, before = gradients_of(models, sequences, calls.NONE), torch.get_num_threads()

@@ -41,10 +41,11 @@ def samples_for(learner: OnPolicyLearner, count: int) -> Samples:
     return Samples(
         states=states,
         actions=actions.contiguous(),
-        old_dist_params=old_dist_params,
+        dist_params=old_dist_params,
         old_log_probs=distribution.log_prob(old_dist_params, actions).contiguous(),
         advantages=torch.randn(states.shape[:2], generator=random),
         targets=torch.randn(states.shape[:2], generator=random),
+        weights=None,
     )
 
 
@@ -121,7 +122,7 @@ def test_an_unchanged_policy_has_no_divergence(actions: str) -> None:
     drawn = samples_for(learner, 100)
     with torch.no_grad():
         same = learner.policy(drawn.states).contiguous()
-    losses = losses_of(learner, replace(drawn, old_dist_params=same))
+    losses = losses_of(learner, replace(drawn, dist_params=same))
     assert (losses.kl.abs() <= (0 if actions == "continuous" else 1e-6)).all()
 
 

@@ -26,7 +26,7 @@ def transitions(graph: nx.Graph, actions: str, seed: int = 0) -> Transitions:
     generator, n = torch.Generator().manual_seed(seed), len(graph)
     states, next_states = torch.randn(2, B, n, D, generator=generator)
     drawn = torch.randint(4, (B, n), generator=generator) if actions == "discrete" else torch.rand(B, n, 2) * 2 - 1
-    terminated = torch.arange(B) % 3 == 0
+    terminated = (torch.arange(B * n) % 3 == 0).view(B, n)  # agents are told one by one
     return Transitions(states, drawn, torch.randn(B, n, generator=generator), next_states, terminated)
 
 
@@ -46,7 +46,7 @@ def test_a_discrete_target_is_the_reward_and_the_expected_soft_value(graph: nx.G
             q_values = learner.update.target(batch.next_states, near.gather(one_hot(joint, 4).float())).amin(0)[:, i]
             value += log_probs[:, i, a].exp() * (q_values - 0.3 * log_probs[:, i, a])
         reward = batch.rewards[:, i] * 0.1 / learner.update.reward_normalizer.std[i]
-        torch.testing.assert_close(found[:, i], reward + 0.9 * (~batch.terminated) * value, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found[:, i], reward + 0.9 * (~batch.terminated[:, i]) * value, rtol=1e-4, atol=1e-5)
 
 
 def test_a_continuous_target_is_the_reward_and_the_soft_value_of_drawn_actions(graph: nx.Graph) -> None:
@@ -56,7 +56,7 @@ def test_a_continuous_target_is_the_reward_and_the_soft_value_of_drawn_actions(g
     found = learner.update.targets(batch)
     actions, log_probs = learner.distribution.draw(learner.policy(batch.next_states), twin)  # type: ignore[attr-defined]
     q_values = learner.update.target(batch.next_states, learner.critic.neighborhood.gather(actions)).amin(0)
-    expected = 0.1 * batch.rewards + 0.9 * (~batch.terminated).unsqueeze(1) * (q_values - 0.3 * log_probs)
+    expected = 0.1 * batch.rewards + 0.9 * (~batch.terminated) * (q_values - 0.3 * log_probs)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 

@@ -94,6 +94,9 @@ def test_a_loop_after_a_collision_equals_a_cold_one(env: envs.VectorEnv, name: s
     assert episode["collision"][0].tolist() == [True, False, False, True]
     assert episode["terminated"][0].tolist() == [True, False, False, True]
     assert not episode["truncated"].any()
+    # Right after a start those are named that overlap, both of them.
+    for e, overlapping in enumerate(([3, 4], [], [], [3, 4])):
+        assert np.flatnonzero(episode["ended_by"][0, e]).tolist() == overlapping
     actions = random_actions(env, 100)
     after = rows(play(env, actions), [0, 3])
     begin(env)

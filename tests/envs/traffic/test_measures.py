@@ -120,13 +120,13 @@ def test_an_evaluation_measures_what_the_environment_reports() -> None:
 
 
 class Standing(PointMasses):
-    """Collides in the third step of an episode that goes on, every speed being then a million."""
+    """Collides in the third step of an episode that goes on, every speed being a million from then on."""
 
     def step(self, actions: np.ndarray) -> tuple:
         *others, info = super().step(actions)
-        if self.clock[0] == 3:
+        if self.clock[0] >= 3 or self.clock[0] == 0:
             info["collision"] = ~info["collision"]
-        elif self.clock[0] > 3 or self.clock[0] == 0:
+        if self.clock[0] > 3 or self.clock[0] == 0:
             info["traffic"]["speed"] = np.full_like(info["traffic"]["speed"], 1e6)
         return *others, info
 
@@ -134,6 +134,23 @@ class Standing(PointMasses):
 def test_how_a_wreck_moves_is_not_driving() -> None:
     found = evaluate(Standing(horizon=10), lambda seen: np.ones((*seen.shape[:2], 1), np.float32), seed=0).metrics
     assert found["eval/acceleration"] == pytest.approx(1.0, rel=1e-4)
+
+
+def test_a_wreck_stands_still_to_the_horizon() -> None:
+    def push(seen: np.ndarray) -> np.ndarray:
+        return np.ones((*seen.shape[:2], 1), np.float32)
+
+    going, standing = (evaluate(env(horizon=10), push, seed=0) for env in (PointMasses, Standing))
+    driven = going.trajectory["speed"][1:4].mean()
+    assert evaluate(Standing(num_envs=1, horizon=10), push, seed=0).metrics["eval/speed"] == pytest.approx(
+        0.3 * evaluate(PointMasses(num_envs=1, horizon=10), push, seed=0).trajectory["speed"][1:4].mean()
+    )
+    assert standing.metrics["eval/speed"] < abs(driven) + 1 and standing.metrics["eval/speed_final"] == 0
+    early = evaluate(PointMasses(num_envs=1, horizon=100, crash=1.5), push, seed=0)
+    steps = int(early.metrics["eval/length"])
+    assert steps < 66
+    assert early.metrics["eval/speed"] == pytest.approx(early.trajectory["speed"][1:].mean() * steps / 100)
+    assert early.metrics["eval/speed_final"] == 0
 
 
 def test_vehicles_that_take_turns_in_slots_are_measured_as_if_each_had_its_own() -> None:

@@ -214,7 +214,7 @@ def test_a_simulation_that_dies_truncates_the_episode_and_one_that_is_closed_sta
         os.kill(pids(env._env)[0], signal.SIGKILL)
         obs, _, terminated, truncated, infos = env.step(dict.fromkeys(env.agents, 0))
         assert all(truncated.values()) and not any(terminated.values())
-        assert list(infos.values()) == [{"collision": False, "lost": True}] * 8
+        assert list(infos.values()) == [{"collision": False, "ended_by": False, "lost": True}] * 8
         for agent in obs:
             np.testing.assert_array_equal(obs[agent], before[agent])
         env.reset()

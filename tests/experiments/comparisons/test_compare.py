@@ -82,7 +82,7 @@ def test_a_failing_run_stops_no_other_and_is_tried_anew(
     dmpo: Command, folder: Path, alone: Callable[[Path], Path]
 ) -> None:
     (folder / "axes.yaml").write_text(
-        AXES + "evaluate_on:\n  near: [graph.name=complete, scenario.horizon=20]\n  more: [scenario.num_vehicles=4]\n",
+        AXES + "evaluate_on:\n  near: [graph.name=empty, scenario.horizon=20]\n  more: [scenario.num_vehicles=4]\n",
         "utf-8",
     )
     (folder / "faulty_compare.py").write_text(FAULTY, "utf-8")
@@ -100,7 +100,7 @@ def test_a_failing_run_stops_no_other_and_is_tried_anew(
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
     near, more = (json.loads((finished / f"evaluation-{label}.json").read_text("utf-8")) for label in ("near", "more"))
     assert near["metrics"]["eval/length"] == 20
-    assert near["overrides"] == ["graph.name=complete", "scenario.horizon=20"]
+    assert near["overrides"] == ["graph.name=empty", "scenario.horizon=20"]
     assert "here are 4 agents" in more["misfit"]
 
     # Again, with a seed more, and on a cluster.

@@ -15,8 +15,7 @@ from experiments.config import loading
 from experiments.errors import ConfigError, RunError
 from experiments.runs.folder import RunFolder
 from tests.conftest import Command
-from tests.experiments.conftest import TINY
-from tests.experiments.runs.test_runner import tiny_experiment
+from tests.experiments.conftest import TINY, tiny_experiment
 
 ONE, TWO = (ComparisonRun("tiny", "cacc_catchup", seed, f"runs/tiny-seed{seed}") for seed in (0, 1))
 WANTED = Comparison.of(["tiny.yaml"], [], [ONE, TWO])

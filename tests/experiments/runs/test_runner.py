@@ -11,18 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import yaml
 
 import dmpo as learners
 from experiments.config import loading
-from experiments.config.schema import Experiment
 from experiments.runs import runner
-from experiments.runs.evaluation import load_policy, make_learner
 from experiments.runs.folder import RunFolder
-from tests.experiments.conftest import TINY, metrics_of
+from tests.experiments.conftest import metrics_of, tiny_experiment
 
 ROOT = Path(__file__).parents[3]
 
@@ -43,10 +40,6 @@ class RecordingCallback:
 
     def evaluated(self, env_steps: int, metrics: dict[str, float]) -> None:
         self.evaluations.append(env_steps)
-
-
-def tiny_experiment(*overrides: str) -> Experiment:
-    return loading.check(loading.yaml_io.read_text(TINY, "tiny.yaml"), overrides).experiment
 
 
 @pytest.fixture(scope="module")
@@ -212,6 +205,22 @@ def test_a_resumed_run_stays_what_it_was(run: Path, tiny: Path, dmpo: Callable[.
     assert "is finished" in dmpo("train", tiny, "--resume", run).out
 
 
+@pytest.mark.parametrize("share_parameters", [False, True])
+def test_a_run_does_not_go_on_on_a_graph_that_has_changed(
+    folder: Path, dmpo: Callable[..., Any], share_parameters: bool
+) -> None:
+    graph = folder / "graph.txt"
+    graph.write_text("0 1\n1 2\n", encoding="utf-8")
+    given = ["graph.name=file", f"graph.path={graph}", f"algorithm.share_parameters={share_parameters}"]
+    runner.train(tiny_experiment(*given, "train.env_steps=40"), folder / "run", RecordingCallback())
+    before = RunFolder(folder / "run").checkpoint.read_bytes()
+    graph.write_text("0 2\n1 2\n", encoding="utf-8")
+    result = dmpo("train", "--resume", "run", "train.env_steps=80")
+    assert result.status == 1
+    assert "where agent 0 received from [1], and here it receives from [2]" in result.err
+    assert RunFolder(folder / "run").checkpoint.read_bytes() == before
+
+
 def test_an_existing_run_is_not_trained_into(run: Path, tiny: Path, dmpo: Callable[..., Any]) -> None:
     result = dmpo("train", tiny, "--output", run)
     assert result.status == 2
@@ -240,92 +249,6 @@ def test_evaluating_again_finds_what_training_found(run: Path, dmpo: Callable[..
         assert again[part] == report[part]
     for row in ("trained policy", "trained, sampled", "constant (0.5, 0.5)"):
         assert row in result.out
-
-
-def test_a_policy_is_evaluated_elsewhere_as_far_as_its_shapes_allow(run: Path, dmpo: Callable[..., Any]) -> None:
-    fits = dmpo("evaluate", run, "graph.name=complete", "scenario.horizon=20", "--output", "there.json")
-    assert fits.status == 0
-    found = json.loads(Path("there.json").read_text(encoding="utf-8"))
-    assert found["metrics"]["eval/length"] == 20
-    for override, what in (
-        ("scenario.num_vehicles=4", "here are 4 agents"),
-        ("algorithm.kappa=0", "allowed to change: scenario, graph"),
-        ("graph.name=k_nearest", "graph.k"),
-    ):
-        refused = dmpo("evaluate", run, override)
-        assert refused.status == 2
-        assert what in refused.err
-        assert "Traceback" not in refused.err
-
-
-def test_a_policy_reads_zeros_where_a_neighbor_is_missing_and_does_not_fit_where_there_are_more() -> None:
-    complete, path, empty = (
-        tiny_experiment("scenario.num_vehicles=4", f"graph.name={name}") for name in ("complete", "path", "empty")
-    )
-    trained = make_learner(complete, complete.scenario)
-    for module in trained.policy.modules():
-        for parameter in module.parameters(recurse=False):
-            torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(len(parameter)))
-    states = torch.randn(6, 4, 5, generator=torch.Generator().manual_seed(0))
-    for there in (path, empty):
-        learner = make_learner(there, there.scenario)
-        assert load_policy(learner, trained.state_dict())
-        heard = learner.policy.neighborhood.gather(states).flatten(-2)  # (B, N, K·D)
-        with_zeros = torch.nn.functional.pad(heard, (0, 4 * 5 - heard.shape[-1]))
-        expected = trained.policy.distribution.dist_params(trained.policy.network(with_zeros), trained.policy.log_std)
-        torch.testing.assert_close(learner.policy(states), expected)
-        assert not load_policy(make_learner(complete, complete.scenario), learner.state_dict())
-
-
-def test_a_shared_policy_fits_any_number_of_agents() -> None:
-    small, large = (
-        tiny_experiment(
-            "algorithm.share_parameters=true", f"scenario.num_vehicles={n}", "graph.name=cycle", "algorithm.kappa=2"
-        )
-        for n in (4, 9)
-    )
-    trained, learner = (make_learner(experiment, experiment.scenario) for experiment in (small, large))
-    assert load_policy(learner, trained.state_dict())
-    assert_equal(learner.state_dict()["policy"], trained.state_dict()["policy"])
-    own = tiny_experiment("scenario.num_vehicles=9", "graph.name=cycle")
-    assert not load_policy(make_learner(own, own.scenario), trained.state_dict())
-
-
-@pytest.mark.parametrize("algorithm", ["dppo", "dmpo"])
-def test_a_shared_policy_drives_a_longer_ring_as_it_drove_its_own(algorithm: str) -> None:
-    small, large = (
-        loading.check(
-            {
-                "scenario": {"name": "ring", "num_vehicles": n, "ring_length": 11 * n, "observation": "relative"},
-                "algorithm": {"name": algorithm, "share_parameters": True, "normalize_observations": True},
-            }
-        ).experiment
-        for n in (6, 12)
-    )
-    trained, learner = (make_learner(experiment, experiment.scenario) for experiment in (small, large))
-    random = torch.Generator().manual_seed(0)
-    trained.policy.network.head.weight.data.normal_(generator=random)
-    trained.obs_normalizer.update(3 + 5 * torch.randn(50, 6, trained.features, generator=random))
-    assert load_policy(learner, trained.state_dict())
-    states = 3 + 5 * torch.randn(4, 12, trained.features, generator=random)
-    commands = learner.act(states, deterministic=True)
-    here, there = trained.policy.neighborhood.index[2], learner.policy.neighborhood.index  # (K,), (N, K)
-    for i in range(12):
-        around = torch.zeros(4, 6, trained.features)
-        around[:, here] = states[:, there[i]]
-        np.testing.assert_allclose(commands[:, i], trained.act(around, deterministic=True)[:, 2], atol=1e-6)
-    assert commands.std() > 0.01
-
-
-def test_a_policy_that_remembers_fits_any_number_of_agents_and_neighbors() -> None:
-    tiny, large = (
-        loading.check(yaml.safe_load(TINY) | {"algorithm": {"name": "ic3net"}}, overrides).experiment
-        for overrides in ([], ["scenario.num_vehicles=9", "graph.name=complete"])
-    )
-    trained, learner = (make_learner(experiment, experiment.scenario) for experiment in (tiny, large))
-    trained.explore(torch.ones(2, 3, 5), torch.ones(2, dtype=torch.bool))  # what it remembers stays behind
-    assert load_policy(learner, trained.state_dict())
-    assert_equal(learner.state_dict()["policy"], trained.state_dict()["policy"])
 
 
 def test_lines_between_evaluations_are_as_far_apart_as_asked(tmp_path: Path) -> None:
