@@ -24,8 +24,8 @@ def branched_rollout(
 ) -> Rollout:
     """T steps of B rollouts, all agents in their models at once, exchanging predicted states after each step.
 
-    Those who are told of an end that a model predicts are paid, once, their own mean reward at real ends, and stay where
-    they are, as padding, so that nothing explodes on the way through it. After T steps values are bootstrapped.
+    Those who are told of an end that a model predicts are paid, once, their own mean reward at real ends, and stay
+    where they are, as padding. After T steps values are bootstrapped.
 
     Args:
         models: of all agents.
@@ -49,14 +49,13 @@ def branched_rollout(
         told = told_of_ends(ended_by, told_within) & ended_by.any(-1, keepdim=True) & going
         rewards = torch.where(told, models.terminal_rewards, step.rewards.T)
         steps_taken.append((actions, dist_params, rewards, told, ended_by, going))
-        reached = torch.where(going.unsqueeze(-1), step.states.transpose(0, 1), observations[-1])
-        observations.append(reached.contiguous())
+        observations.append(torch.where(going.unsqueeze(-1), step.states.transpose(0, 1), observations[-1]))
         going = going & ~told
-    _check(models, observations[1:])
-    return _rollout(torch.stack(observations), *(torch.stack(x) for x in zip(*steps_taken, strict=True)))
+    return _rollout(models, torch.stack(observations), *(torch.stack(x) for x in zip(*steps_taken, strict=True)))
 
 
 def _rollout(
+    models: ModelTrainer,
     states: Tensor,
     actions: Tensor,
     dist_params: Tensor,
@@ -65,7 +64,8 @@ def _rollout(
     ended_by: Tensor,
     valid: Tensor,
 ) -> Rollout:
-    # (T, B, N, ...) each
+    # (T+1, B, N, D) states, and (T, B, N, ...) each
+    _check(models, states[1:])
     return Rollout(
         observations=states,
         actions=actions,
@@ -80,8 +80,7 @@ def _rollout(
     )
 
 
-def _check(models: ModelTrainer, observations: list[Tensor]) -> None:
+def _check(models: ModelTrainer, states: Tensor) -> None:
     # The farthest state is the least or the greatest of each feature; a NaN is both.
-    states = torch.stack(observations)  # (T, B, N, D)
     extremes = torch.stack([states.amin(1), states.amax(1)], 1)  # (T, B, N, D) -> (T, 2, N, D)
     check_model_states(models.distance(extremes).transpose(1, 2))
