@@ -22,6 +22,11 @@ PAGES = {
 # Their commands take hours; their figures are checked where they are read, in `benchmarks`.
 REPORTS = ("benchmarks/README.md", "benchmarks/learning.md", "docs/results/README.md")
 TINY = ("train.env_steps=40", "train.num_envs=2", "train.threads=1", "scenario.horizon=20", "algorithm.rollout_steps=4")
+# Of so few episodes one must report the models' errors, which are drawn.
+MODELS = (
+    *("algorithm.model_holdout=0.5", "scenario.stagger=false", "algorithm.warm_up_steps=0"),
+    *("algorithm.model_warm_up_fit_steps=25", "algorithm.model_fit_steps=25", "algorithm.model_starts=16"),
+)
 FEWER = {"--seeds": "1", "--steps": "20"}
 
 # Runs commands as the installed `dmpo` does, but all of a section in one process: starting one takes seconds.
@@ -103,13 +108,8 @@ def shortened(command: list[str]) -> list[str]:
         return [*command, "scenario.horizon=20"]
     if "bench" in command:
         return [*command, "--threads", "1"]
-    # Of so few episodes one must report the models' errors, which are drawn.
-    held_out = (
-        ["algorithm.model_holdout=0.5", "scenario.stagger=false"]
-        if any(word.startswith("dmpo_") for word in command)
-        else []
-    )
-    return [*command, *TINY, *held_out] if "train" in command else command
+    models = MODELS if any(word.startswith("dmpo_") for word in command) else ()
+    return [*command, *TINY, *models] if "train" in command else command
 
 
 def python(folder: Path, *arguments: str, given: str = "") -> str:
@@ -147,11 +147,10 @@ def check_run(run: Path, command: list[str]) -> None:
     logged = {
         key for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines() for key in json.loads(line)
     }
-    fitted = "model/gradient_steps" in logged  # not in a warm-up
+    fitted = "model/gradient_steps" in logged
     of_models = {"model_errors.png", "model_horizon.png"} if fitted else set()
     assert plots == {"learning_curve.png", "time_space.png"} | of_models
-    warming_up = any(word.endswith("_paper") for word in command)
-    assert fitted == (any(word.startswith("dmpo_") for word in command) and not warming_up)
+    assert fitted == any(word.startswith("dmpo_") for word in command)
 
 
 def test_no_two_commands_of_a_page_write_into_the_same_folder() -> None:

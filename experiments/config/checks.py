@@ -22,7 +22,7 @@ def check(experiment: Experiment) -> None:
         ConfigError: with one line a problem.
     """
     problems: list[str] = []
-    for part in (_check_evaluation, _check_graph, _check_machine):
+    for part in (_check_evaluation, _check_graph, _check_learning, _check_machine):
         try:
             part(experiment)
         except ConfigError as error:
@@ -100,6 +100,26 @@ def _check_graph(experiment: Experiment) -> None:
     if agents > MAX_AGENTS:
         raise ConfigError(f"scenario: {agents} agents are too many; allowed: at most {MAX_AGENTS:,}")
     communication_graph(experiment, experiment.scenario)
+
+
+def _check_learning(experiment: Experiment) -> None:
+    """Refuse training in which no policy would ever take a step."""
+    algorithm, total = experiment.algorithm, experiment.train.env_steps
+    warm_up: int = getattr(algorithm, "warm_up_steps", 0) * experiment.scenario.action_repeat  # in simulated steps
+    if warm_up and warm_up >= total:
+        allowed = (
+            f"fewer actions than the {total // experiment.scenario.action_repeat:,} of train.env_steps = {total:,}, "
+            "after which policies begin to learn"
+        )
+        raise ConfigError(refusal("algorithm.warm_up_steps", algorithm.warm_up_steps, allowed))
+    last = getattr(algorithm, "model_share_schedule", (0.0, 1.0))[1]
+    if warm_up and getattr(algorithm, "model_share_final", None) == 0 and last * total <= warm_up:
+        allowed = (
+            f"an end after {warm_up / total:.2f}, where algorithm.warm_up_steps end: before, nothing is "
+            "learned from models, and with model_share_final = 0 nothing after this, so that policies never learn"
+        )
+        schedule = list(algorithm.model_share_schedule)
+        raise ConfigError(refusal("algorithm.model_share_schedule", schedule, allowed))
 
 
 def _check_precision(train: Train) -> list[str]:
