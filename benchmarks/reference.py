@@ -88,6 +88,7 @@ class Reference:
             rewards=torch.stack(rewards),
             terminated=torch.stack(ended) & valid,
             truncated=torch.zeros_like(valid),
+            ended_by=torch.zeros(*valid.shape, len(self.ppo.agents), dtype=torch.bool),
             valid=valid,
             final_index=torch.empty(0, dtype=torch.int64),
             final_observations=observations[0][:0],

@@ -83,6 +83,7 @@ class Collector:
         np.copyto(storage.rewards.numpy()[t], reward)
         np.copyto(storage.terminated.numpy()[t], terminated)
         np.copyto(storage.truncated.numpy()[t], truncated)
+        storage.ended_by.numpy()[t] = info.get("ended_by", False)
         storage.valid.numpy()[t] = ~np.broadcast_to(info.get("lost", False), terminated.shape)
         self._return += reward
         np.logical_or(terminated, truncated, out=self._first)
@@ -112,6 +113,7 @@ def _empty(steps: int, observation: Array, exploration: Exploration) -> Rollout:
         rewards=torch.empty(steps, environments, agents),
         terminated=torch.empty(steps, environments, dtype=torch.bool),
         truncated=torch.empty(steps, environments, dtype=torch.bool),
+        ended_by=torch.empty(steps, environments, agents, dtype=torch.bool),
         valid=torch.empty(steps, environments, dtype=torch.bool),
         final_index=torch.empty(0, dtype=torch.int64),
         final_observations=torch.empty(0, agents, features),

@@ -38,8 +38,9 @@ class EvalEnv(Protocol):
     def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
         """Observations (E, N, D), rewards (E, N), terminated and truncated (E,), information.
 
-        The information has `final_obs` (E, N, D), valid where an episode ended, and may have `lost` (E,) bool, where an
-        episode was cut off because its simulation failed.
+        The information has `final_obs` (E, N, D), valid where an episode ended. It may have `ended_by` (E, N) bool,
+        agents whose own state ended the episode, without which nobody's did; and `lost` (E,) bool, where an episode was
+        cut off because its simulation failed.
         """
 
     def meter(self) -> Meter:

@@ -112,6 +112,7 @@ class Scenario(ABC, Generic[P]):
         places: numbers (N,) of the agents among the entities.
         reward: (E, N), of the last step, summed over its simulated steps.
         terminated, truncated: (E,) bool, of the last step.
+        ended_by: (E, N) bool, agents whose own state ended the episode in the last step; see ``_advance``.
     """
 
     Parameters: ClassVar[type[ScenarioParameters]]
@@ -138,6 +139,7 @@ class Scenario(ABC, Generic[P]):
         self.limit = np.full(self.num_envs, parameters.horizon)
         self.reward = np.zeros((self.num_envs, self.num_agents))
         self.terminated, self.truncated = np.zeros((2, self.num_envs), dtype=np.bool_)
+        self.ended_by = np.zeros((self.num_envs, self.num_agents), dtype=np.bool_)
         self.seed(seed)
 
     @classmethod
@@ -171,6 +173,9 @@ class Scenario(ABC, Generic[P]):
     @abstractmethod
     def _advance(self, command: Any) -> tuple[Floats, Bools]:
         """Simulate one step under a command, as ``_command`` gives it.
+
+        Where single agents end an episode, it sets them in ``ended_by``, which is False everywhere before each call;
+        only episodes that end in this simulated step count.
 
         Returns:
             Reward (E, N) and ended (E,).
@@ -236,12 +241,16 @@ class Scenario(ABC, Generic[P]):
 
     def _simulate(self, commands: Iterable[Any]) -> None:
         self.reward[:], self.terminated[:] = 0.0, False
+        ended_by = np.zeros_like(self.ended_by)
         for command in commands:
+            self.ended_by[:] = False
             reward, ended = self._advance(command)
             # An episode that ended during a held action earns nothing for the rest of it.
             self.reward += np.where(self.terminated[:, None], 0.0, reward)
+            ended_by |= self.ended_by & (ended & ~self.terminated)[:, None]
             self.terminated |= ended
             self.clock += 1
+        self.ended_by[:] = ended_by
         self.truncated[:] = (self.clock >= self.limit) & ~self.terminated
 
     def of_agents(self, rows: NDArray[Any]) -> NDArray[Any]:

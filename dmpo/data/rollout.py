@@ -21,6 +21,7 @@ class Rollout:
     rewards: Tensor  # (T, E, N)
     terminated: Tensor  # (T, E) bool
     truncated: Tensor  # (T, E) bool
+    ended_by: Tensor  # (T, E, N) bool, agents whose own state ended the episode
     valid: Tensor  # (T, E) bool, False where a step is padding or was lost with its simulation
     final_index: Tensor  # (M,) int64, t·E + e
     final_observations: Tensor  # (M, N, D)

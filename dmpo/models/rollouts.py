@@ -63,6 +63,7 @@ def _rollout(states: Tensor, recorded: list[tuple[Tensor, Tensor, Tensor, Tensor
         rewards=rewards,
         terminated=ends & valid,
         truncated=torch.zeros_like(ends),
+        ended_by=torch.zeros_like(rewards, dtype=torch.bool),
         valid=valid,
         final_index=torch.empty(0, dtype=torch.int64, device=states.device),
         final_observations=states[0, :0],

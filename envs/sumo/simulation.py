@@ -256,10 +256,12 @@ class Simulation:
         return np.array(self._sumo.lane.getShape(lane))
 
     def collided(self) -> Bools:
-        """Whether each copy (E,) has a collision at the end of the last step."""
-        result = np.zeros(self._num_envs, dtype=np.bool_)
+        """Vehicles (E, M) in a collision at the end of the last step, those that were hit among them."""
+        result = np.zeros((self._num_envs, self._num_vehicles), dtype=np.bool_)
         for collision in self._sumo.simulation.getCollisions():
-            result[int(collision.collider.split(".")[0])] = True
+            for identity in (collision.collider, collision.victim):
+                env, vehicle, _ = identity.split(".")
+                result[int(env), int(vehicle)] = True
         return result
 
     def lane_length(self, lane: str) -> float:

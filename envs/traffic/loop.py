@@ -224,7 +224,7 @@ class Loop(Fleet[P]):
 
     def _drive(self, acceleration: Floats) -> tuple[Floats, Bools, Bools]:
         command = np.minimum(np.maximum(acceleration, -self._bound), self._bound)
-        overlapping = self._overlapping() if self._placed.any() else self._placed
+        overlapping = self._overlapping() if self._placed.any() else np.zeros_like(self.speed, dtype=np.bool_)
         speed = self.simulation.step(_next_speed(self.speed, command))
         self.acceleration[:] = (speed - self.speed) / STEP_SECONDS
         self.speed[:] = speed
@@ -233,17 +233,20 @@ class Loop(Fleet[P]):
         self._ahead, self._others_commanded = None, False
         # SUMO looks for collisions on the lanes that were in use before a step. Right after vehicles were placed these
         # are the lanes of the episode before, and the result would depend on it.
-        collision = np.where(self._placed, overlapping, self.simulation.collided())
+        collided: Bools = np.where(self._placed[:, None], overlapping, self.simulation.collided())
         self._placed[:] = False
-        return self._reward(command), collision, collision
+        return self._reward(command), np.logical_or.reduce(collided, axis=1), collided
 
     def _overlapping(self) -> Bools:
-        """Whether vehicles of each loop (E,) are closer than SUMO allows IDM vehicles, a tenth of minGap."""
+        """Vehicles (E, M), both of a pair, that are closer than SUMO allows IDM vehicles, a tenth of minGap."""
         order = np.argsort(self.position, axis=1)
         position = np.take_along_axis(self.position, order, axis=1)
         ahead = np.diff(position, append=position[:, :1] + self.loop_length, axis=1)
-        closest: Floats = (ahead - (VEHICLE_LENGTH + 0.1 * self._min_gap[order])).min(axis=1)
-        return closest < 0
+        close = ahead < VEHICLE_LENGTH + 0.1 * self._min_gap[order]
+        found = np.empty_like(close)
+        # The next in order is the one that each is too close to; the last one's is the first.
+        np.put_along_axis(found, order, close | np.roll(close, 1, axis=1), axis=1)
+        return found
 
     def observe(self) -> Floats:
         """See :class:`~envs.traffic.road_scenario.RoadScenario`."""

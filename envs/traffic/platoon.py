@@ -229,11 +229,12 @@ class PlatoonScenario(Fleet[P]):
         self.leader_position[going] += (0.5 * STEP_SECONDS * (leader + next_leader))[going]
         self.acceleration[going] = ((speed - self.speed) / STEP_SECONDS)[going]
         self.speed[going], self.headway[going] = speed[going], headway[going]
-        self.collided |= (self.headway < COLLISION_HEADWAY).any(axis=1)
+        close = self.headway < COLLISION_HEADWAY
+        self.collided |= close.any(axis=1)
         reward, charge = self._reward(next_leader), self.parameters.collision_steps
         if charge is None or self.parameters.mode == "evaluate":
-            return reward, np.zeros_like(self.collided), self.collided
-        return np.where(self.collided[:, None], charge * COLLISION_REWARD, reward), self.collided, self.collided
+            return reward, np.zeros_like(self.collided), close
+        return np.where(self.collided[:, None], charge * COLLISION_REWARD, reward), self.collided, close
 
     def _leader_speed(self, later: int = 0) -> Floats:
         """The leader's speed (E,), now or some simulated steps later."""

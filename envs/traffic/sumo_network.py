@@ -231,11 +231,11 @@ class SumoNetwork(RoadScenario[SumoParameters]):
         # What is kept is what is driven, to the last bit.
         self._commands[0, self.clock[0]] = np.clip(acceleration[0], -bound, bound)
         roads.drive(self._commands[0, self.clock[0]].astype(np.float64))
-        collision = bool(roads.learning.colliding.any())
+        colliding = roads.learning.colliding
         # With nobody on the road and nobody to come there is nothing left to earn.
-        ended = (collision and self.parameters.end_on_collision) or roads.is_over()
+        ended = bool(colliding.any() and self.parameters.end_on_collision) or roads.is_over()
         reward = pieces.weighted(self.parameters.reward, roads.learning)
-        return reward[None], np.array([ended]), np.array([collision])
+        return reward[None], np.array([ended]), colliding[None]
 
     def _add_emissions(self) -> None:
         super()._add_emissions()

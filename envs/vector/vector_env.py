@@ -138,8 +138,10 @@ class VectorEnv:
             Observations (E, N, D), rewards (E, N), terminated (E,), truncated (E,), and ``info`` with ``final_obs``
             (E, N, D; valid where an episode ended), ``state`` (E, N; of the ended episode where one ended), the same of
             all entities under the scenario's name for them (E, M; ``traffic`` on roads), ``first_state`` (E, N; of the
-            next; valid where one ended), the scenario's flags (E,) such as ``collision``, ``lost`` (E,; its worker died
-            or hung, the state is the next episode's), and ``restarts`` of workers.
+            next; valid where one ended), ``ended_by`` (E, N; agents whose own state ended the episode, such as those
+            that collided, and nobody where time was up or the episode was lost), the scenario's flags (E,) such as
+            ``collision``, ``lost`` (E,; its worker died or hung, the state is the next episode's), and ``restarts`` of
+            workers.
 
         Raises:
             ValueError: actions of the wrong shape or kind, outside the action numbers, or not finite.
@@ -183,6 +185,7 @@ class VectorEnv:
             "state": self._state(),
             self.scenario.entities: self._entities,
             "first_state": self._first_state,
+            "ended_by": fields["ended_by"],
             **{flag: fields[flag] for flag in self.scenario.flags},
             "lost": self._lost,
             "restarts": self.restarts,
@@ -300,7 +303,7 @@ class VectorEnv:
         for worker in self._workers:
             if worker.cut_off:
                 self._lost[worker.rows] = True
-                outcome = {"reward": 0.0, "terminated": False, "truncated": True}
+                outcome = {"reward": 0.0, "terminated": False, "truncated": True, "ended_by": False}
                 outcome |= dict.fromkeys(self.scenario.flags, False)
                 for name, value in outcome.items():
                     self._fields[name][worker.rows] = value

@@ -62,6 +62,7 @@ def layout(scenario: type[Scenario[Any]], spec: Spec, num_envs: int) -> dict[str
         "reward": (agents, np.float32),
         "terminated": ((num_envs,), np.bool_),
         "truncated": ((num_envs,), np.bool_),
+        "ended_by": (agents, np.bool_),
     }
     fields |= dict.fromkeys(scenario.commands, (agents, np.float64))
     fields |= dict.fromkeys(scenario.flags, ((num_envs,), np.bool_))
@@ -192,7 +193,7 @@ def _step(scenario: Scenario[Any], fields: Fields, name_and_watch: tuple[str, st
     watched = _query(scenario, fields, watch) if watch else None
     ended = np.flatnonzero(scenario.terminated | scenario.truncated)
     fields["reward"][:] = scenario.reward
-    for flag in ("terminated", "truncated", *scenario.flags):
+    for flag in ("terminated", "truncated", "ended_by", *scenario.flags):
         fields[flag][:] = getattr(scenario, flag)
     _report_entities(scenario, fields)
     if len(ended):

@@ -66,6 +66,7 @@ def random_batch(learner: OnPolicyLearner, steps: int = 6, environments: int = 4
         rewards=torch.randn(steps, environments, agents, generator=generator),
         terminated=torch.zeros(steps, environments, dtype=torch.bool),
         truncated=truncated,
+        ended_by=torch.zeros(steps, environments, agents, dtype=torch.bool),
         valid=torch.ones(steps, environments, dtype=torch.bool),
         final_index=torch.tensor([2 * environments + 1]),
         final_observations=torch.randn(1, agents, D, generator=generator),

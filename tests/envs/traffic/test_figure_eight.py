@@ -99,6 +99,7 @@ def test_a_collision_on_the_crossing_ends_the_episode(env: envs.VectorEnv) -> No
     for key in ("collision", "terminated"):
         # SUMO reports it after the step in which it saw both in place.
         assert episode[key].tolist() == [[False] * 4, [False, True, False, True]]
+    assert np.argwhere(episode["ended_by"]).tolist() == [[1, 1, 12], [1, 1, 13], [1, 3, 12], [1, 3, 13]]
     assert not episode["truncated"].any()
     np.testing.assert_allclose(episode["position"][1, 1, 12:], [38.0, 248.97], atol=0.02)
     np.testing.assert_array_equal(episode["obs"][1, [1, 3]], first[[1, 3]])
@@ -120,6 +121,7 @@ def test_an_episode_that_collides_within_a_held_action_earns_nothing_from_then_o
         episode = play(held, constant(held, 0.0, 1))
         np.testing.assert_allclose(episode["reward"][0, 0], single["reward"][:, 0].sum(axis=0), rtol=1e-6)
         assert episode["terminated"].tolist() == episode["collision"].tolist() == [[True, False]]
+        np.testing.assert_array_equal(episode["ended_by"][0, 0], single["ended_by"][1, 0])
         assert not episode["truncated"].any()
         np.testing.assert_array_equal(episode["obs"][0, 0], first[0])
         # The new episode has its whole time.

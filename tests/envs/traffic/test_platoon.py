@@ -136,7 +136,7 @@ def test_a_collision_pays_until_the_episode_ends_and_stops_everything(mode: str)
     for key in ("headway", "speed", "position", "acceleration"):
         np.testing.assert_array_equal(episode[key][:, 0], episode[key][:1, 0].repeat(60, axis=0), err_msg=key)
     assert not episode["collision"][:, 1].any() and (episode["reward"][:, 1] > -1000).all()
-    assert not episode["terminated"].any()
+    assert not episode["terminated"].any() and not episode["ended_by"].any()
     np.testing.assert_array_equal(np.flatnonzero(episode["truncated"].all(axis=1)), [59])
     if mode == "evaluate":
         np.testing.assert_array_equal(next_first, first)
@@ -165,6 +165,7 @@ def test_a_collision_may_end_the_episode_for_a_charge_of_some_steps_in_training_
         ends = mode == "train"
         assert episode["terminated"][:, 0].tolist()[:2] == [False, ends]
         assert episode["terminated"].sum() == ends
+        assert np.argwhere(episode["ended_by"][:, 0]).tolist() == ([[1, 1]] if ends else [])
         np.testing.assert_array_equal(episode["reward"][1, 0], -30_000.0 if ends else -1000.0)
         assert episode["collision"][2:].all() != ends
         assert (episode["final_obs"][1] != 0).any() == ends
