@@ -25,12 +25,17 @@ class Meter(Protocol):
 
 
 class EvalEnv(Protocol):
-    """E environments side by side with N agents each, as evaluation needs them; episodes restart in their last step."""
+    """E environments side by side with N agents each, as evaluation needs them; episodes restart in their last step.
+
+    An episode has `horizon` simulated steps unless it ends early; for each step that it then lacks, evaluation counts
+    `undriven_reward` for every agent.
+    """
 
     num_envs: int
     num_agents: int
     action_repeat: int
     horizon: int
+    undriven_reward: float
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         """Observations (E, N, D) and information."""

@@ -126,6 +126,8 @@ class Scenario(ABC, Generic[P]):
     one_env_a_process: ClassVar[bool] = False
     #: Actions worth comparing with, by name: every agent does this all the time.
     constant_actions: ClassVar[Mapping[str, float | int]] = {}
+    #: What an evaluation counts for an agent and simulated step that an episode's early end left undriven.
+    undriven_reward: ClassVar[float] = 0.0
     #: Parameters in which controllers differ here from their own defaults, by the controller's name.
     controller_parameters: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
@@ -153,8 +155,13 @@ class Scenario(ABC, Generic[P]):
         return {}
 
     @classmethod
-    def meter(cls, seconds: float) -> Meter:
-        """Meter of what an evaluation measures here besides rewards, ``seconds`` passing from one step to the next."""
+    def meter(cls, seconds: float, steps: int) -> Meter:
+        """Meter of what an evaluation measures here besides rewards.
+
+        Args:
+            seconds: from one step to the next.
+            steps: in an episode that lasts to the horizon.
+        """
         return StateMeter(cls.entities)
 
     @classmethod

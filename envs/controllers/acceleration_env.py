@@ -58,7 +58,7 @@ class AccelerationEnv:
     def __init__(self, env: VectorEnv) -> None:
         self._env = env
         self.num_envs, self.num_agents, self.horizon = env.num_envs, env.num_agents, env.horizon
-        self.step_seconds = env.step_seconds
+        self.step_seconds, self.undriven_reward = env.step_seconds, env.undriven_reward
         self._clock = np.zeros(env.num_envs, dtype=np.int64)
 
     def reset(

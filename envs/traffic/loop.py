@@ -123,6 +123,7 @@ class Loop(Fleet[P]):
     """
 
     simulation: Simulation
+    undriven_reward: ClassVar = 0.0  # as a vehicle at rest that does not accelerate
     edges: ClassVar[tuple[str, ...]]
     max_acceleration: ClassVar[float]
     state_names: ClassVar = ("speed", "position", "acceleration", "headway", "front_speed")
@@ -268,8 +269,10 @@ class Loop(Fleet[P]):
     def _look_ahead(self) -> tuple[Floats, Floats]:
         """Free road to the vehicle in front and that one's speed, each (E, M); computed once for every state."""
         if self._ahead is None:
-            gap = _in_front(self.position) - self.position - VEHICLE_LENGTH
-            self._ahead = gap % self.loop_length, _in_front(self.speed)
+            gap = (_in_front(self.position) - self.position - VEHICLE_LENGTH) % self.loop_length
+            # Vehicles that overlap are not a loop apart.
+            gap -= self.loop_length * (gap > self.loop_length - VEHICLE_LENGTH)
+            self._ahead = gap, _in_front(self.speed)
         return self._ahead
 
     def state(self) -> dict[str, Floats]:

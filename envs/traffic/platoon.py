@@ -7,7 +7,7 @@ environment's trapezoid rule, so positions and headways are summed by it from SU
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
@@ -148,7 +148,7 @@ class PlatoonScenario(Fleet[P]):
         self.speed, self.headway, self.acceleration = np.zeros((3, *shape))
         self.leader_position = np.zeros(self.num_envs)
         self.profile = np.zeros((self.num_envs, parameters.horizon + 1))
-        self.collided = np.zeros(self.num_envs, dtype=np.bool_)
+        self.collided, self._standing = np.zeros((2, self.num_envs), dtype=np.bool_)
 
     @classmethod
     def spec(cls, parameters: P) -> Spec:
@@ -196,7 +196,7 @@ class PlatoonScenario(Fleet[P]):
             headway, speed, profile = start["headway"], start["speed"], start["leader_speed"]
         self.profile[env] = profile
         self._put(env, headway, speed, self._start_room(), float(profile[0]))
-        self.acceleration[env], self.collided[env] = 0.0, False
+        self.acceleration[env], self.collided[env], self._standing[env] = 0.0, False, False
 
     def _put(self, env: int, headway: Floats, speed: Floats, leader_position: float, leader_speed: float) -> None:
         self.headway[env], self.speed[env], self.leader_position[env] = headway, speed, leader_position
@@ -217,6 +217,11 @@ class PlatoonScenario(Fleet[P]):
         alpha, beta = np.moveaxis(GAINS[actions], -1, 0)
         headway, speed, front = map(self.of_agents, (self.headway, self.speed, self._front_speed()))
         return optimal_velocity_model(optimal_velocity(headway), speed, front, alpha, beta)
+
+    def _simulate(self, commands: Iterable[Floats]) -> None:
+        # A step in which a platoon collides reports the moment of the collision; from the next one on it stands still.
+        self._standing[:] = self.collided
+        super()._simulate(commands)
 
     def _drive(self, acceleration: Floats) -> tuple[Floats, Bools, Bools]:
         leader, next_leader = self._leader_speed(), self._leader_speed(later=1)
@@ -262,14 +267,15 @@ class PlatoonScenario(Fleet[P]):
         )
 
     def state(self) -> dict[str, Floats]:
-        """See :class:`~envs.traffic.road_scenario.RoadScenario`."""
+        """See :class:`~envs.traffic.road_scenario.RoadScenario`; speeds are 0 in the steps after a collision."""
+        moves = ~self._standing[:, None]  # (E, 1)
         return {
-            "speed": self.speed,
+            "speed": self.speed * moves,
             "position": self._positions(),
-            "acceleration": self.acceleration,
+            "acceleration": self.acceleration * moves,
             "headway": self.headway,
-            "front_speed": self._front_speed(),
-            "leader_speed": np.broadcast_to(self._leader_speed()[:, None], self.speed.shape),
+            "front_speed": self._front_speed() * moves,
+            "leader_speed": np.broadcast_to(self._leader_speed()[:, None] * moves, self.speed.shape),
         }
 
     def _lane_names(self, env: int) -> Sequence[str]:
@@ -282,6 +288,7 @@ class PlatoonScenario(Fleet[P]):
     def _restore(self, env: int, snapshot: State) -> None:
         for name in ("acceleration", "profile", "collided"):
             getattr(self, name)[env] = snapshot[name][env]
+        self._standing[env] = self.collided[env]
         leader = float(self.profile[env, self.clock[env]])
         self._put(env, snapshot["headway"][env], snapshot["speed"][env], snapshot["leader_position"][env], leader)
 

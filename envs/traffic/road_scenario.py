@@ -50,9 +50,9 @@ class RoadScenario(Scenario[P]):
         self._length, self._fuel, self._co2 = np.zeros((3, self.num_envs, self.num_vehicles))
 
     @classmethod
-    def meter(cls, seconds: float) -> TrafficMeter:
+    def meter(cls, seconds: float, steps: int) -> TrafficMeter:
         """Meter of how the vehicles drive."""
-        return TrafficMeter(seconds)
+        return TrafficMeter(seconds, steps)
 
     @classmethod
     def open_window(cls) -> None:

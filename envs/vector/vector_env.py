@@ -100,7 +100,7 @@ class VectorEnv:
         self.observation_space, self.action_space = self.spec.observation_space, self.spec.action_space
         self.reference_starts = self.spec.reference_starts
         self.horizon, self.action_repeat = parameters.horizon, parameters.action_repeat
-        self.step_seconds = self.spec.step_seconds
+        self.step_seconds, self.undriven_reward = self.spec.step_seconds, scenario.undriven_reward
 
     def reset(
         self, seed: int | None = None, options: Mapping[str, Mapping[str, ArrayLike]] | None = None
@@ -214,7 +214,8 @@ class VectorEnv:
         Args:
             seconds: from one step to the next; those of an action if left out.
         """
-        return self.scenario.meter(self.step_seconds * self.action_repeat if seconds is None else seconds)
+        seconds = self.step_seconds * self.action_repeat if seconds is None else seconds
+        return self.scenario.meter(seconds, round(self.horizon * self.step_seconds / seconds))
 
     def get_state(self) -> dict[str, NDArray[Any]]:
         """Everything needed to go on exactly, as arrays (E, …); see ``set_state``."""

@@ -55,7 +55,7 @@ class RecordingEnv:
     def __init__(self, env: envs.VectorEnv, hold: int) -> None:
         self._env, self.action_repeat = env, hold
         self.num_envs, self.num_agents, self.graph = env.num_envs, env.num_agents, env.graph
-        self.horizon, self.step_seconds = env.horizon, env.step_seconds
+        self.horizon, self.step_seconds, self.undriven_reward = env.horizon, env.step_seconds, env.undriven_reward
         self.get_state, self.set_state = env.get_state, env.set_state
         self._begin()
 

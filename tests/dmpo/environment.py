@@ -22,7 +22,7 @@ class PointMasses:
     ends an episode, without a time limit, once any mass is further away than that.
     """
 
-    step_seconds = STEP
+    step_seconds, undriven_reward = STEP, 0.0
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class PointMasses:
 
     def meter(self) -> TrafficMeter:
         """Speeds and collisions, as on roads."""
-        return TrafficMeter(STEP * self.action_repeat)
+        return TrafficMeter(STEP * self.action_repeat, -(-self.horizon // self.action_repeat))
 
     def get_state(self) -> dict[str, Array]:
         """Positions, speeds, clocks and the random generator."""

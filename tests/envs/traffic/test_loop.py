@@ -87,12 +87,15 @@ def test_a_loop_after_a_collision_equals_a_cold_one(env: envs.VectorEnv, name: s
     crashed = start["p0"].copy()
     # 0.1 m from bumper to bumper, on one road.
     crashed[4] = crashed[3] + 5.1
-    offset = np.stack([crashed, start["p0"], start["p0"], crashed])
+    overlapping = crashed.copy()
+    overlapping[4] -= 0.2
+    offset = np.stack([crashed, start["p0"], start["p0"], overlapping])
     begin(env, state={"edge": start["e0"], "offset": offset, "speed": np.zeros(env.num_agents)})
     episode = play(env, constant(env, 0.5, 1))
 
     assert episode["collision"][0].tolist() == [True, False, False, True]
     assert episode["terminated"][0].tolist() == [True, False, False, True]
+    np.testing.assert_allclose(episode["headway"][0, [0, 3], 3], [0.1, -0.1], atol=0.02)
     assert np.argwhere(episode["ended_by"][0]).tolist() == [[0, 3], [0, 4], [3, 3], [3, 4]]
     assert not episode["truncated"].any()
     actions = random_actions(env, 100)

@@ -82,6 +82,36 @@ def test_throughput_is_the_number_that_passes_a_point_over_all_points() -> None:
     assert measured(states)["throughput"] == pytest.approx(3600 * passages / seconds, rel=2e-3)
 
 
+def test_after_an_early_end_nothing_passes() -> None:
+    states = following(steps=60)
+    count = np.array([60])
+    whole, half = (measures.measure(states, count, SECONDS, count, steps) for steps in (60, 120))
+    assert half["throughput"] == pytest.approx(whole["throughput"] / 2)
+    assert half.pop("throughput") and whole.pop("throughput") and half == whole
+
+
+def test_throughput_goes_on_after_a_collision_that_ends_nothing() -> None:
+    states = following(steps=60)
+    length = np.array([60])
+    found = measures.measure(states, np.array([10]), SECONDS, length, 60)
+    up_to_the_collision = measured({name: x[:11] for name, x in states.items()})
+    assert found.pop("throughput") == measured(states)["throughput"] != up_to_the_collision.pop("throughput")
+    assert found == up_to_the_collision
+
+
+def test_vehicles_that_have_all_left_are_not_standing_there() -> None:
+    states = following(steps=60)
+    states["vehicle"] = np.where(np.arange(61)[:, None, None] < 40, 1.0 + np.arange(9), 0.0)
+    count = np.array([60])
+    whole, longer = (measures.measure(states, count, SECONDS, count, steps) for steps in (60, 500))
+    assert whole == longer
+    meter = measures.TrafficMeter(SECONDS, 500)
+    meter.start({"traffic": {name: x[0] for name, x in states.items()}})
+    for t in range(1, 61):
+        meter.step({"traffic": {name: x[t] for name, x in states.items()}}, np.array([True]))
+    assert meter.metrics()["speed"] == pytest.approx(states["speed"][1:40].mean(), rel=1e-3)
+
+
 def test_an_even_platoon_passes_as_often_as_it_covers_its_spacing() -> None:
     shape = (20, 1, 8)
     states = {"speed": np.full(shape, 15.0), "headway": np.full(shape, 20.0), "length": np.full(shape, 5.0)}
