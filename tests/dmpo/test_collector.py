@@ -142,8 +142,26 @@ def test_a_step_lost_with_its_simulation_is_padding_and_does_not_count(
     monkeypatch.setattr(env, "step", losing)
     (metrics,) = Trainer(env, learner_for(env), 1, seed=0).iterations()
     assert metrics["env_steps"] == T * 4 - 1
-    batch, _ = Collector(env, learner_for(env), seed=0).collect()
+    batch, metrics = Collector(env, learner_for(env), seed=0).collect()
     assert batch.valid.logical_not().nonzero().tolist() == [[2, 1]]
+    driven = np.delete(batch.rewards.numpy().reshape(-1, 3), 2 * 4 + 1, axis=0)
+    assert metrics["policy/train_reward"] == pytest.approx(driven.mean(), rel=1e-5)
+
+
+def test_an_episode_lost_with_its_simulation_has_no_return(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = PointMasses(horizon=8)
+    step = env.step
+
+    def losing(actions: np.ndarray) -> tuple:
+        *others, info = step(actions)
+        lost = np.array([False, True, False, False]) & others[3]
+        return *others, info | {"lost": lost}
+
+    monkeypatch.setattr(env, "step", losing)
+    batch, metrics = Collector(env, learner_for(env), seed=0).collect()
+    whole = batch.rewards[:8, [0, 2, 3]].sum(0)
+    assert metrics["policy/train_episodes"] == 3
+    assert metrics["policy/train_return"] == pytest.approx(float(whole.mean()), rel=1e-5)
 
 
 @pytest.mark.parametrize("actions", ["continuous", "discrete"])
