@@ -76,7 +76,7 @@ class Collector:
         return self._storage
 
     def _step(self, storage: Rollout, t: int, actions: Array) -> list[tuple[Array, Array, Array]]:
-        # Outcome of step t; of episodes that end, t·E + e, last observations and returns.
+        # Outcome of step t; of episodes that end, t·E + e, last observations and returns, NaN of one that was lost.
         observation, reward, terminated, truncated, info = self.env.step(actions)
         # The environment's arrays are views that its next step overwrites.
         np.copyto(self._observation, observation)
@@ -90,17 +90,21 @@ class Collector:
         ended = np.flatnonzero(self._first)
         if not len(ended):
             return []
-        result = [(t * len(reward) + ended, info["final_obs"][ended].astype(np.float32), self._return[ended])]
+        returns = np.where(storage.valid.numpy()[t, ended], self._return[ended], np.nan)
+        result = [(t * len(reward) + ended, info["final_obs"][ended].astype(np.float32), returns)]
         self._return[ended] = 0
         return result
 
     def _reward_metrics(self, storage: Rollout, ends: list[tuple[Array, Array, Array]]) -> dict[str, float]:
-        # Per simulated step and agent; and, of the episodes that ended, summed over them.
-        metrics = {"policy/train_reward": float(storage.rewards.mean()) / self.env.action_repeat}
-        finished = [returns for _, _, returns in ends]
-        if finished:
-            metrics["policy/train_return"] = float(np.concatenate(finished).mean())
-        return metrics | {"policy/train_episodes": float(sum(map(len, finished)))}
+        # Per simulated step and agent; and, of the episodes that ended, summed over them. Lost steps count nowhere.
+        metrics = {}
+        if storage.valid.any():
+            metrics["policy/train_reward"] = float(storage.rewards[storage.valid].mean()) / self.env.action_repeat
+        returns = np.concatenate([of_ended for _, _, of_ended in ends] or [self._return[:0]])
+        finished = returns[~np.isnan(returns[:, 0])]
+        if len(finished):
+            metrics["policy/train_return"] = float(finished.mean())
+        return metrics | {"policy/train_episodes": float(len(finished))}
 
 
 def _empty(steps: int, observation: Array, exploration: Exploration) -> Rollout:

@@ -25,13 +25,17 @@ class Meter(Protocol):
 
 
 class EvalEnv(Protocol):
-    """E environments side by side with N agents each, as evaluation needs them; episodes restart in their last step."""
+    """E environments side by side with N agents each, as evaluation needs them; episodes restart in their last step.
+
+    An episode has `horizon` simulated steps unless it ends early; for each step that it then lacks, evaluation counts
+    `undriven_reward` for every agent.
+    """
 
     num_envs: int
     num_agents: int
     action_repeat: int
     horizon: int
-    undriven_reward: float  # that counts for each simulated step and agent between an early end and the horizon
+    undriven_reward: float
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         """Observations (E, N, D) and information."""
@@ -39,9 +43,9 @@ class EvalEnv(Protocol):
     def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
         """Observations (E, N, D), rewards (E, N), terminated and truncated (E,), information.
 
-        The information has `final_obs` (E, N, D), valid where an episode ended, and may have `ended_by` (E, N) bool,
-        agents whose own state ended an episode, and `lost` (E,) bool, where one was cut off because its simulation
-        failed.
+        The information has `final_obs` (E, N, D), valid where an episode ended. It may have `ended_by` (E, N) bool,
+        agents whose own state ended the episode, without which nobody's did; and `lost` (E,) bool, where an episode was
+        cut off because its simulation failed.
         """
 
     def meter(self) -> Meter:

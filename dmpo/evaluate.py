@@ -18,7 +18,7 @@ class Evaluation:
     """Result of an evaluation."""
 
     metrics: dict[str, float]
-    episode_returns: Array  # (E, N), over the whole horizon
+    episode_returns: Array  # (E, N), up to the horizon, as `eval/return`
     trajectory: dict[str, Array]  # of environment 0 and its M entities: each (T+1, M)
 
 
@@ -52,10 +52,9 @@ def evaluate(
         seed: for the reset.
 
     Returns:
-        Metrics `eval/…` of all episodes: reward (mean per simulated step of the horizon and agent), return (summed over
-        the horizon, mean over agents), length (simulated steps), and whatever the environment's meter measures. The
-        steps between an early end and the horizon count with the environment's `undriven_reward`: an episode must not
-        look better for having ended.
+        Metrics `eval/…` of all episodes: return (summed over the simulated steps up to the horizon, mean over agents;
+        each that an early end left undriven pays the environment's `undriven_reward`), reward (return over horizon),
+        length (simulated steps up to the end), and whatever the environment's meter measures.
 
     Raises:
         EvaluationError: an episode goes on past the environment's horizon, or episodes are lost again and again.
@@ -68,7 +67,8 @@ def evaluate(
     for _ in range(ATTEMPTS):
         record = _play(env, act, seed)
         if record is not None:
-            return _evaluation(env, record)
+            returns = record.returns + _undriven(record, env)
+            return Evaluation(_metrics(record, returns, env), returns, record.meter.trajectory())
     raise EvaluationError(
         f"Episodes were lost in each of {ATTEMPTS} evaluations in a row: simulations died or did not answer, and the "
         "log says why. On a busy machine give them longer with worker_timeout."
@@ -95,13 +95,17 @@ def _play(env: EvalEnv, act: Callable[[Array, Array], Array], seed: int | None) 
     return record
 
 
-def _evaluation(env: EvalEnv, record: _Record) -> Evaluation:
-    steps = record.lengths * env.action_repeat  # (E,)
-    returns = record.returns + env.undriven_reward * (env.horizon - steps)[:, None]  # (E, N)
+def _undriven(record: _Record, env: EvalEnv) -> Array:
+    # (E, 1), what each agent earns after an early end: an average over the steps driven would forgive an early crash.
+    missing = env.horizon - record.lengths * env.action_repeat  # (E,)
+    undriven: Array = env.undriven_reward * np.maximum(missing, 0)[:, None]
+    return undriven
+
+
+def _metrics(record: _Record, returns: Array, env: EvalEnv) -> dict[str, float]:
     metrics = {
-        "reward": float(returns.mean()) / env.horizon,
+        "reward": float((returns / env.horizon).mean()),
         "return": float(returns.mean()),
-        "length": float(steps.mean()),
+        "length": float((record.lengths * env.action_repeat).mean()),
     }
-    named = {f"eval/{name}": value for name, value in (metrics | record.meter.metrics()).items()}
-    return Evaluation(named, returns, record.meter.trajectory())
+    return {f"eval/{name}": value for name, value in (metrics | record.meter.metrics()).items()}

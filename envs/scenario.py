@@ -112,8 +112,7 @@ class Scenario(ABC, Generic[P]):
         places: numbers (N,) of the agents among the entities.
         reward: (E, N), of the last step, summed over its simulated steps.
         terminated, truncated: (E,) bool, of the last step.
-        ended_by: (E, N) bool, agents whose own state ended the episode in the last step. ``_advance`` may mark them;
-            where it marks nobody, the end is everybody's.
+        ended_by: (E, N) bool, agents whose own state ended the episode in the last step; see ``_advance``.
     """
 
     Parameters: ClassVar[type[ScenarioParameters]]
@@ -123,12 +122,12 @@ class Scenario(ABC, Generic[P]):
     flags: ClassVar[tuple[str, ...]] = ()
     #: Names of commands (E, N) other than actions, which drive one simulated step each; see ``step_by``.
     commands: ClassVar[tuple[str, ...]] = ()
-    #: What an agent is taken to earn, in an evaluation, for each simulated step between an early end and the horizon.
-    undriven_reward: ClassVar[float] = 0.0
     #: Whether every environment needs a process of its own.
     one_env_a_process: ClassVar[bool] = False
     #: Actions worth comparing with, by name: every agent does this all the time.
     constant_actions: ClassVar[Mapping[str, float | int]] = {}
+    #: What an evaluation counts for an agent and simulated step that an episode's early end left undriven.
+    undriven_reward: ClassVar[float] = 0.0
     #: Parameters in which controllers differ here from their own defaults, by the controller's name.
     controller_parameters: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
@@ -142,7 +141,7 @@ class Scenario(ABC, Generic[P]):
         self.limit = np.full(self.num_envs, parameters.horizon)
         self.reward = np.zeros((self.num_envs, self.num_agents))
         self.terminated, self.truncated = np.zeros((2, self.num_envs), dtype=np.bool_)
-        self.ended_by = np.zeros(self.reward.shape, dtype=np.bool_)
+        self.ended_by = np.zeros((self.num_envs, self.num_agents), dtype=np.bool_)
         self.seed(seed)
 
     @classmethod
@@ -161,7 +160,7 @@ class Scenario(ABC, Generic[P]):
 
         Args:
             seconds: from one step to the next.
-            steps: of an episode that does not end before the horizon.
+            steps: in an episode that lasts to the horizon.
         """
         return StateMeter(cls.entities)
 
@@ -182,7 +181,8 @@ class Scenario(ABC, Generic[P]):
     def _advance(self, command: Any) -> tuple[Floats, Bools]:
         """Simulate one step under a command, as ``_command`` gives it.
 
-        Where it can be told whose state ended an episode, mark these agents in ``ended_by``, which begins as False.
+        Where single agents end an episode, it sets them in ``ended_by``, which is False everywhere before each call;
+        only episodes that end in this simulated step count.
 
         Returns:
             Reward (E, N) and ended (E,).
@@ -247,15 +247,17 @@ class Scenario(ABC, Generic[P]):
         raise ValueError(f"{type(self).__name__} has no command {name}")
 
     def _simulate(self, commands: Iterable[Any]) -> None:
-        self.reward[:], self.terminated[:], self.ended_by[:] = 0.0, False, False
+        self.reward[:], self.terminated[:] = 0.0, False
+        ended_by = np.zeros_like(self.ended_by)
         for command in commands:
-            over, blamed = self.terminated[:, None], self.ended_by.copy()
+            self.ended_by[:] = False
             reward, ended = self._advance(command)
-            # An episode that ended during a held action earns nothing for the rest of it, and nobody ends it again.
-            self.reward += np.where(over, 0.0, reward)
-            self.ended_by[:] = np.where(over, blamed, self.ended_by & ended[:, None])
+            # An episode that ended during a held action earns nothing for the rest of it.
+            self.reward += np.where(self.terminated[:, None], 0.0, reward)
+            ended_by |= self.ended_by & (ended & ~self.terminated)[:, None]
             self.terminated |= ended
             self.clock += 1
+        self.ended_by[:] = ended_by
         self.truncated[:] = (self.clock >= self.limit) & ~self.terminated
 
     def of_agents(self, rows: NDArray[Any]) -> NDArray[Any]:

@@ -255,13 +255,13 @@ class Simulation:
         """Points (P, 2) in m of the middle line of a lane."""
         return np.array(self._sumo.lane.getShape(lane))
 
-    def colliding(self) -> Bools:
-        """Vehicles (E, M) that SUMO names in a collision at the end of the last step, as collider or victim."""
+    def collided(self) -> Bools:
+        """Vehicles (E, M) in a collision at the end of the last step, those that were hit among them."""
         result = np.zeros((self._num_envs, self._num_vehicles), dtype=np.bool_)
         for collision in self._sumo.simulation.getCollisions():
             for identity in (collision.collider, collision.victim):
-                env, number, _ = identity.split(".")
-                result[int(env), int(number)] = True
+                env, vehicle, _ = identity.split(".")
+                result[int(env), int(vehicle)] = True
         return result
 
     def lane_length(self, lane: str) -> float:

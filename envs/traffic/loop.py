@@ -123,6 +123,7 @@ class Loop(Fleet[P]):
     """
 
     simulation: Simulation
+    undriven_reward: ClassVar = 0.0  # as a vehicle at rest that does not accelerate
     edges: ClassVar[tuple[str, ...]]
     max_acceleration: ClassVar[float]
     state_names: ClassVar = ("speed", "position", "acceleration", "headway", "front_speed")
@@ -224,7 +225,7 @@ class Loop(Fleet[P]):
 
     def _drive(self, acceleration: Floats) -> tuple[Floats, Bools, Bools]:
         command = np.minimum(np.maximum(acceleration, -self._bound), self._bound)
-        overlapping = self._overlapping() if self._placed.any() else self._placed
+        overlapping = self._overlapping() if self._placed.any() else np.zeros_like(self.speed, dtype=np.bool_)
         speed = self.simulation.step(_next_speed(self.speed, command))
         self.acceleration[:] = (speed - self.speed) / STEP_SECONDS
         self.speed[:] = speed
@@ -233,19 +234,18 @@ class Loop(Fleet[P]):
         self._ahead, self._others_commanded = None, False
         # SUMO looks for collisions on the lanes that were in use before a step. Right after vehicles were placed these
         # are the lanes of the episode before, and the result would depend on it.
-        colliding = self.simulation.colliding()
-        if self._placed.any():
-            colliding[self._placed] = overlapping[self._placed]
+        collided: Bools = np.where(self._placed[:, None], overlapping, self.simulation.collided())
         self._placed[:] = False
-        return self._reward(command), np.any(colliding, axis=1, keepdims=False), colliding
+        return self._reward(command), np.logical_or.reduce(collided, axis=1), collided
 
     def _overlapping(self) -> Bools:
-        """Vehicles (E, M) closer to another than SUMO allows IDM vehicles, a tenth of minGap."""
+        """Vehicles (E, M), both of a pair, that are closer than SUMO allows IDM vehicles, a tenth of minGap."""
         order = np.argsort(self.position, axis=1)
         position = np.take_along_axis(self.position, order, axis=1)
         ahead = np.diff(position, append=position[:, :1] + self.loop_length, axis=1)
         close = ahead < VEHICLE_LENGTH + 0.1 * self._min_gap[order]
         found = np.empty_like(close)
+        # The next in order is the one that each is too close to; the last one's is the first.
         np.put_along_axis(found, order, close | np.roll(close, 1, axis=1), axis=1)
         return found
 
@@ -269,8 +269,10 @@ class Loop(Fleet[P]):
     def _look_ahead(self) -> tuple[Floats, Floats]:
         """Free road to the vehicle in front and that one's speed, each (E, M); computed once for every state."""
         if self._ahead is None:
-            gap = _in_front(self.position) - self.position - VEHICLE_LENGTH
-            self._ahead = gap % self.loop_length, _in_front(self.speed)
+            gap = (_in_front(self.position) - self.position - VEHICLE_LENGTH) % self.loop_length
+            # Vehicles that overlap are not a loop apart.
+            gap -= self.loop_length * (gap > self.loop_length - VEHICLE_LENGTH)
+            self._ahead = gap, _in_front(self.speed)
         return self._ahead
 
     def state(self) -> dict[str, Floats]:

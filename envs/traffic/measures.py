@@ -11,8 +11,12 @@
 | `eval/throughput`            | 1/h  | vehicles that pass a point of the road                                        |
 | `eval/fuel`, `eval/co2`      | g/km | of one vehicle, by the simulator's emission model                             |
 
-All but the smallest are means over episodes. What an environment does not report is not measured. Where vehicles come
-and go, ``vehicle`` numbers the one that each agent has, 0 is none, and only those on the road count.
+All but the smallest are means over episodes. They are taken up to the first collision of an episode, that action
+included, because a wreck would be found to drive smoothly. The throughput alone, as `eval/speed`, is taken up to the
+horizon: vehicles that were on the road when an episode ended early stand there from then on.
+
+What an environment does not report is not measured. Where vehicles come and go, ``vehicle`` numbers the one that each
+agent has, 0 is none, and only those on the road count.
 """
 
 from __future__ import annotations
@@ -32,13 +36,12 @@ NAMES = ("speed", "headway", "front_speed", "length", "fuel", "co2", "vehicle")
 class TrafficMeter:
     """Meter of speeds, collisions and the measures of the table, of one episode of each environment.
 
-    `speed` and `speed_final` are means over all vehicles after each action, up to the horizon and in its last third;
-    after an early end, and where vehicles stand still since a collision, they count as zero. `collisions` counts
-    episodes with one. The measures of the table count actions up to a collision.
+    `speed` and `speed_final` are means over all vehicles after each action, up to the horizon and in the last third;
+    after an episode's early end the vehicles that were on the road stand. `collisions` counts episodes with one.
 
     Args:
         seconds: from one step to the next.
-        steps: T, actions of each agent up to the horizon.
+        steps: in an episode that lasts to the horizon.
     """
 
     def __init__(self, seconds: float, steps: int) -> None:
@@ -48,7 +51,7 @@ class TrafficMeter:
         self._speeds: list[Array] = []  # T of (E,), means over vehicles
         # (E,) once begun: actions, those up to a collision, and whether there was one.
         self._lengths = self._driven = np.zeros(0, dtype=np.int64)
-        self._collided = self._standing = np.zeros(0, dtype=np.bool_)
+        self._collided = np.zeros(0, dtype=np.bool_)
 
     def start(self, info: dict[str, Any]) -> None:
         """See :class:`~envs.meter.Meter`."""
@@ -59,31 +62,31 @@ class TrafficMeter:
         """See :class:`~envs.meter.Meter`."""
         self._states.step(info, running)
         if not self._speeds and not len(self._collided):
-            self._collided = self._standing = np.zeros_like(running)
+            self._collided = np.zeros_like(running)
             self._lengths, self._driven = np.zeros((2, len(running)), dtype=np.int64)
         self._lengths += running
         self._driven += running & ~self._collided
-        collision = running & info.get("collision", False)
-        # A platoon that stands still reports its collision in every step, and the speeds that led to it.
-        wrecked, self._standing = self._standing & collision, collision
-        self._collided = self._collided | collision
+        self._collided |= running & info.get("collision", False)
         traffic = info.get("traffic", {})
         self._measure(traffic)
         if "speed" in traffic:
-            speed = _mean_over_vehicles(traffic["speed"], traffic.get("vehicle"))
-            self._speeds.append(np.where(wrecked | ~running, 0.0, speed))
+            self._speeds.append(_mean_over_vehicles(traffic["speed"], traffic.get("vehicle")))
 
     def metrics(self) -> dict[str, float]:
         """See :class:`~envs.meter.Meter`."""
         found = {"collisions": float(self._collided.sum())}
         if self._speeds:
-            rows = np.zeros((len(self._lengths), self.steps))  # (E, T)
-            rows[:, : len(self._speeds)] = np.stack(self._speeds, 1)
+            episodes = zip(np.stack(self._speeds, 1), self._lengths, strict=True)
+            rows = [self._up_to_the_horizon(row[:length]) for row, length in episodes]
             whole = [_mean_known(row) for row in rows]
-            last = [_mean_known(row[self.steps * 2 // 3 :]) for row in rows]
+            last = [_mean_known(row[len(row) * 2 // 3 :]) for row in rows]
             found |= {"speed": float(np.mean(whole)), "speed_final": float(np.mean(last))}
         states = {name: np.stack(rows) for name, rows in self._measured.items()}
-        return found | measure(states, self._driven, self.seconds)
+        return found | measure(states, self._driven, self.seconds, self._lengths, self.steps)
+
+    def _up_to_the_horizon(self, speed: Array) -> Array:
+        # Mean speeds (T,) of an episode, and zeros behind its early end unless nobody was on the road any more.
+        return speed if np.isnan(speed[-1]) else np.append(speed, np.zeros(self.steps - len(speed)))
 
     def trajectory(self) -> dict[str, Array]:
         """See :class:`~envs.meter.Meter`."""
@@ -106,18 +109,25 @@ def _mean_known(x: Array) -> float:
     return float(known.mean()) if len(known) else 0.0
 
 
-def measure(states: Mapping[str, Array], actions: Array, seconds: float) -> dict[str, float]:
+def measure(
+    states: Mapping[str, Array], actions: Array, seconds: float, lengths: Array | None = None, steps: int = 0
+) -> dict[str, float]:
     """Measures of the table, by name without `eval/`.
 
     Args:
         states: by their names in `NAMES`, perhaps not all, each (T+1, E, M).
-        actions: (E,), number of each episode's actions that count; later rows are not read.
+        actions: (E,), number of each episode's actions up to a collision.
         seconds: between two rows.
+        lengths: (E,), number of each episode's actions up to its end, if there are more; later rows are not read.
+        steps: number of actions up to the horizon, if that is later than an episode's end.
     """
-    episodes = [
-        _episode({name: x[: count + 1, e].astype(np.float64) for name, x in states.items()}, seconds)
-        for e, count in enumerate(actions)
-    ]
+    episodes = []
+    for e, (count, length) in enumerate(zip(actions, actions if lengths is None else lengths, strict=True)):
+        whole = {name: x[: length + 1, e].astype(np.float64) for name, x in states.items()}
+        one = _episode({name: x[: count + 1] for name, x in whole.items()}, seconds)
+        if whole.keys() >= {"speed", "headway", "length"} and one:
+            one["throughput"] = _throughput(whole, max(steps - length, 0))
+        episodes.append(one)
     found: dict[str, float] = {}
     for name in dict.fromkeys(name for episode in episodes for name in episode):
         values = [episode[name] for episode in episodes if name in episode]
@@ -165,9 +175,17 @@ def _following(state: Mapping[str, Array], speed: Array, headway: Array) -> dict
         following = (np.ma.compressed(x[1:]) for x in (headway, speed, state["front_speed"]))  # who is there
         closest = float(time_to_collision(*following).min(initial=np.inf))
         found |= {"time_to_collision_min": closest} if np.isfinite(closest) else {}
-    if "length" in state:
-        found["throughput"] = throughput(speed[1:], headway[1:] + state["length"][1:])
     return found
+
+
+def _throughput(state: Mapping[str, Array], undriven: int) -> float:
+    # Of a whole episode, behind whose early end the vehicles on the road stand where they were.
+    if "vehicle" in state:
+        state = by_vehicle(state)
+    speed = np.ma.filled(state["speed"][1:], 0.0)  # (T, M)
+    spacing = np.ma.filled(state["headway"][1:] + state["length"][1:], 0.0)
+    standing = np.repeat(spacing[-1:], undriven, axis=0)
+    return throughput(np.concatenate([speed, np.zeros_like(standing)]), np.concatenate([spacing, standing]))
 
 
 def acceleration(speed: Array, seconds: float) -> Array:

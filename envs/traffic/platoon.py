@@ -7,7 +7,7 @@ environment's trapezoid rule, so positions and headways are summed by it from SU
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
@@ -140,7 +140,6 @@ class PlatoonScenario(Fleet[P]):
     constant_actions: ClassVar = {f"constant ({a:g}, {b:g})": k for k, (a, b) in enumerate(GAINS.tolist())}
     state_names: ClassVar = ("speed", "position", "acceleration", "headway", "front_speed", "leader_speed")
     followers: ClassVar = slice(1, None)  # vehicle 0 is the leader
-    undriven_reward: ClassVar = COLLISION_REWARD  # as for each step of a platoon that stands still
 
     def __init__(self, parameters: P, numbers: range, seed: int, folder: Path) -> None:
         super().__init__(parameters, numbers, seed, folder)
@@ -149,7 +148,7 @@ class PlatoonScenario(Fleet[P]):
         self.speed, self.headway, self.acceleration = np.zeros((3, *shape))
         self.leader_position = np.zeros(self.num_envs)
         self.profile = np.zeros((self.num_envs, parameters.horizon + 1))
-        self.collided = np.zeros(self.num_envs, dtype=np.bool_)
+        self.collided, self._standing = np.zeros((2, self.num_envs), dtype=np.bool_)
 
     @classmethod
     def spec(cls, parameters: P) -> Spec:
@@ -197,7 +196,7 @@ class PlatoonScenario(Fleet[P]):
             headway, speed, profile = start["headway"], start["speed"], start["leader_speed"]
         self.profile[env] = profile
         self._put(env, headway, speed, self._start_room(), float(profile[0]))
-        self.acceleration[env], self.collided[env] = 0.0, False
+        self.acceleration[env], self.collided[env], self._standing[env] = 0.0, False, False
 
     def _put(self, env: int, headway: Floats, speed: Floats, leader_position: float, leader_speed: float) -> None:
         self.headway[env], self.speed[env], self.leader_position[env] = headway, speed, leader_position
@@ -219,6 +218,11 @@ class PlatoonScenario(Fleet[P]):
         headway, speed, front = map(self.of_agents, (self.headway, self.speed, self._front_speed()))
         return optimal_velocity_model(optimal_velocity(headway), speed, front, alpha, beta)
 
+    def _simulate(self, commands: Iterable[Floats]) -> None:
+        # A step in which a platoon collides reports the moment of the collision; from the next one on it stands still.
+        self._standing[:] = self.collided
+        super()._simulate(commands)
+
     def _drive(self, acceleration: Floats) -> tuple[Floats, Bools, Bools]:
         leader, next_leader = self._leader_speed(), self._leader_speed(later=1)
         front = self._front_speed()
@@ -230,12 +234,12 @@ class PlatoonScenario(Fleet[P]):
         self.leader_position[going] += (0.5 * STEP_SECONDS * (leader + next_leader))[going]
         self.acceleration[going] = ((speed - self.speed) / STEP_SECONDS)[going]
         self.speed[going], self.headway[going] = speed[going], headway[going]
-        colliding = self.headway < COLLISION_HEADWAY
-        self.collided |= colliding.any(axis=1)
+        close = self.headway < COLLISION_HEADWAY
+        self.collided |= close.any(axis=1)
         reward, charge = self._reward(next_leader), self.parameters.collision_steps
         if charge is None or self.parameters.mode == "evaluate":
-            return reward, np.zeros_like(self.collided), colliding
-        return np.where(self.collided[:, None], charge * COLLISION_REWARD, reward), self.collided, colliding
+            return reward, np.zeros_like(self.collided), close
+        return np.where(self.collided[:, None], charge * COLLISION_REWARD, reward), self.collided, close
 
     def _leader_speed(self, later: int = 0) -> Floats:
         """The leader's speed (E,), now or some simulated steps later."""
@@ -263,14 +267,15 @@ class PlatoonScenario(Fleet[P]):
         )
 
     def state(self) -> dict[str, Floats]:
-        """See :class:`~envs.traffic.road_scenario.RoadScenario`."""
+        """See :class:`~envs.traffic.road_scenario.RoadScenario`; speeds are 0 in the steps after a collision."""
+        moves = ~self._standing[:, None]  # (E, 1)
         return {
-            "speed": self.speed,
+            "speed": self.speed * moves,
             "position": self._positions(),
-            "acceleration": self.acceleration,
+            "acceleration": self.acceleration * moves,
             "headway": self.headway,
-            "front_speed": self._front_speed(),
-            "leader_speed": np.broadcast_to(self._leader_speed()[:, None], self.speed.shape),
+            "front_speed": self._front_speed() * moves,
+            "leader_speed": np.broadcast_to(self._leader_speed()[:, None] * moves, self.speed.shape),
         }
 
     def _lane_names(self, env: int) -> Sequence[str]:
@@ -283,6 +288,7 @@ class PlatoonScenario(Fleet[P]):
     def _restore(self, env: int, snapshot: State) -> None:
         for name in ("acceleration", "profile", "collided"):
             getattr(self, name)[env] = snapshot[name][env]
+        self._standing[env] = self.collided[env]
         leader = float(self.profile[env, self.clock[env]])
         self._put(env, snapshot["headway"][env], snapshot["speed"][env], snapshot["leader_position"][env], leader)
 

@@ -68,7 +68,7 @@ class RoadScenario(Scenario[P]):
         """Simulate 0.1 s under commands (E, M) in m/s², clipped to what is possible here.
 
         Returns:
-            Reward (E, M), ended (E,) and vehicles that collide (E, M).
+            Reward (E, M), ended (E,), and the vehicles that collided (E, M).
         """
 
     @abstractmethod
@@ -133,9 +133,9 @@ class RoadScenario(Scenario[P]):
         super()._simulate(commands)
 
     def _advance(self, command: Floats) -> tuple[Floats, Bools]:
-        reward, ended, colliding = self._drive(self._commands_of_all(command))
-        self.collision |= colliding.any(axis=1)
-        self.ended_by |= self.of_agents(colliding)
+        reward, ended, collided = self._drive(self._commands_of_all(command))
+        self.collision |= collided.any(axis=1)
+        self.ended_by[:] = self.of_agents(collided)
         if self._measuring(self.parameters):
             self._add_emissions()
         return self.of_agents(reward), ended

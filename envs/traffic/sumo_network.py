@@ -8,7 +8,7 @@ began, and going on from it drives them again: SUMO does the same on the same, t
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import gymnasium
 import networkx as nx
@@ -175,6 +175,7 @@ class SumoNetwork(RoadScenario[SumoParameters]):
 
     Parameters = SumoParameters
     simulation: OwnRoads
+    undriven_reward: ClassVar = 0.0  # as an empty slot
     one_env_a_process = True
 
     def __init__(self, parameters: SumoParameters, numbers: range, seed: int, folder: Path) -> None:
@@ -233,7 +234,7 @@ class SumoNetwork(RoadScenario[SumoParameters]):
         roads.drive(self._commands[0, self.clock[0]].astype(np.float64))
         colliding = roads.learning.colliding
         # With nobody on the road and nobody to come there is nothing left to earn.
-        ended = (colliding.any() and self.parameters.end_on_collision) or roads.is_over()
+        ended = bool(colliding.any() and self.parameters.end_on_collision) or roads.is_over()
         reward = pieces.weighted(self.parameters.reward, roads.learning)
         return reward[None], np.array([ended]), colliding[None]
 

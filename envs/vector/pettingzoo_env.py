@@ -89,8 +89,8 @@ class PettingZooEnv(ParallelEnv[str, Any, Any]):
 
         Returns:
             By agent: observation (D,), the last of the episode where it ends; reward; whether the episode ended by
-            itself; whether it ended at the time limit; and the physical state by name with ``collision``, ``ended_by``
-            (whether the agent's own state ended the episode) and ``lost``.
+            itself; whether it ended at the time limit; and the physical state by name with ``collision``, ``lost`` and
+            ``ended_by``, whether this agent's own state ended the episode.
             An episode is lost if its simulation died or hung: it is truncated and the physical state is left out.
 
         Raises:
@@ -108,7 +108,7 @@ class PettingZooEnv(ParallelEnv[str, Any, Any]):
             self.agents = []
         infos: Infos = {agent: {} for agent in agents} if lost else self._physical(info["state"])
         for of_agent, ended_by in zip(infos.values(), info["ended_by"][0].tolist(), strict=True):
-            of_agent |= {"collision": bool(info["collision"][0]), "ended_by": ended_by, "lost": lost}
+            of_agent |= {"collision": bool(info["collision"][0]), "lost": lost, "ended_by": ended_by}
         return (
             self._seen(info["final_obs"] if ended else obs),
             dict(zip(agents, reward[0].tolist(), strict=True)),

@@ -138,9 +138,10 @@ class VectorEnv:
             Observations (E, N, D), rewards (E, N), terminated (E,), truncated (E,), and ``info`` with ``final_obs``
             (E, N, D; valid where an episode ended), ``state`` (E, N; of the ended episode where one ended), the same of
             all entities under the scenario's name for them (E, M; ``traffic`` on roads), ``first_state`` (E, N; of the
-            next; valid where one ended), ``ended_by`` (E, N; agents whose own state ended the episode, nobody where it
-            was no agent's), the scenario's flags (E,) such as ``collision``, ``lost`` (E,; its worker died or hung, the
-            state is the next episode's), and ``restarts`` of workers.
+            next; valid where one ended), ``ended_by`` (E, N; agents whose own state ended the episode, such as those
+            that collided, and nobody where time was up or the episode was lost), the scenario's flags (E,) such as
+            ``collision``, ``lost`` (E,; its worker died or hung, the state is the next episode's), and ``restarts`` of
+            workers.
 
         Raises:
             ValueError: actions of the wrong shape or kind, outside the action numbers, or not finite.

@@ -36,7 +36,7 @@ METRICS = (
     Metric("eval/acceleration", "m/s²", "Mean absolute acceleration."),
     Metric("eval/jerk", "m/s³", "Mean absolute rate of change of the acceleration."),
     Metric("eval/time_to_collision_min", "s", "Smallest time to collision; absent where no vehicle gains on another."),
-    Metric("eval/throughput", "1/h", "Vehicles that pass a point of the road in an hour."),
+    Metric("eval/throughput", "1/h", "Vehicles that pass a point of the road in an hour, up to the horizon."),
     Metric("eval/fuel", "g/km", "Fuel that a vehicle takes, by SUMO's emission model."),
     Metric("eval/co2", "g/km", "Carbon dioxide that a vehicle emits, by SUMO's emission model."),
     Metric("policy/train_reward", "", "Mean reward per simulated step and agent in the steps of an iteration."),

@@ -75,22 +75,22 @@ class PointMasses:
         self.clock += self.action_repeat
         cost = self.position**2 + 0.1 * self.speed**2
         reward = -(cost + 0.2 * (self.position**2) @ self._adjacency).astype(np.float32) * self.action_repeat
-        ended_by = np.abs(self.position) > self.crash
-        terminated = ended_by.any(1)
+        crashed = np.abs(self.position) > self.crash  # (E, N)
+        terminated = crashed.any(1)
         truncated = ~terminated & (self.clock >= self.horizon)
         info = {
             "final_obs": self._observe().copy(),
             "state": self._state(),
             "traffic": self._state(),
             "collision": terminated.copy(),
-            "ended_by": ended_by,
+            "ended_by": crashed,
         }
         self._begin(terminated | truncated)
         return self._observe(), reward, terminated, truncated, info
 
     def meter(self) -> TrafficMeter:
         """Speeds and collisions, as on roads."""
-        return TrafficMeter(STEP * self.action_repeat, self.horizon // self.action_repeat)
+        return TrafficMeter(STEP * self.action_repeat, -(-self.horizon // self.action_repeat))
 
     def get_state(self) -> dict[str, Array]:
         """Positions, speeds, clocks and the random generator."""

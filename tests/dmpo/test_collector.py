@@ -43,6 +43,28 @@ def test_final_observations_are_kept_only_where_an_episode_ended() -> None:
     assert not torch.equal(batch.observations[4], batch.final_observations[:4])
 
 
+def test_a_rollout_records_whose_own_state_ended_an_episode() -> None:
+    env = PointMasses(crash=1.1)
+    batch, _ = Collector(env, learner_for(env), seed=0).collect()
+    assert batch.terminated.any() and not batch.terminated.all()
+    assert torch.equal(batch.ended_by.any(-1), batch.terminated.any(-1))
+    last = batch.final_observations[batch.terminated.flatten()[batch.final_index]]  # (M, N, D)
+    assert torch.equal(batch.ended_by.flatten(0, 1)[batch.terminated.flatten()], last[..., 0].abs() > 1.1)
+
+
+def test_in_an_environment_that_does_not_say_so_no_agent_ended_an_episode(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = PointMasses(crash=1.1)
+    step = env.step
+
+    def silent(actions: np.ndarray) -> tuple:
+        *others, info = step(actions)
+        return *others, {name: rows for name, rows in info.items() if name != "ended_by"}
+
+    monkeypatch.setattr(env, "step", silent)
+    batch, _ = Collector(env, learner_for(env), seed=0).collect()
+    assert batch.terminated.any() and not batch.ended_by.any()
+
+
 def test_the_next_rollout_continues_the_last_one() -> None:
     env = PointMasses(horizon=1000)
     collector = Collector(env, learner_for(env), seed=0)
@@ -120,8 +142,26 @@ def test_a_step_lost_with_its_simulation_is_padding_and_does_not_count(
     monkeypatch.setattr(env, "step", losing)
     (metrics,) = Trainer(env, learner_for(env), 1, seed=0).iterations()
     assert metrics["env_steps"] == T * 4 - 1
-    batch, _ = Collector(env, learner_for(env), seed=0).collect()
+    batch, metrics = Collector(env, learner_for(env), seed=0).collect()
     assert batch.taken.logical_not().nonzero().tolist() == [[2, 1]]
+    driven = np.delete(batch.rewards.numpy().reshape(-1, 3), 2 * 4 + 1, axis=0)
+    assert metrics["policy/train_reward"] == pytest.approx(driven.mean(), rel=1e-5)
+
+
+def test_an_episode_lost_with_its_simulation_has_no_return(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = PointMasses(horizon=8)
+    step = env.step
+
+    def losing(actions: np.ndarray) -> tuple:
+        *others, info = step(actions)
+        lost = np.array([False, True, False, False]) & others[3]
+        return *others, info | {"lost": lost}
+
+    monkeypatch.setattr(env, "step", losing)
+    batch, metrics = Collector(env, learner_for(env), seed=0).collect()
+    whole = batch.rewards[:8, [0, 2, 3]].sum(0)
+    assert metrics["policy/train_episodes"] == 3
+    assert metrics["policy/train_return"] == pytest.approx(float(whole.mean()), rel=1e-5)
 
 
 @pytest.mark.parametrize("actions", ["continuous", "discrete"])

@@ -44,16 +44,25 @@ def test_exactly_one_episode_of_each_environment_counts() -> None:
     assert found.metrics["eval/length"] == pytest.approx(lengths.mean())
 
 
-def test_what_was_not_driven_pays_what_the_environment_says() -> None:
-    env = PointMasses(num_envs=6, crash=1.5, horizon=25)
+@pytest.mark.parametrize("action_repeat", [1, 5])
+def test_an_early_end_pays_for_the_steps_up_to_the_horizon_that_it_saves(action_repeat: int) -> None:
+    env = PointMasses(num_envs=6, crash=1.5, horizon=25, action_repeat=action_repeat)
     free = evaluate(env, push, seed=0)
     env.undriven_reward = -7.0
     found = evaluate(env, push, seed=0)
-    undriven = 25 - free.metrics["eval/length"]
-    assert undriven > 0
-    assert found.metrics["eval/return"] == pytest.approx(free.metrics["eval/return"] - 7.0 * undriven)
-    assert found.metrics["eval/reward"] == pytest.approx(found.metrics["eval/return"] / 25)
-    assert found.episode_returns.mean() == pytest.approx(found.metrics["eval/return"])
+    undriven = 25 - found.metrics["eval/length"]
+    assert undriven > 2
+    assert found.metrics["eval/return"] == pytest.approx(free.metrics["eval/return"] - 7 * undriven)
+    assert found.metrics["eval/return"] == pytest.approx(found.episode_returns.mean())
+    for result in (free, found):
+        assert result.metrics["eval/reward"] == pytest.approx(result.metrics["eval/return"] / 25)
+
+
+def test_what_has_crashed_stands_up_to_the_horizon() -> None:
+    soon, late = (evaluate(PointMasses(crash=1.5, horizon=h), push, seed=0).metrics for h in (30, 60))
+    assert late["eval/length"] == soon["eval/length"] < 20
+    assert late["eval/speed"] == pytest.approx(soon["eval/speed"] / 2)
+    assert soon["eval/speed_final"] == late["eval/speed_final"] == 0.0
 
 
 def test_collisions_count_episodes() -> None:

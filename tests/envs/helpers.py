@@ -67,8 +67,8 @@ def play(env: VectorEnv, actions: Iterable[ArrayLike]) -> Episode:
         # The last observation of an episode is only valid where one ended.
         ended = (terminated | truncated)[:, None, None]
         seen = {"obs": obs, "reward": reward, "terminated": terminated, "truncated": truncated}
-        seen |= {"final_obs": np.where(ended, info["final_obs"], 0.0), "collision": info["collision"]}
-        seen |= {"ended_by": info["ended_by"], **info["state"]}
+        seen |= {"final_obs": np.where(ended, info["final_obs"], 0.0), **info["state"]}
+        seen |= {"collision": info["collision"], "ended_by": info["ended_by"]}
         steps.append({name: array.copy() for name, array in seen.items()})
     return {name: np.stack([step[name] for step in steps]) for name in steps[0]}
 

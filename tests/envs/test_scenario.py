@@ -258,7 +258,9 @@ class Springs(Scenario[SpringsParameters]):
         force[:, 1:] -= np.diff(self.position, axis=1)
         self.speed += 0.25 * force
         self.position += 0.25 * self.speed
-        self.stretched[:] = np.abs(self.position).max(1) > 3
+        far = np.abs(self.position) > 3
+        self.stretched[:] = far.any(1)
+        self.ended_by[:] = self.of_agents(far)
         return -self.of_agents(self.position) ** 2, self.stretched
 
     def observe_agents(self):
@@ -299,6 +301,18 @@ if __name__ == "__main__":
             assert np.array_equal(rest, again)
             found.append(np.stack(rows + rest))
     assert np.array_equal(*found)
+    own_ends = []
+    for repeat in (1, 4):
+        with envs.make("springs", num_envs=50, seed=7, action_repeat=repeat) as env:
+            env.reset()
+            ended, ended_by = np.zeros(50, dtype=bool), np.zeros((50, 2), dtype=bool)
+            for _ in range(12 // repeat):
+                _, _, terminated, truncated, info = env.step(np.ones((50, 2, 1)))
+                assert not info["ended_by"][~terminated].any()
+                ended_by |= info["ended_by"] & ~ended[:, None]
+                ended |= terminated | truncated
+            own_ends.append(ended_by)
+    assert np.array_equal(*own_ends) and len(np.unique(ended_by, axis=0)) > 2
     with envs.make("springs", num_envs=2, mode="evaluate") as env:
         evaluation = dmpo.evaluate(env, lambda seen: np.zeros((*seen.shape[:2], 1)), seed=0)
         assert set(evaluation.metrics) == {"eval/reward", "eval/return", "eval/length"}

@@ -179,7 +179,13 @@ def pi_by_hand(headway: Array, speed: Array, front: Array) -> list[float]:
 def test_pi_with_saturation_is_that_of_its_source_and_forgets_where_an_episode_begins() -> None:
     headway, speed, front = np.random.default_rng(0).uniform(0, [[[20]], [[10]], [[10]]], (3, 30, 2))  # (3, T, E)
     fake: Any = SimpleNamespace(
-        num_envs=2, num_agents=1, horizon=30, step_seconds=0.1, undriven_reward=0, scenario=None, action_space=None
+        num_envs=2,
+        num_agents=1,
+        horizon=30,
+        step_seconds=0.1,
+        undriven_reward=0.0,
+        scenario=None,
+        action_space=None,
     )
     controller = PIWithSaturation(PIParameters(window=0.3), fake)
     found = []

@@ -87,20 +87,35 @@ def test_a_loop_after_a_collision_equals_a_cold_one(env: envs.VectorEnv, name: s
     crashed = start["p0"].copy()
     # 0.1 m from bumper to bumper, on one road.
     crashed[4] = crashed[3] + 5.1
-    offset = np.stack([crashed, start["p0"], start["p0"], crashed])
+    overlapping = crashed.copy()
+    overlapping[4] -= 0.2
+    offset = np.stack([crashed, start["p0"], start["p0"], overlapping])
     begin(env, state={"edge": start["e0"], "offset": offset, "speed": np.zeros(env.num_agents)})
     episode = play(env, constant(env, 0.5, 1))
 
     assert episode["collision"][0].tolist() == [True, False, False, True]
     assert episode["terminated"][0].tolist() == [True, False, False, True]
+    np.testing.assert_allclose(episode["headway"][0, [0, 3], 3], [0.1, -0.1], atol=0.02)
+    assert np.argwhere(episode["ended_by"][0]).tolist() == [[0, 3], [0, 4], [3, 3], [3, 4]]
     assert not episode["truncated"].any()
-    # Right after a start those are named that overlap, both of them.
-    for e, overlapping in enumerate(([3, 4], [], [], [3, 4])):
-        assert np.flatnonzero(episode["ended_by"][0, e]).tolist() == overlapping
     actions = random_actions(env, 100)
     after = rows(play(env, actions), [0, 3])
     begin(env)
     assert_same(rows(play(env, actions), [0, 3]), after)
+
+
+def test_a_collision_is_the_learners_own_only_where_they_are_in_it(name: str) -> None:
+    start = golden(name)
+    vehicles = np.arange(len(start["p0"]))
+    with small(name, num_envs=1, learners=tuple(np.delete(vehicles, [3, 4]).tolist())) as env:
+        for first, learners in ((4, [3]), (3, [])):  # human 4 and learner 5, which is agent 3; humans 3 and 4
+            offset = start["p0"].copy()
+            offset[first + 1] = offset[first] + 4.9
+            edges = [start["e0"][first] if i == first + 1 else edge for i, edge in enumerate(start["e0"])]
+            begin(env, state={"edge": edges, "offset": offset, "speed": np.zeros(len(vehicles))})
+            episode = play(env, constant(env, 0.5, 1))
+            assert episode["terminated"].all() and episode["collision"].all()
+            assert np.flatnonzero(episode["ended_by"][0, 0]).tolist() == learners
 
 
 def distance_from_sumo(name: str) -> tuple[float, int]:

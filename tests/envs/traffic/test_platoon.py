@@ -133,8 +133,13 @@ def test_a_collision_pays_until_the_episode_ends_and_stops_everything(mode: str)
         next_first = episode["obs"][-1]
     np.testing.assert_array_equal(episode["collision"][:, 0], True)
     np.testing.assert_array_equal(episode["reward"][:, 0], -1000.0)
-    for key in ("headway", "speed", "position", "acceleration"):
+    for key in ("headway", "position"):
         np.testing.assert_array_equal(episode[key][:, 0], episode[key][:1, 0].repeat(60, axis=0), err_msg=key)
+    # The step of the collision still shows how they met.
+    assert episode["speed"][0, 0].all() and episode["leader_speed"][0, 0].all()
+    for key in ("speed", "front_speed", "leader_speed", "acceleration"):
+        assert not episode[key][1:, 0].any(), key
+        assert episode[key][1:59, 1].any() or key == "acceleration", key
     assert not episode["collision"][:, 1].any() and (episode["reward"][:, 1] > -1000).all()
     assert not episode["terminated"].any() and not episode["ended_by"].any()
     np.testing.assert_array_equal(np.flatnonzero(episode["truncated"].all(axis=1)), [59])
@@ -165,14 +170,29 @@ def test_a_collision_may_end_the_episode_for_a_charge_of_some_steps_in_training_
         ends = mode == "train"
         assert episode["terminated"][:, 0].tolist()[:2] == [False, ends]
         assert episode["terminated"].sum() == ends
+        assert np.argwhere(episode["ended_by"][:, 0]).tolist() == ([[1, 1]] if ends else [])
         np.testing.assert_array_equal(episode["reward"][1, 0], -30_000.0 if ends else -1000.0)
         assert episode["collision"][2:].all() != ends
-        # The second vehicle's headway fell below 1 m; where the platoon only stands still, no episode ends by it.
-        assert episode["ended_by"][:, 0].tolist() == [[False, ends and t == 1] for t in range(10)]
         assert (episode["final_obs"][1] != 0).any() == ends
         if ends:
             assert episode["obs"][1].shape == first.shape
             assert (episode["reward"][2:] > -5000).all()
+
+
+def test_a_wreck_drives_no_further_in_an_evaluation() -> None:
+    start = {"headway": [20.0, 1.5], "speed": [10.0, 13.0], "leader_speed": np.full(61, 10.0)}
+    with small("cacc_catchup", num_envs=1, num_vehicles=2, mode="evaluate") as env:
+        meter = env.meter()
+        meter.start(env.reset(options={"state": start})[1])
+        for _ in range(60):
+            meter.step(env.step(np.zeros((1, 2), dtype=int))[4], np.array([True]))
+    found, speed = meter.metrics(), meter.trajectory()["speed"]
+    # They collide in the second step.
+    assert found["collisions"] == 1
+    assert found["speed"] == pytest.approx(2 * 11.5 / 60) and found["speed_final"] == 0.0
+    assert (speed[1:3] == [10.0, 13.0]).all() and not speed[3:].any()
+    assert found["speed_std"] == pytest.approx(1.5) and found["headway_min"] == pytest.approx(0.9)
+    assert found["throughput"] == pytest.approx(3600 * 2 * 23 / (60 * 30.9), rel=1e-3)
 
 
 def test_a_long_platoon_begins_with_the_short_one() -> None:

@@ -146,6 +146,7 @@ def test_a_collision_terminates(platoon: PettingZooEnv) -> None:
     assert all(terminated.values()) and not any(truncated.values())
     assert set(rewards.values()) == {-50_000.0}
     assert all(of_agent["collision"] for of_agent in infos.values())
+    assert [of_agent["ended_by"] for of_agent in infos.values()] == [True] + 7 * [False]
     assert platoon.agents == []
 
 
@@ -214,7 +215,7 @@ def test_a_simulation_that_dies_truncates_the_episode_and_one_that_is_closed_sta
         os.kill(pids(env._env)[0], signal.SIGKILL)
         obs, _, terminated, truncated, infos = env.step(dict.fromkeys(env.agents, 0))
         assert all(truncated.values()) and not any(terminated.values())
-        assert list(infos.values()) == [{"collision": False, "ended_by": False, "lost": True}] * 8
+        assert list(infos.values()) == [{"collision": False, "lost": True, "ended_by": False}] * 8
         for agent in obs:
             np.testing.assert_array_equal(obs[agent], before[agent])
         env.reset()

@@ -55,7 +55,7 @@ def test_episodes_of_a_worker_that_fails_are_truncated_and_the_others_go_on(
     for seen, part in ((before, slice(20)), (lost, slice(20, 21)), (after, slice(21, None))):
         assert_same(rows(seen, [0, 1]), rows({key: array[part] for key, array in expected.items()}, [0, 1]))
     assert lost["truncated"][0].tolist() == [False, False, True, True]
-    assert not lost["terminated"].any() and not lost["collision"].any()
+    assert not lost["terminated"].any() and not lost["collision"].any() and not lost["ended_by"].any()
     np.testing.assert_array_equal(lost["reward"][0, 2:], 0.0)
     np.testing.assert_array_equal(lost["final_obs"][0, 2:], before["obs"][-1, 2:])
     # New episodes: everybody at 15 m/s, and all the time there is.

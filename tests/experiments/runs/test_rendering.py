@@ -143,7 +143,8 @@ def test_an_action_is_held_until_an_episode_ends() -> None:
 class Crashing:
     """An environment whose two episodes end in a collision after 3 and 5 steps, and begin again."""
 
-    num_envs, num_agents, graph, horizon, step_seconds, undriven_reward = 2, 1, None, 12, 0.1, 0.0
+    num_envs, num_agents, graph = 2, 1, None
+    horizon, step_seconds, undriven_reward = 12, 0.1, 0.0
     get_state = set_state = None
 
     def reset(self, seed: object, options: object) -> tuple[Any, dict[str, Any]]:
@@ -159,7 +160,7 @@ class Crashing:
 
     def meter(self) -> TrafficMeter:
         """As on roads."""
-        return TrafficMeter(0.1, 3)
+        return TrafficMeter(0.1, self.horizon)
 
     def _info(self, collision: Any) -> dict[str, Any]:
         state = {"speed": np.full((2, 1), float(self.clock))}
