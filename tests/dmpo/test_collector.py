@@ -48,8 +48,9 @@ def test_a_rollout_records_whose_own_state_ended_an_episode() -> None:
     batch, _ = Collector(env, learner_for(env), seed=0).collect()
     assert batch.terminated.any() and not batch.terminated.all()
     assert torch.equal(batch.ended_by.any(-1), batch.terminated.any(-1))
-    last = batch.final_observations[batch.terminated.flatten()[batch.final_index]]  # (M, N, D)
-    assert torch.equal(batch.ended_by.flatten(0, 1)[batch.terminated.flatten()], last[..., 0].abs() > 1.1)
+    ended = batch.terminated.any(-1).flatten()  # (T·E,)
+    last = batch.final_observations[ended[batch.final_index]]  # (M, N, D)
+    assert torch.equal(batch.ended_by.flatten(0, 1)[ended], last[..., 0].abs() > 1.1)
 
 
 def test_in_an_environment_that_does_not_say_so_no_agent_ended_an_episode(monkeypatch: pytest.MonkeyPatch) -> None:
