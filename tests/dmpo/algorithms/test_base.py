@@ -141,3 +141,12 @@ def test_one_network_treats_all_agents_alike_in_cyclic_order_and_not_by_number(g
         ):
             agents = 1 if turned.shape[0] == 4 else -2
             assert torch.allclose(turned, straight.roll(1, agents), atol=1e-5) == (order == "cyclic")
+
+
+@pytest.mark.parametrize("name", dmpo.names())
+def test_a_normalized_observation_is_never_far_out(name: str) -> None:
+    # A feature that hardly varied so far makes any other value a thousand standard deviations.
+    learner: Any = make_learner(nx.path_graph(3), "discrete", name=name, normalize_observations=True)
+    learner.update_normalizer(1e-3 * torch.randn(100, 3, D))
+    states = learner.states(torch.tensor([-1e6, 0.0, 1e6]).view(3, 1, 1).expand(3, 3, D))
+    assert states.min() == -10 and states.max() == 10 and states[1].abs().max() < 1

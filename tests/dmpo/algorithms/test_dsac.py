@@ -82,3 +82,18 @@ def test_a_restored_run_continues_to_the_last_bit(actions: Kind) -> None:
 
     whole, second = whole_and_restored(trainer)
     assert torch.equal(parameters(whole.learner), parameters(second.learner))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"), [({}, [0, 1, 2]), ({"end_hops": 0}, [0]), ({"strictly_local": True}, [0, 1])]
+)
+def test_an_end_is_the_last_state_of_those_who_are_told(settings: dict[str, object], told: list[int]) -> None:
+    env = PointMasses()  # on a path
+    learner = learner_for(env, warm_up_steps=0, **settings)
+    batch = Collector(env, learner, seed=0).collect()[0]
+    batch.terminated[:], batch.ended_by[..., 0] = True, True
+    replay = learner.store(batch)
+    assert replay is not None
+    drawn = learner.replayed(replay, 64)
+    expected = torch.tensor([i in told for i in range(3)])
+    assert torch.equal(drawn.terminated, expected.expand(64, 3))

@@ -119,6 +119,29 @@ def test_padding_is_never_drawn_and_never_counts() -> None:
     assert torch.equal(flat(first), flat(second))
 
 
+@pytest.mark.parametrize("actions", ["continuous", "discrete"])
+def test_what_follows_an_agents_own_end_never_counts_for_it(actions: str) -> None:
+    # Agent 1 of three ended first; the others go on, and with them its frozen row.
+    learners = [make_learner(nx.empty_graph(3), actions, kappa=0, epochs=3) for _ in range(2)]
+    batch = random_batch(learners[0])
+    valid, terminated = batch.valid.clone(), batch.terminated.clone()
+    valid[4:, 0, 1], terminated[3, 0, 1] = False, True
+    batch = replace(batch, valid=valid, terminated=terminated)
+    other = replace(batch, rewards=batch.rewards.clone(), observations=batch.observations.clone())
+    other.rewards[4:, 0, 1] = 1e3
+    other.observations[4:6, 0, 1] = 7.0
+    for learner, data in zip(learners, (batch, other), strict=True):
+        learner.generator.manual_seed(0)
+        learner.improve(data, 0.0)
+    found = [flat(learner) for learner in learners]
+    assert torch.equal(*found)
+    whole = make_learner(nx.empty_graph(3), actions, kappa=0, epochs=3)
+    whole.generator.manual_seed(0)
+    whole.improve(random_batch(whole), 0.0)
+    changed = (flat(whole) != found[0]).any(1).tolist()
+    assert changed[1]  # it has learned from fewer steps, and as if it had ended
+
+
 def test_the_first_gradient_is_that_of_the_plain_policy_gradient() -> None:
     # All ratios are one, so nothing is clipped: ∇ log π · Â.
     learner = make_learner(nx.path_graph(3))
