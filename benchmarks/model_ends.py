@@ -1,7 +1,7 @@
-"""How well models know the ends of episodes: on held-out steps, and in rollouts beside the road.
+"""How well models know the next state and the ends of episodes: on held-out steps, and in rollouts beside the road.
 
     python -m benchmarks.model_ends
-    python -m benchmarks.model_ends dmpo_cacc_slowdown --fits 20 --held-out 20 --seeds 3 algorithm.lr_model=1e-3
+    python -m benchmarks.model_ends dmpo_cacc_catchup algorithm.model_gradient=neighborhood --seeds 2
 
 The untrained policy drives, as its ends are many. The models of each seed are fitted as in training, and then measured
 on further real steps that they never saw.
@@ -21,12 +21,13 @@ from dmpo.collector import Collector
 from dmpo.data.replay_buffer import ReplayBuffer, Role
 from dmpo.data.rollout import Rollout
 from dmpo.models.agent_models import MEASURED_SEQUENCES
-from dmpo.models.evaluation import end_errors
+from dmpo.models.evaluation import end_errors, one_step_errors
 from experiments.config import loading
 from experiments.errors import ConfigError
 from experiments.runs.evaluation import make_env, make_learner, set_threads, with_threads
 
 COLUMNS = {
+    "model/change_error": "error of the change of state",
     "model/held_out_ends": "held-out ends of agents",
     "model/end_precision": "precision",
     "model/end_recall": "recall",
@@ -57,7 +58,8 @@ def measured(preset: str, overrides: list[str], fits: int, held_out: int) -> dic
             steps.add(batch)
             real.append(end_rate(batch))
             imagined.append(end_rate(learner.models.rollout(batch.starts, experiment.algorithm.model_horizon)))
-    found = end_errors(learner.models.trainer, steps.sequences(1, Role.TRAINING).pieces(MEASURED_SEQUENCES))
+    models, sampler = learner.models.trainer, steps.sequences(1, Role.TRAINING)
+    found = end_errors(models, sampler.pieces(MEASURED_SEQUENCES)) | one_step_errors(models, sampler.everything())
     return found | ({"rollouts": sum(imagined) / sum(real)} if any(real) else {})
 
 
@@ -68,14 +70,14 @@ def main(
     held_out: Annotated[int, typer.Option(min=1, help="Batches after these that they are measured on.")] = 20,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds 0, 1, ….")] = 5,
 ) -> None:
-    """Measure the ends that models see."""
+    """Measure the changes that models predict and the ends that they see."""
     table = Table("seed", *COLUMNS.values(), title=f"{preset}, fitted to {fits} batches, measured on {held_out}")
     for seed in track(range(seeds), description=preset, transient=True):
         try:
             row = measured(preset, [*(overrides or []), f"train.seed={seed}"], fits, held_out)
         except ConfigError as error:
             raise typer.BadParameter(str(error)) from error
-        table.add_row(str(seed), *(f"{row[name]:.2f}" if name in row else "–" for name in COLUMNS))
+        table.add_row(str(seed), *(f"{row[name]:.3f}" if name in row else "–" for name in COLUMNS))
     Console().print(table)
 
 
